@@ -1,0 +1,211 @@
+"""Solver speed and error against the library `hqq`, and kernel latency against bfloat16 `F.linear`.
+
+Run as `python bench/quantize.py` from the repository's root, with the package installed or on `PYTHONPATH`. It writes
+`bench/results/quantize.json` and `docs/quantization.md`. Each ratio compares two things timed one after the other in
+this run; absolute times on a shared machine may be several times those of a quiet one.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reliabit.quant import QuantLinear, quantize_weight
+from reliabit.quant.kernels.dispatch import choose_kernel, self_test
+
+ROOT = Path(__file__).resolve().parents[1]
+BITS = (2, 3, 4, 8)
+GROUP_SIZE = 64
+SOLVER_SHAPE = (3584, 3584)
+KERNEL_SHAPE = (3584, 18944)
+BATCHES = (1, 8, 32, 128, 512)
+METHODS: dict[str, dict[str, Any]] = {
+    "rtn": {"method": "rtn"},
+    "hqq": {"method": "hqq"},
+    "hqq_plus": {"method": "hqq_plus"},
+    "symmetric": {"method": "hqq_plus", "zero": "symmetric"},
+    "integer zero": {"method": "hqq_plus", "zero": "integer"},
+}
+
+
+def seconds(work: Callable[[], object], *, repeats: int) -> float:
+    """The shortest of several timings of `work`, after one that is not counted."""
+    work()
+    timings = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        timings.append(time.perf_counter() - start)
+    return min(timings)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on, without anything that names the host."""
+    cpu_info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in cpu_info.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_before": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "transformers", "hqq")},
+    }
+
+
+def errors(weight: Tensor, decoded: Tensor) -> dict[str, float]:
+    """Mean absolute and root mean square error, relative to those of the weights themselves."""
+    difference = decoded - weight
+    return {
+        "mean_absolute": float(difference.abs().mean() / weight.abs().mean()),
+        "root_mean_square": float(difference.norm() / weight.norm()),
+    }
+
+
+def solver_rows(shape: tuple[int, int]) -> list[dict[str, Any]]:
+    """Each method at each width against the library, on one thread and on all."""
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.02
+    rows = []
+    for bits in BITS:
+        library: dict[str, Any] = {"method": "hqq", "solver": "library"}
+        row: dict[str, Any] = {"bits": bits, "library": timed_solver(weight, bits, library)}
+        row["methods"] = {name: timed_solver(weight, bits, options) for name, options in METHODS.items()}
+        row["speedup"] = row["library"]["seconds"] / row["methods"]["hqq"]["seconds"]
+        row["speedup_one_thread"] = row["library"]["seconds_one_thread"] / row["methods"]["hqq"]["seconds_one_thread"]
+        row["error_ratio"] = row["methods"]["hqq"]["mean_absolute"] / row["library"]["mean_absolute"]
+        rows.append(row)
+    return rows
+
+
+def timed_solver(weight: Tensor, bits: int, options: dict[str, Any]) -> dict[str, float]:
+    """Time one method with all threads and with one, and measure its error."""
+
+    def solve() -> Any:
+        return quantize_weight(weight, bits=bits, group_size=GROUP_SIZE, **options)
+
+    threads = torch.get_num_threads()
+    found = {"seconds": seconds(solve, repeats=1)}
+    torch.set_num_threads(1)
+    found["seconds_one_thread"] = seconds(solve, repeats=1)
+    torch.set_num_threads(threads)
+    return {**found, **errors(weight, solve().dequantize())}
+
+
+def kernel_rows(shape: tuple[int, int]) -> list[dict[str, Any]]:
+    """Latency of the kernel, of eager dequantization and of bfloat16 for each width and batch."""
+    rows_out, columns = shape
+    linear = nn.Linear(columns, rows_out, bias=False)
+    weight = linear.weight.detach().to(torch.bfloat16)
+    rows = []
+    for bits in BITS:
+        quantized = quantize_weight(linear.weight, "rtn", bits, GROUP_SIZE)
+        layer = QuantLinear.from_linear(linear, quantized)
+        layer.kernel = kernel = choose_kernel(layer, dtype=torch.bfloat16, name="benchmark")
+        if kernel is None:
+            continue
+        for batch in BATCHES:
+            inputs = torch.randn(batch, columns).to(torch.bfloat16)
+            row = latencies(layer, weight, inputs)
+            rows.append({"bits": bits, "batch": batch, "kernel": kernel.name, **row, "error": self_test(kernel, layer)})
+    return rows
+
+
+def latencies(layer: QuantLinear, weight: Tensor, inputs: Tensor) -> dict[str, float]:
+    """Milliseconds of the three ways to the same product, taken in turns so that a busy moment hits all."""
+    kernel = layer.kernel
+    ways: dict[str, Callable[[], object]] = {
+        "bf16": lambda: nn.functional.linear(inputs, weight),
+        "kernel_ms": lambda: kernel.multiply(inputs) if kernel else None,
+        "eager": lambda: nn.functional.linear(inputs, layer.dequantize(torch.bfloat16)),
+        "chosen": lambda: layer(inputs),
+    }
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(3):
+        for name, way in ways.items():
+            best[name] = min(best[name], seconds(way, repeats=1 if name == "eager" else 3) * 1e3)
+    return {**best, "speedup": best["bf16"] / best["chosen"]}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The results as a page of the documentation."""
+    about = results["machine"]
+    lines = [
+        "# Quantization, measured",
+        "",
+        f"Written by `bench/quantize.py` on {about['cpu']} ({about['capability']}), {about['cores']} cores, "
+        f"{about['threads']} threads, load {about['load_before']} before the run; Python {about['python']}, "
+        f"torch {about['torch']}, transformers {about['transformers']}, hqq {about['hqq']}. The machine was shared: "
+        "ratios count, absolute times less.",
+        "",
+        f"## Solvers, {SOLVER_SHAPE[0]}x{SOLVER_SHAPE[1]} normal weights, groups of {GROUP_SIZE}",
+        "",
+        "Times in seconds on one thread; `speed-up` is the library's time over that of `hqq` here, on one thread and on "
+        f"all {about['threads']}; `error` is the mean absolute weight error of `hqq` here over the library's.",
+        "",
+        "| bits | library | hqq | hqq_plus | speed-up, 1 thread | speed-up, all | error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in results["solver"]:
+        times = [row["library"]["seconds_one_thread"]]
+        times += [row["methods"][name]["seconds_one_thread"] for name in ("hqq", "hqq_plus")]
+        lines.append(
+            f"| {row['bits']} | " + " | ".join(f"{value:.2f}" for value in times) + f" | {row['speedup_one_thread']:.1f} "
+            f"| {row['speedup']:.1f} | {row['error_ratio']:.4f} |"
+        )
+    names = ["library", *METHODS]
+    lines += ["", "Root mean square error of the weights, relative to their own:", ""]
+    lines += ["| bits | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for row in results["solver"]:
+        values = [row["library"], *row["methods"].values()]
+        lines.append(f"| {row['bits']} | " + " | ".join(f"{value['root_mean_square']:.4f}" for value in values) + " |")
+    lines += [
+        "",
+        f"## Kernels, {KERNEL_SHAPE[0]}x{KERNEL_SHAPE[1]}, bfloat16 inputs",
+        "",
+        "Milliseconds; `chosen` is what the layer does by itself, `speed-up` bfloat16's time over it, `error` the "
+        "kernel's difference from eager dequantization, relative to the output.",
+        "",
+        "| bits | batch | bf16 | kernel | dequantize | chosen | speed-up | error |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['bits']} | {row['batch']} | {row['bf16']:.1f} | {row['kernel']} | {row['eager']:.1f} | "
+        f"{row['chosen']:.1f} | {row['speedup']:.2f} | {row['error']:.4f} |"
+        for row in (dict(row, kernel=f"{row['kernel_ms']:.1f} ({row['kernel']})") for row in results["kernel"])
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", choices=("solver", "kernel"), help="measure this part and write nothing")
+    part = parser.parse_args().only
+    torch.manual_seed(0)
+    results: dict[str, Any] = {"machine": machine(), "group_size": GROUP_SIZE}
+    with torch.no_grad():
+        if part in (None, "solver"):
+            results["solver"] = solver_rows(SOLVER_SHAPE)
+        if part in (None, "kernel"):
+            results["kernel"] = kernel_rows(KERNEL_SHAPE)
+    if part is not None:
+        print(json.dumps(results, indent=2))
+        return
+    (ROOT / "bench" / "results").mkdir(parents=True, exist_ok=True)
+    (ROOT / "bench" / "results" / "quantize.json").write_text(json.dumps(results, indent=2) + "\n")
+    (ROOT / "docs").mkdir(exist_ok=True)
+    (ROOT / "docs" / "quantization.md").write_text(markdown(results))
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The data floor: sources, splits, and prepared VQA tables."""

@@ -1,0 +1,195 @@
+"""Answering: greedy decoding as a LightningModule, with what the model's probabilities say of each answer."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as lightning
+import torch
+from torch.utils.data import DataLoader
+
+from reliabit.models.checkpoint import Checkpoint
+from reliabit.models.encoding import Batch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer and the probabilities it was decoded with, from unprocessed logits.
+
+    Attributes:
+        question_id: The question.
+        answer: The text, special tokens left out.
+        log_prob: The log-probability of the whole answer, its end token included.
+        n_tokens: Generated tokens, the end token included.
+        truncated: Whether the answer was cut off before it ended.
+        first_token_prob: The probability of the first token.
+        min_token_prob: The smallest probability of a token.
+        first_token_entropy: The entropy of the first token's distribution, in nats.
+        first_token_margin: By how much the first token's probability exceeds the runner-up's.
+    """
+
+    question_id: str
+    answer: str
+    log_prob: float
+    n_tokens: int
+    truncated: bool
+    first_token_prob: float
+    min_token_prob: float
+    first_token_entropy: float
+    first_token_margin: float
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What the logits say of generated tokens; all `[questions]`, in float64."""
+
+    log_prob: torch.Tensor
+    min_token_prob: torch.Tensor
+    first_token_prob: torch.Tensor
+    first_token_entropy: torch.Tensor
+    first_token_margin: torch.Tensor
+
+
+def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor) -> TokenScores:
+    """Score generated tokens by the model's own distribution.
+
+    Args:
+        logits: Unprocessed logits, `[questions, steps, vocabulary]`.
+        tokens: The tokens chosen, `[questions, steps]`.
+        lengths: How many of them belong to the answer, its end included, `[questions]`, at least 1.
+
+    Returns:
+        The scores. MaxProb (arXiv 2602.13289) is `exp(log_prob)`: the product over all generated tokens.
+
+    >>> logits = torch.log(torch.tensor([[[0.9, 0.1], [0.2, 0.8]]]))
+    >>> scores = score_tokens(logits, torch.tensor([[0, 1]]), torch.tensor([2]))
+    >>> round(scores.log_prob.exp().item(), 6)
+    0.72
+    """
+    # In float32 the log-probability of a sure token rounds to zero, and sure answers would tie by the hundred.
+    log_probs = torch.log_softmax(logits.double(), dim=-1)
+    chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    beyond = torch.arange(tokens.shape[1], device=tokens.device) >= lengths.unsqueeze(1)
+    first = log_probs[:, 0]
+    two_best = first.exp().topk(2, dim=-1).values
+    return TokenScores(
+        log_prob=chosen.masked_fill(beyond, 0).sum(1),
+        min_token_prob=chosen.masked_fill(beyond, 0).min(1).values.exp(),
+        first_token_prob=chosen[:, 0].exp(),
+        first_token_entropy=torch.special.entr(first.exp()).sum(-1),
+        first_token_margin=two_best[:, 0] - two_best[:, 1],
+    )
+
+
+class Answering(lightning.LightningModule):  # type: ignore[misc]
+    """Answers the questions of a batch greedily; the model is used as it is and never trained."""
+
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int) -> None:
+        """Wrap a model.
+
+        Args:
+            checkpoint: The model and its encoder.
+            max_new_tokens: Where an answer is cut off.
+        """
+        super().__init__()
+        self.model = checkpoint.model
+        self.encoder = checkpoint.encoder
+        self.max_new_tokens = max_new_tokens
+        self.end = checkpoint.encoder.processor.tokenizer.convert_tokens_to_ids(
+            checkpoint.encoder.adapter.end_of_answer
+        )
+        self.model.generation_config = self._greedy()
+
+    def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
+        """Answer the questions of a batch.
+
+        Args:
+            batch: Encoded questions.
+            batch_index: Unused; Lightning gives it.
+
+        Returns:
+            The fields of `Answer`, one mapping a question.
+        """
+        shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
+        output: Any = self.model.generate(**batch.text, **shared)
+        logits = torch.stack(output.logits, dim=1)
+        tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
+        ended = tokens == self.end
+        lengths = torch.where(ended.any(1), ended.int().argmax(1) + 1, tokens.shape[1])
+        scores = score_tokens(logits, tokens, lengths)
+        texts = self.encoder.processor.tokenizer.batch_decode(
+            [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)], skip_special_tokens=True
+        )
+        answers = [
+            Answer(
+                question_id=batch.question_ids[i],
+                answer=texts[i].strip(),
+                n_tokens=int(lengths[i]),
+                truncated=not bool(ended[i].any()),
+                **{name: float(values[i]) for name, values in vars(scores).items()},
+            )
+            for i in range(len(texts))
+        ]
+        # Lightning walks into what a step returns, and refuses frozen dataclasses.
+        return [asdict(answer) for answer in answers]
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the model's device."""
+        return Batch(
+            question_ids=batch.question_ids,
+            text={name: tensor.to(device) for name, tensor in batch.text.items()},
+            images={name: tensor.to(device) for name, tensor in batch.images.items()},
+            image_of=batch.image_of.to(device),
+        )
+
+    def _greedy(self) -> Any:
+        """Greedy decoding, whatever sampling settings the checkpoint ships."""
+        from transformers import GenerationConfig
+
+        tokenizer = self.encoder.processor.tokenizer
+        return GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.end,
+            pad_token_id=tokenizer.pad_token_id,
+            # Scores would be changed by logits processors; logits never are.
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+
+
+def answer_table(
+    table: "Dataset", checkpoint: Checkpoint, *, batch_size: int, max_new_tokens: int, accelerator: str, progress: bool
+) -> list[dict[str, Any]]:
+    """Answer every question of a VQA table.
+
+    Args:
+        table: The questions.
+        checkpoint: The model and its encoder.
+        batch_size: Questions a batch; answers and probabilities do not depend on it, but for rounding.
+        max_new_tokens: Where an answer is cut off.
+        accelerator: Lightning's name of the device.
+        progress: Show a progress bar with the time left.
+
+    Returns:
+        The fields of `Answer`, one mapping a question, in table order.
+    """
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+    loader: DataLoader[Any] = DataLoader(
+        table,
+        batch_size=batch_size,
+        shuffle=False,
+        collate_fn=checkpoint.encoder,
+    )
+    batches = trainer.predict(Answering(checkpoint, max_new_tokens=max_new_tokens), loader)
+    return [answer for batch in batches or [] for answer in batch]

@@ -1,0 +1,87 @@
+"""The Hydra entry: composes a configuration, checks it, and hands it to the task it names."""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reliabit.config import Config, conf_folder, register, to_config
+from reliabit.config_errors import explain
+from reliabit.errors import ReliabitError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def run_task(config: Config) -> float | None:
+    """Run the task that a configuration names.
+
+    Returns:
+        What a sweep may minimize: the AURC, for tasks that measure one.
+    """
+    # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
+    module = import_module(f"reliabit.tasks.{config.task.name}")
+    task: Callable[[Config], float | None] = getattr(module, config.task.name)
+    return task(config)
+
+
+def main() -> None:
+    """Run from the command line; what the user can put right ends in one line and status 2."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    register()
+    show_traceback = "HYDRA_FULL_ERROR" in os.environ
+    # Hydra would print exceptions itself, over several lines, and exit; ours to do.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    refused: list[ReliabitError] = []
+
+    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
+    def application(composed: "DictConfig") -> float | None:
+        try:
+            return run_task(_placed(to_config(composed)))
+        except ReliabitError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            # Raised from here, it would be reported by Hydra as well.
+            refused.append(error)
+            return None
+
+    try:
+        application()
+        if refused:
+            raise refused[0]
+    except (ReliabitError, HydraException, OmegaConfBaseException) as error:
+        if show_traceback:
+            raise
+        sys.stderr.write(f"error: {error if isinstance(error, ReliabitError) else explain(error)}\n")
+        sys.exit(2)
+    finally:
+        _close_abandoned_sweep()
+
+
+def _placed(config: Config) -> Config:
+    """Fill in what Hydra decides for a job: where it writes and, in a sweep, where its parent run is named."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from reliabit.tracking.tracker import parent_file
+
+    job = HydraConfig.get()
+    config.paths.output = config.paths.output or job.runtime.output_dir
+    if job.mode == RunMode.MULTIRUN:
+        config.tracking.parent_file = str(parent_file(Path(job.sweep.dir)))
+    return config
+
+
+def _close_abandoned_sweep() -> None:
+    # Hydra does not tell its callbacks when a sweep raises; the module is loaded only where there was a sweep.
+    sweep_parent = sys.modules.get("reliabit.tracking.sweep_parent")
+    if sweep_parent is not None:
+        sweep_parent.close_abandoned()

@@ -1,0 +1,71 @@
+"""Reliability metrics as pure functions of confidences and accuracies.
+
+Arguments are one-dimensional tensors, arrays or lists; higher confidence is surer; accuracies lie in [0, 1]; results
+are fractions, not percent, computed in float64; a threshold accepts confidence >= threshold, and an impossible one
+is inf. `paper_compat=True` reproduces what the published evaluators do, faults included, and is meant for comparing
+with published tables only.
+"""
+
+from reliabit.metrics.functional.answers import Variant, accuracy_from_matches, normalize_answer, vqa_accuracy
+from reliabit.metrics.functional.area import (
+    augrc,
+    aurc,
+    aurc_boundary,
+    aurc_mean,
+    aurc_rescaled,
+    e_aurc,
+    prediction_rejection_ratio,
+)
+from reliabit.metrics.functional.calibration import (
+    BrierDecomposition,
+    ReliabilityDiagram,
+    brier_decomposition,
+    brier_score,
+    calibration_error,
+    negative_log_likelihood,
+    reliability_diagram,
+)
+from reliabit.metrics.functional.discrimination import aupr_error, auroc, tie_share
+from reliabit.metrics.functional.effective_reliability import effective_reliability, effective_reliability_threshold
+from reliabit.metrics.functional.risk_coverage import (
+    OperatingPoint,
+    RiskCoverageCurve,
+    coverage_at_risk,
+    operating_point,
+    oracle_coverage_at_risk,
+    risk_at_coverage,
+    risk_coverage_curve,
+)
+
+__all__ = [
+    "BrierDecomposition",
+    "OperatingPoint",
+    "ReliabilityDiagram",
+    "RiskCoverageCurve",
+    "Variant",
+    "accuracy_from_matches",
+    "augrc",
+    "aupr_error",
+    "aurc",
+    "aurc_boundary",
+    "aurc_mean",
+    "aurc_rescaled",
+    "auroc",
+    "brier_decomposition",
+    "brier_score",
+    "calibration_error",
+    "coverage_at_risk",
+    "e_aurc",
+    "effective_reliability",
+    "effective_reliability_threshold",
+    "negative_log_likelihood",
+    "normalize_answer",
+    "operating_point",
+    "oracle_coverage_at_risk",
+    "prediction_rejection_ratio",
+    "reliability_diagram",
+    "risk_at_coverage",
+    "risk_coverage_curve",
+    "tie_share",
+    "vqa_accuracy",
+]

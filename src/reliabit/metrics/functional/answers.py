@@ -1,0 +1,148 @@
+"""VQA accuracy against several annotators, and the three answer normalisers in circulation."""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal, TypeAlias, get_args
+
+from reliabit.errors import ReliabitError
+from reliabit.metrics.functional.contractions import CONTRACTIONS
+
+Variant: TypeAlias = Literal["official", "evalai", "reliable_vqa"]
+
+PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+ARTICLES = frozenset({"a", "an", "the"})
+_COUNTING = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBER_WORDS = {"none": "0"} | {word: str(number) for number, word in enumerate(_COUNTING)}
+
+_CLASS = f"[{re.escape(PUNCTUATION)}]"
+_EDGE = f"[ {re.escape(PUNCTUATION)}]"
+_DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
+_PERIOD = re.compile(r"\.(?!\d)")
+_LEADING = re.compile(rf"\A{_EDGE}+(?=[a-zA-Z0-9 ])")
+_TRAILING = re.compile(rf"(?<=[a-zA-Z0-9 ]){_EDGE}+\Z")
+_COMMAS_IN_NUMBER = re.compile(r"(?<=\d),+(?=\d)")
+_BESIDE_BREAK = re.compile(rf"(?<={_EDGE}){_CLASS}|{_CLASS}(?={_EDGE})")
+_BETWEEN_LETTERS = re.compile(rf"(?<=[a-zA-Z]){_CLASS}(?=[a-zA-Z])")
+
+
+def normalize_answer(text: str, *, variant: Variant = "official") -> str:
+    """Bring an answer to the form in which VQA evaluators compare answers.
+
+    All variants turn line breaks into spaces, lower the case, spell number words as digits, drop the articles a, an and
+    the, and restore the apostrophes of contractions. They differ in what they do with punctuation.
+
+    Args:
+        text: A prediction or a reference answer.
+        variant: `official` (GT-Vision-Lab/VQA, the rules that lmms-eval uses for VQAv2), `evalai` (MMF's
+            EvalAIAnswerProcessor, lmms-eval for VizWiz: commas and question marks go first, "'s" is split off) or
+            `reliable_vqa` (Whitehead et al. 2022 and Dancette et al. 2023).
+
+    Returns:
+        The normalised answer, which may be empty.
+
+    Raises:
+        ReliabitError: The variant does not exist.
+
+    >>> normalize_answer("The black-and-white T-shirt.")
+    'black and white t shirt'
+    >>> normalize_answer("red,white", variant="evalai")
+    'redwhite'
+    """
+    if variant not in get_args(Variant):
+        raise ReliabitError(f"variant is {variant!r}; it must be one of {', '.join(get_args(Variant))}")
+    return _normalize(text, variant)
+
+
+@lru_cache(maxsize=1 << 16)  # ten annotators agree more often than not, and a data set has few distinct answers
+def _normalize(text: str, variant: Variant) -> str:
+    if variant == "evalai":
+        text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+    text = text.replace("\n", " ").replace("\t", " ").strip()
+    text = _space_punctuation(text) if variant == "reliable_vqa" else _drop_punctuation(text)
+    return _normalize_words(_PERIOD.sub("", text))
+
+
+def _drop_punctuation(text: str) -> str:
+    # Each mark is judged by the original text: one spaced occurrence deletes all of its kind, without a space.
+    has_number = _DIGIT_COMMA_DIGIT.search(text) is not None
+    result = text
+    for mark in PUNCTUATION:
+        spaced = f"{mark} " in text or f" {mark}" in text
+        result = result.replace(mark, "" if spaced or has_number else " ")
+    return result
+
+
+def _space_punctuation(text: str) -> str:
+    text = _TRAILING.sub("", _LEADING.sub("", text))
+    text = _BESIDE_BREAK.sub(" ", _COMMAS_IN_NUMBER.sub("", text))
+    return _BETWEEN_LETTERS.sub(" ", re.sub(" +", " ", text))
+
+
+def _normalize_words(text: str) -> str:
+    words = (NUMBER_WORDS.get(word, word) for word in text.lower().split())
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+
+
+def vqa_accuracy(
+    prediction: str, answers: Sequence[str], *, variant: Variant = "official", paper_compat: bool = False
+) -> float:
+    """Soft VQA accuracy of one answer: the mean over annotators of min(1, agreeing others / 3).
+
+    With n annotators of whom k agree with the prediction, leaving one annotator out at a time gives
+    [k min(1, (k-1)/3) + (n-k) min(1, k/3)] / n; for n = 10 that is 0, 0.3, 0.6, 0.9 and 1 from k = 4 on
+    (Antol et al. 2015). Annotators are left out by position, so ten equal references count as ten.
+
+    Args:
+        prediction: The model's answer, raw; it and the references are always normalised.
+        answers: The annotators' answers, raw, one each. Fewer than two can agree with nobody else, hence 0.
+        variant: The normaliser, see `normalize_answer`.
+        paper_compat: Reproduce the official evaluator's exception: where all references are the same string, neither
+            side is normalised, so that "Yes" against ten times "yes" scores 0.
+
+    Returns:
+        The accuracy in [0, 1], the double nearest to the exact fraction.
+
+    Raises:
+        ReliabitError: The variant does not exist, or `answers` is a single string.
+
+    >>> vqa_accuracy("the dog", ["a dog"] * 2 + ["dog"] + ["cat"] * 7)
+    0.9
+    """
+    if isinstance(answers, str):
+        raise ReliabitError("answers is one string; it must be a list with one answer an annotator")
+    if not answers:
+        return 0.0
+    if paper_compat and len({_tidy(answer) for answer in answers}) == 1:
+        matches = len(answers) if _tidy(prediction) == _tidy(answers[0]) else 0
+    else:
+        wanted = normalize_answer(prediction, variant=variant)
+        matches = sum(normalize_answer(answer, variant=variant) == wanted for answer in answers)
+    return accuracy_from_matches(matches, len(answers))
+
+
+def _tidy(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def accuracy_from_matches(matches: int, n_annotators: int) -> float:
+    """Soft VQA accuracy when `matches` of `n_annotators` agree with the prediction; see `vqa_accuracy`.
+
+    Args:
+        matches: How many annotators agree, from 0 to `n_annotators`.
+        n_annotators: How many there are, at least 1.
+
+    Returns:
+        The accuracy in [0, 1].
+
+    Raises:
+        ReliabitError: The counts contradict each other.
+
+    >>> [accuracy_from_matches(k, 10) for k in range(5)]
+    [0.0, 0.3, 0.6, 0.9, 1.0]
+    """
+    if not 0 <= matches <= n_annotators or n_annotators < 1:
+        raise ReliabitError(f"matches is {matches} of {n_annotators} annotators; it must lie in 0 to all")
+    agreeing = matches * min(3, max(0, matches - 1)) + (n_annotators - matches) * min(3, matches)
+    return float(Fraction(agreeing, 3 * n_annotators))

@@ -1,0 +1,218 @@
+"""Calibration: how far confidences are from the accuracies they promise. Confidences must be probabilities."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from reliabit.errors import ReliabitError
+from reliabit.metrics.functional.arrays import Sums, cross_entropy, ratio
+from reliabit.metrics.functional.binning import Binning, Closed, check_bins, equal_mass_cuts, equal_width_cuts
+from reliabit.metrics.functional.inputs import FloatArray, IntArray, VectorLike, as_accuracy, as_pair
+from reliabit.metrics.functional.ranking import TieGroups, rank
+
+
+class ReliabilityDiagram(NamedTuple):
+    """Bins of a reliability diagram, from the lowest confidences to the highest; all of shape `(n_bins,)`.
+
+    Attributes:
+        lower: Lower edge; for bins of equal mass the smallest confidence inside, NaN where empty.
+        upper: Upper edge; for bins of equal mass the largest confidence inside, NaN where empty.
+        size: Predictions inside.
+        confidence: Their mean confidence, NaN where empty.
+        accuracy: Their mean accuracy, NaN where empty.
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    size: IntArray
+    confidence: FloatArray
+    accuracy: FloatArray
+
+
+class BrierDecomposition(NamedTuple):
+    """The terms of a Brier score.
+
+    Attributes:
+        reliability: Mean squared calibration gap, lower is better.
+        resolution: Variance of the accuracy between bins, higher is better.
+        uncertainty: Variance of the accuracy; no confidence changes it.
+    """
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+
+
+def calibration_error(
+    confidence: VectorLike,
+    accuracy: VectorLike,
+    n_bins: int = 15,
+    *,
+    binning: Binning = "width",
+    closed: Closed = "right",
+    paper_compat: bool = False,
+) -> float:
+    """Expected calibration error: sum over bins of (n_b/N) |mean accuracy - mean confidence| (Naeini et al. 2015).
+
+    Args:
+        confidence: Shape `(N,)` in [0, 1].
+        accuracy: Shape `(N,)` in [0, 1]; soft accuracies are used as they are.
+        n_bins: How many bins; record it with the number. 15 is the custom since Guo et al. 2017.
+        binning: `width` for bins of equal width, `mass` for bins of equally many predictions (adaptive ECE). A group of
+            equal confidences is never split: it belongs to the bin of its middle rank.
+        closed: Equal width only. `right` for bins (lo, hi] of which the first also has 0; `left` for [lo, hi) with a
+            bin more for exactly 1, which is torchmetrics' rule.
+        paper_compat: Put a confidence of exactly 0 in no bin, as the published evaluators do.
+
+    Returns:
+        The error in [0, 1], lower is better.
+
+    Raises:
+        ReliabitError: An argument is unusable.
+
+    >>> round(calibration_error([0.95, 0.85, 0.75, 0.65], [1, 1, 0, 1], 10), 6)
+    0.325
+    """
+    check_bins(n_bins, binning, closed)
+    groups = rank(confidence, accuracy, probability=True).groups()
+    if binning == "mass":
+        return float(equal_mass_error_of(groups, n_bins))
+    cuts = equal_width_cuts(groups.confidence, n_bins, closed=closed, drop_zero=paper_compat)
+    return float(_error(groups, cuts))
+
+
+def reliability_diagram(
+    confidence: VectorLike, accuracy: VectorLike, n_bins: int = 15, *, binning: Binning = "width"
+) -> ReliabilityDiagram:
+    """The bins behind `calibration_error`, as a reliability diagram draws them (DeGroot and Fienberg 1983).
+
+    Args:
+        confidence: Shape `(N,)` in [0, 1].
+        accuracy: Shape `(N,)` in [0, 1].
+        n_bins: How many bins.
+        binning: See `calibration_error`.
+
+    Returns:
+        The bins.
+
+    Raises:
+        ReliabitError: An argument is unusable.
+
+    >>> reliability_diagram([0.2, 0.9, 0.8], [0, 1, 1], 2).size.tolist()
+    [1, 2]
+    """
+    check_bins(n_bins, binning, "right")
+    groups = rank(confidence, accuracy, probability=True).groups()
+    if binning == "width":
+        cuts = equal_width_cuts(groups.confidence, n_bins)
+        lower, upper = np.arange(n_bins) / n_bins, np.arange(1, n_bins + 1) / n_bins
+    else:
+        cuts = equal_mass_cuts(groups, n_bins)
+        held = cuts[1:] > cuts[:-1]
+        upper = np.where(held, groups.confidence[np.minimum(cuts[:-1], len(groups.confidence) - 1)], np.nan)[::-1]
+        lower = np.where(held, groups.confidence[cuts[1:] - 1], np.nan)[::-1]
+    size = _between(groups.size, cuts)[::-1]
+    promised, kept = _between(groups.size * groups.confidence, cuts)[::-1], _between(groups.accuracy, cuts)[::-1]
+    return ReliabilityDiagram(lower, upper, size, ratio(promised, size), ratio(kept, size))
+
+
+def brier_score(confidence: VectorLike, accuracy: VectorLike) -> float:
+    """Brier score, the mean squared difference of confidence and accuracy (Brier 1950), on soft targets as they are.
+
+    Args:
+        confidence: Shape `(N,)` in [0, 1].
+        accuracy: Shape `(N,)` in [0, 1].
+
+    Returns:
+        The score in [0, 1], lower is better.
+
+    Raises:
+        ReliabitError: An argument is unusable.
+
+    >>> round(brier_score([0.8, 0.4], [1.0, 0.3]), 6)
+    0.025
+    """
+    return float(brier_score_of(rank(confidence, accuracy, probability=True).groups()))
+
+
+def brier_decomposition(confidence: VectorLike, accuracy: VectorLike, n_bins: int = 15) -> BrierDecomposition:
+    """Murphy's partition of the Brier score over bins of equal width: reliability - resolution + uncertainty.
+
+    The three add up to the score where all confidences of a bin are equal, and nearly so otherwise (Murphy 1973).
+
+    Args:
+        confidence: Shape `(N,)` in [0, 1].
+        accuracy: Shape `(N,)` in [0, 1].
+        n_bins: How many bins.
+
+    Returns:
+        The three terms.
+
+    Raises:
+        ReliabitError: An argument is unusable.
+
+    >>> [round(term, 6) for term in brier_decomposition([0.8, 0.8, 0.2], [1, 0, 0], 5)]
+    [0.073333, 0.055556, 0.222222]
+    """
+    bins = reliability_diagram(confidence, accuracy, n_bins)
+    held, kept = bins.size > 0, as_accuracy(accuracy)
+    share = bins.size[held] / bins.size.sum()
+    reliability = share @ np.square(bins.confidence[held] - bins.accuracy[held])
+    resolution = share @ np.square(bins.accuracy[held] - kept.mean())
+    return BrierDecomposition(float(reliability), float(resolution), float(kept.var()))
+
+
+def negative_log_likelihood(confidence: VectorLike, accuracy: VectorLike, *, eps: float = 1e-12) -> float:
+    """Cross-entropy with the accuracy as a soft target, the mean of -[a log c + (1 - a) log(1 - c)], in nats.
+
+    Its minimum is the mean entropy of the targets and not 0 (a = 0.3 alone has 0.6109).
+
+    Args:
+        confidence: Shape `(N,)` in [0, 1].
+        accuracy: Shape `(N,)` in [0, 1].
+        eps: Confidences are clipped to [eps, 1 - eps]. Products of probabilities do saturate at 1, and one wrong
+            answer there would make the mean infinite; 0 shows that.
+
+    Returns:
+        A number from 0, lower is better.
+
+    Raises:
+        ReliabitError: An argument is unusable.
+
+    >>> round(negative_log_likelihood([0.3], [0.3]), 4)
+    0.6109
+    """
+    if not 0 <= eps < 0.5:
+        raise ReliabitError(f"eps is {eps:g}; it must lie in [0, 0.5)")
+    promised, kept = as_pair(confidence, accuracy, probability=True)
+    return float(cross_entropy(promised, kept, eps=eps).mean())
+
+
+def equal_width_error_of(groups: TieGroups, n_bins: int) -> FloatArray:
+    """`calibration_error` with bins of equal width of tie groups, shape `()` or `(B,)`."""
+    return _error(groups, equal_width_cuts(groups.confidence, n_bins))
+
+
+def equal_mass_error_of(groups: TieGroups, n_bins: int) -> FloatArray:
+    """`calibration_error` with bins of equal mass of tie groups, shape `()` or `(B,)`."""
+    return _error(groups, equal_mass_cuts(groups, n_bins))
+
+
+def brier_score_of(groups: TieGroups) -> FloatArray:
+    """`brier_score` of tie groups, shape `()` or `(B,)`."""
+    return groups.mean(groups.ranking.squared_error)
+
+
+def negative_log_likelihood_of(groups: TieGroups) -> FloatArray:
+    """`negative_log_likelihood` of tie groups, shape `()` or `(B,)`."""
+    return groups.mean(groups.ranking.clipped_cross_entropy)
+
+
+def _error(groups: TieGroups, cuts: IntArray) -> FloatArray:
+    running = groups.running_excess
+    at_cuts = np.take_along_axis(running, cuts, axis=-1) if cuts.ndim == running.ndim else running[..., cuts]
+    return ratio(np.abs(np.diff(at_cuts, axis=-1)).sum(axis=-1), groups.total)
+
+
+def _between(values: Sums, cuts: IntArray) -> Sums:
+    return np.diff(np.append(0, np.cumsum(values))[cuts])

@@ -1,0 +1,203 @@
+"""torchmetrics classes that rank; the maths is in `reliabit.metrics.functional`.
+
+A rank depends on every other prediction, so the states keep all confidences and accuracies as float64, concatenated
+over processes: what several processes gather is what one would have seen, up to an order that does not matter.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from reliabit.metrics import functional
+from reliabit.metrics.functional.discrimination import Criterion
+from reliabit.metrics.functional.inputs import VectorLike, as_pair, as_risk
+from reliabit.metrics.suite import Predictions, Suite, evaluate
+
+
+class _PredictionsMetric(Metric):  # type: ignore[misc]  # torchmetrics is not type-checked here
+    """Keeps all predictions."""
+
+    is_differentiable = False
+    full_state_update = False
+    confidence: list[Tensor]
+    accuracy: list[Tensor]
+    probability: bool = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("confidence", [], dist_reduce_fx="cat")
+        self.add_state("accuracy", [], dist_reduce_fx="cat")
+
+    def update(self, confidence: VectorLike, accuracy: VectorLike) -> None:
+        """Add predictions, both of shape `(N,)`."""
+        ranked, scored = as_pair(confidence, accuracy, probability=self.probability)
+        self.confidence.append(torch.from_numpy(ranked.copy()).to(self.device))
+        self.accuracy.append(torch.from_numpy(scored.copy()).to(self.device))
+
+    def _seen(self) -> tuple[Tensor, Tensor]:
+        return dim_zero_cat(self.confidence), dim_zero_cat(self.accuracy)
+
+
+class ReliabilitySuite(_PredictionsMetric):
+    """Every metric of a suite from one sort; see `reliabit.metrics.evaluate`.
+
+    Args:
+        suite: Which metrics.
+        thresholds: Cost to the threshold that another split chose for it.
+        **kwargs: torchmetrics' own arguments.
+
+    >>> metric = ReliabilitySuite()
+    >>> metric.update([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0])
+    >>> round(metric.compute()["selective/augrc"].item(), 6)
+    0.12
+    """
+
+    def __init__(
+        self, *, suite: Suite | None = None, thresholds: Mapping[float, float] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.suite = suite or Suite()
+        self.thresholds = dict(thresholds or {})
+        self.probability = self.suite.calibration
+
+    def compute(self) -> dict[str, Tensor]:
+        """Metric name to a float64 scalar."""
+        values = evaluate(Predictions(*self._seen(), thresholds=self.thresholds), suite=self.suite)
+        return {name: torch.tensor(value, dtype=torch.float64, device=self.device) for name, value in values.items()}
+
+
+class _RankedMetric(_PredictionsMetric):
+    """One pure function of all predictions."""
+
+    def compute(self) -> Tensor:
+        """The metric of all predictions so far, a float64 scalar."""
+        return torch.tensor(self._evaluate(*self._seen()), dtype=torch.float64, device=self.device)
+
+    @abstractmethod
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float: ...
+
+
+class AURC(_RankedMetric):
+    """Area under the risk-coverage curve; see `functional.aurc`.
+
+    >>> metric = AURC()
+    >>> metric.update([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0])
+    >>> round(metric.compute().item(), 6)
+    0.156667
+    """
+
+    higher_is_better = False
+
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
+        return functional.aurc(confidence, accuracy)
+
+
+class EAURC(_RankedMetric):
+    """AURC in excess of the best possible one; see `functional.e_aurc`."""
+
+    higher_is_better = False
+
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
+        return functional.e_aurc(confidence, accuracy)
+
+
+class AUGRC(_RankedMetric):
+    """Area under the generalised risk-coverage curve; see `functional.augrc`."""
+
+    higher_is_better = False
+
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
+        return functional.augrc(confidence, accuracy)
+
+
+class PredictionRejectionRatio(_RankedMetric):
+    """Prediction-rejection ratio; see `functional.prediction_rejection_ratio`."""
+
+    higher_is_better = True
+
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
+        return functional.prediction_rejection_ratio(confidence, accuracy)
+
+
+class AUROC(_RankedMetric):
+    """AUROC of correctness; see `functional.auroc`.
+
+    Args:
+        criterion: What counts as right.
+        **kwargs: torchmetrics' own arguments.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, *, criterion: Criterion = "half", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.criterion: Criterion = criterion
+
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
+        return functional.auroc(confidence, accuracy, criterion=self.criterion)
+
+
+class CoverageAtRisk(_RankedMetric):
+    """C@R, the coverage alone; see `functional.coverage_at_risk`.
+
+    Args:
+        risk: The risk tolerance in [0, 1].
+        **kwargs: torchmetrics' own arguments.
+
+    >>> metric = CoverageAtRisk(0.25)
+    >>> metric.update([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0])
+    >>> metric.compute().item()
+    0.8
+    """
+
+    higher_is_better = True
+
+    def __init__(self, risk: float | Fraction, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.risk = as_risk(risk)
+
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
+        return functional.coverage_at_risk(confidence, accuracy, self.risk)[0]
+
+
+class RiskAtCoverage(_RankedMetric):
+    """Selective risk at a coverage; see `functional.risk_at_coverage`.
+
+    Args:
+        coverage: In (0, 1].
+        **kwargs: torchmetrics' own arguments.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, coverage: float | Fraction = 0.8, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.coverage = coverage
+
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
+        return functional.risk_at_coverage(confidence, accuracy, self.coverage)
+
+
+class AdaptiveCalibrationError(_RankedMetric):
+    """Calibration error with bins of equal mass; see `functional.calibration_error`.
+
+    Args:
+        n_bins: How many bins.
+        **kwargs: torchmetrics' own arguments.
+    """
+
+    higher_is_better = False
+    probability = True
+
+    def __init__(self, n_bins: int = 15, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n_bins = n_bins
+
+    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
+        return functional.calibration_error(confidence, accuracy, self.n_bins, binning="mass")

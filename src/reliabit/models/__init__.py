@@ -1,0 +1,1 @@
+"""Model families and their adapters, checkpoints, encoding, and the reference models."""

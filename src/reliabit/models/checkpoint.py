@@ -1,0 +1,85 @@
+"""Loading a checkpoint folder: the model, its processor, and the adapter of its family."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reliabit.errors import ReliabitError
+from reliabit.models.adapter import Adapter
+from reliabit.models.encoding import Encoder
+from reliabit.models.idefics3 import Idefics3
+from reliabit.models.qwen2_vl import Qwen2VL
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ADAPTERS: dict[str, type[Adapter]] = {adapter.model_type: adapter for adapter in (Qwen2VL, Idefics3)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready to answer, in evaluation mode, with what encodes its questions."""
+
+    model: "PreTrainedModel"
+    encoder: Encoder
+
+
+def find_adapter(family: str) -> Adapter:
+    """The adapter of a model family.
+
+    Raises:
+        ReliabitError: There is none.
+    """
+    if family not in ADAPTERS:
+        raise ReliabitError(f"there is no adapter for the model family {family!r}; choose one of {', '.join(ADAPTERS)}")
+    return ADAPTERS[family]()
+
+
+def load_checkpoint(folder: Path, *, family: str, dtype: str, template: str) -> Checkpoint:
+    """Load a model and what encodes its questions.
+
+    Args:
+        folder: A Hugging Face folder; quantized ones load too.
+        family: The adapter that is expected to fit.
+        dtype: torch's name of the precision to compute in.
+        template: The prompt around a question.
+
+    Raises:
+        ReliabitError: The folder is no checkpoint, is of another family, or wants to run code of its own.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    adapter = find_adapter(family)
+    check_folder(folder, family=family)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=getattr(torch, dtype), trust_remote_code=False, local_files_only=True
+        )
+        processor = adapter.load_processor(folder)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ReliabitError(f"the checkpoint {folder} cannot be loaded: {reason}") from error
+    return Checkpoint(
+        model=model.eval().requires_grad_(False),
+        encoder=Encoder(adapter=adapter, processor=processor, template=template),
+    )
+
+
+def check_folder(folder: Path, *, family: str) -> None:
+    """Check that a folder is a checkpoint of a family, before anything of it is loaded.
+
+    Raises:
+        ReliabitError: It is not.
+    """
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ReliabitError(f"model.path={folder} is not a checkpoint folder (it has no config.json); correct the path")
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    if config.get("model_type") != family:
+        raise ReliabitError(
+            f"the checkpoint {folder} is of the family {config.get('model_type')!r}, and model.family={family}"
+        )
+    if "auto_map" in config:
+        raise ReliabitError(f"the checkpoint {folder} wants to run code of its own (auto_map), which is never done")

@@ -1,0 +1,60 @@
+"""Idefics3."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from reliabit.models.adapter import Adapter, EncodedImages
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+    from transformers import PreTrainedModel, ProcessorMixin
+
+
+class Idefics3(Adapter):
+    """`Idefics3ForConditionalGeneration`: images cut into tiles of one size, a fixed number of tokens a tile."""
+
+    model_type: ClassVar[str] = "idefics3"
+    image_token: ClassVar[str] = "<image>"  # noqa: S105 - no password
+    decoder_layers: ClassVar[str] = "model.text_model.layers"
+    answer_prefix: ClassVar[str] = " "
+    end_of_answer: ClassVar[str] = "<end_of_utterance>"
+
+    def load_processor(self, folder: Path) -> "ProcessorMixin":
+        from transformers import AutoTokenizer, Idefics3ImageProcessorPil, Idefics3Processor
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        image_seq_len = _processor_config(folder)["image_seq_len"]
+        return Idefics3Processor(
+            Idefics3ImageProcessorPil.from_pretrained(folder),
+            tokenizer,
+            image_seq_len=image_seq_len,
+            chat_template=tokenizer.chat_template,
+        )
+
+    def save_processor(self, processor: "ProcessorMixin", folder: Path) -> None:
+        super().save_processor(processor, folder)
+        processor.save_pretrained(folder)
+
+    def encode_images(self, processor: "ProcessorMixin", images: "Sequence[Image]") -> EncodedImages:
+        inputs = processor.image_processor(
+            images=[[image] for image in images], return_tensors="pt", return_row_col_info=True
+        )
+        placeholders = [processor.replace_image_token(inputs, image) for image in range(len(images))]
+        tensors = {name: inputs[name] for name in ("pixel_values", "pixel_attention_mask")}
+        return EncodedImages(tensors=tensors, placeholders=placeholders)
+
+    def shared_images(
+        self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]", image_of: "torch.Tensor"
+    ) -> dict[str, Any]:
+        features = model.get_image_features(**images, return_dict=True)
+        features.pooler_output = [features.pooler_output[image] for image in image_of.tolist()]
+        return {"mm_encoder_outputs": {"image": features}}
+
+
+def _processor_config(folder: Path) -> dict[str, Any]:
+    from transformers import Idefics3Processor
+
+    config, _ = Idefics3Processor.get_processor_dict(folder)
+    return dict(config)

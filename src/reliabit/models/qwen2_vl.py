@@ -1,0 +1,59 @@
+"""Qwen2-VL."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from reliabit.models.adapter import Adapter, EncodedImages
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+    from transformers import PreTrainedModel, ProcessorMixin
+
+
+class Qwen2VL(Adapter):
+    """`Qwen2VLForConditionalGeneration`: images of any size, one token for 2x2 patches, three-axis rotary positions."""
+
+    model_type: ClassVar[str] = "qwen2_vl"
+    image_token: ClassVar[str] = "<|image_pad|>"  # noqa: S105 - no password
+    decoder_layers: ClassVar[str] = "model.language_model.layers"
+    end_of_answer: ClassVar[str] = "<|im_end|>"
+
+    def load_processor(self, folder: Path) -> "ProcessorMixin":
+        from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        return image_only_processor(Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer)
+
+    def encode_images(self, processor: "ProcessorMixin", images: "Sequence[Image]") -> EncodedImages:
+        inputs = processor.image_processor(images=list(images), return_tensors="pt")
+        placeholders = [processor.replace_image_token(inputs, image) for image in range(len(images))]
+        return EncodedImages(tensors=dict(inputs), placeholders=placeholders)
+
+    def shared_images(
+        self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]", image_of: "torch.Tensor"
+    ) -> dict[str, Any]:
+        features = model.get_image_features(**images, return_dict=True)
+        features.pooler_output = [features.pooler_output[image] for image in image_of.tolist()]
+        return {"mm_encoder_outputs": {"image": features}, "image_grid_thw": images["image_grid_thw"][image_of]}
+
+
+def image_only_processor(image_processor: Any, tokenizer: Any) -> "ProcessorMixin":
+    """Build a `Qwen2VLProcessor` without the video processor, which needs torchvision.
+
+    transformers 5 refuses `video_processor=None`: it looks up the class that the argument should have, and
+    that look-up itself imports torchvision. The subclass answers it for this one argument.
+    """
+    from transformers import Qwen2VLProcessor
+
+    class ImageOnlyProcessor(Qwen2VLProcessor):  # type: ignore[misc]
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+            if argument_name == "video_processor":
+                return type(argument)
+            return super().check_argument_for_proper_class(argument_name, argument)
+
+    ImageOnlyProcessor.__name__ = Qwen2VLProcessor.__name__
+    return ImageOnlyProcessor(
+        image_processor=image_processor, tokenizer=tokenizer, chat_template=tokenizer.chat_template
+    )

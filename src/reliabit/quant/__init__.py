@@ -1,0 +1,100 @@
+"""Quantization: grids and solvers, packed layers, plans, checkpoints, kernels, export and sizes.
+
+Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reliabit.quant.checkpoint import (
+        checkpoint_bytes,
+        copy_processor,
+        load_checkpoint,
+        save_checkpoint,
+        staged_folder,
+    )
+    from reliabit.quant.components import COMPONENTS, component_of, layer_of
+    from reliabit.quant.convert import ConvertedModule, Report, packed_modules, quantize_model
+    from reliabit.quant.embedding import QuantEmbedding
+    from reliabit.quant.grid import Layout, QuantizedWeight, dequantize
+    from reliabit.quant.hook import register_when_imported
+    from reliabit.quant.kernels.dispatch import prepare_kernels
+    from reliabit.quant.linear import PackedWeight, QuantLinear
+    from reliabit.quant.plan import Plan, Rule, Scheme, default_plan, plan_from_config, resolve
+    from reliabit.quant.plugin import register
+    from reliabit.quant.size import Size, model_size
+    from reliabit.quant.solve import quantize_weight
+
+_HOMES = {
+    "COMPONENTS": "components",
+    "ConvertedModule": "convert",
+    "Layout": "grid",
+    "PackedWeight": "linear",
+    "Plan": "plan",
+    "QuantEmbedding": "embedding",
+    "QuantLinear": "linear",
+    "QuantizedWeight": "grid",
+    "Report": "convert",
+    "Rule": "plan",
+    "Scheme": "plan",
+    "Size": "size",
+    "checkpoint_bytes": "checkpoint",
+    "component_of": "components",
+    "copy_processor": "checkpoint",
+    "default_plan": "plan",
+    "dequantize": "grid",
+    "layer_of": "components",
+    "load_checkpoint": "checkpoint",
+    "model_size": "size",
+    "packed_modules": "convert",
+    "plan_from_config": "plan",
+    "prepare_kernels": "kernels.dispatch",
+    "quantize_model": "convert",
+    "quantize_weight": "solve",
+    "register": "plugin",
+    "register_when_imported": "hook",
+    "resolve": "plan",
+    "save_checkpoint": "checkpoint",
+    "staged_folder": "checkpoint",
+}
+
+__all__ = [
+    "COMPONENTS",
+    "ConvertedModule",
+    "Layout",
+    "PackedWeight",
+    "Plan",
+    "QuantEmbedding",
+    "QuantLinear",
+    "QuantizedWeight",
+    "Report",
+    "Rule",
+    "Scheme",
+    "Size",
+    "checkpoint_bytes",
+    "component_of",
+    "copy_processor",
+    "default_plan",
+    "dequantize",
+    "layer_of",
+    "load_checkpoint",
+    "model_size",
+    "packed_modules",
+    "plan_from_config",
+    "prepare_kernels",
+    "quantize_model",
+    "quantize_weight",
+    "register",
+    "register_when_imported",
+    "resolve",
+    "save_checkpoint",
+    "staged_folder",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module that holds it (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,111 @@
+"""Write and read quantized checkpoints: Hugging Face folders that plain `from_pretrained` loads as well."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from reliabit.errors import ReliabitError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MODEL_FILES = ("config.json", "generation_config.json")
+WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth")
+
+
+def save_checkpoint(model: "PreTrainedModel", folder: Path, *, processor_from: Path | None = None) -> None:
+    """Write a model, quantized or not, as a checkpoint folder that appears whole or not at all.
+
+    Args:
+        model: The model; unquantized weights are written in the type they have.
+        folder: Where to; a checkpoint that is there already is replaced.
+        processor_from: A checkpoint folder whose other files (tokenizer, processor, chat template) go along.
+    """
+    with staged_folder(folder) as staging:
+        if processor_from is not None:
+            copy_processor(processor_from, staging)
+        model.save_pretrained(staging)
+
+
+def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "PreTrainedModel":
+    """Load a checkpoint folder, quantized or not, with one clear sentence where that is impossible.
+
+    Args:
+        folder: The checkpoint.
+        dtype: The type that the model computes in; packed weights keep theirs.
+        options: Further arguments of `AutoModelForImageTextToText.from_pretrained`.
+
+    Raises:
+        ReliabitError: No checkpoint, a wrong or truncated shard, a newer format version.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText
+
+    from reliabit.quant.plugin import register
+
+    register()
+    if not (folder / "config.json").is_file():
+        raise ReliabitError(f"{folder} is no checkpoint: it has no config.json")
+    try:
+        model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, **options
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ReliabitError(f"{folder} cannot be loaded: {reason.strip()}") from error
+    return model
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as parent:
+        ...     with staged_folder(Path(parent, "checkpoint")) as staging:
+        ...         _ = (staging / "config.json").write_text("{}")
+        ...     sorted(path.name for path in Path(parent).iterdir())
+        ['checkpoint']
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield staging
+        staging.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def copy_processor(source: Path, destination: Path) -> None:
+    """Copy what a checkpoint folder holds beside the model: tokenizer, processor, chat template, card.
+
+    Raises:
+        ReliabitError: The source is no folder.
+    """
+    if not source.is_dir():
+        raise ReliabitError(f"{source} is no checkpoint folder")
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.name not in MODEL_FILES and not file.name.endswith(WEIGHT_SUFFIXES):
+            shutil.copy2(file, destination / file.name)
+
+
+def checkpoint_bytes(folder: Path) -> int:
+    """Bytes of the weight files of a checkpoint folder.
+
+    Raises:
+        ReliabitError: It has none.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ReliabitError(f"{folder} holds no safetensors file")
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,180 @@
+"""What a quantized weight is: codes on a grid with one scale and one zero a group."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from reliabit.errors import ReliabitError
+
+ZeroKind = Literal["float", "integer", "symmetric"]
+"""Where a grid's zero may lie: anywhere, on a code, or fixed in the middle of the codes."""
+
+MetadataType = Literal["float16", "bfloat16", "float32"]
+"""What scales and float zeros are stored in."""
+ZERO_KINDS: tuple[str, ...] = get_args(ZeroKind)
+METADATA_TYPES: tuple[str, ...] = get_args(MetadataType)
+BITS = range(1, 9)
+GROUP_SIZES = range(16, 257)
+
+_LARGEST_EXACT_ZERO = 2048.0
+_SMALLEST_SCALE = 2.0**-20
+_ROUNDING = 1.5 * 2.0**23
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the weight of one module is stored.
+
+    Attributes:
+        bits: Bits of a code, 1 to 8.
+        group_size: Consecutive inputs of one row that share a scale and a zero; None is the whole row.
+        zero: Where the zero may lie.
+        metadata: The type that scales and float zeros are stored in.
+    """
+
+    bits: int
+    group_size: int | None
+    zero: ZeroKind = "float"
+    metadata: MetadataType = "float16"
+
+    @property
+    def metadata_dtype(self) -> torch.dtype:
+        """The torch type of scales and float zeros."""
+        dtype: torch.dtype = getattr(torch, self.metadata)
+        return dtype
+
+    @property
+    def symmetric_zero(self) -> float:
+        """The one zero of a symmetric grid, half the number of codes."""
+        return float(2 ** (self.bits - 1))
+
+    def group_length(self, in_features: int) -> int:
+        """Inputs a group."""
+        return in_features if self.group_size is None else self.group_size
+
+    def groups(self, in_features: int) -> int:
+        """Groups a row."""
+        return in_features // self.group_length(in_features)
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A weight as codes, scales and zeros; `weight = (codes - zero) * scale` in float32.
+
+    Attributes:
+        codes: uint8 in `[0, 2**bits)`, `[out_features, in_features]`.
+        scale: `[out_features, groups]`, in the layout's metadata type.
+        zero: `[out_features, groups]`, in the layout's metadata type, whatever its kind.
+        layout: How it is stored.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+    layout: Layout
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The weight that the codes stand for, `[out_features, in_features]`."""
+        return dequantize(self.codes, self.scale, self.zero).to(dtype)
+
+
+def dequantize(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """Turn codes into weights; this defines what every faster path must give.
+
+    Args:
+        codes: Whole numbers, `[out_features, in_features]`.
+        scale: `[out_features, groups]`; `in_features` is a multiple of `groups`.
+        zero: `[out_features, groups]`.
+
+    Returns:
+        `(codes - zero) * scale` in float32, `[out_features, in_features]`.
+
+    Example:
+        >>> dequantize(torch.tensor([[0, 1, 2, 3]]), torch.tensor([[0.5, 2.0]]), torch.tensor([[1.0, 2.0]]))
+        tensor([[-0.5000,  0.0000,  0.0000,  2.0000]])
+    """
+    rows, columns = codes.shape
+    grouped = codes.reshape(rows, scale.shape[1], -1).to(torch.float32)
+    return ((grouped - zero.float()[..., None]) * scale.float()[..., None]).reshape(rows, columns)
+
+
+def encode(groups: Tensor, *, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
+    """The nearest codes of weights on a grid.
+
+    Args:
+        groups: Weights in float32, `[groups, group_size]`.
+        scale: `[groups, 1]`, not zero.
+        zero: `[groups, 1]`.
+        bits: Bits of a code.
+
+    Returns:
+        uint8, `[groups, group_size]`.
+
+    Example:
+        >>> encode(torch.tensor([[-1.0, 0.2, 9.0]]), scale=torch.tensor([[0.5]]), zero=torch.tensor([[2.0]]), bits=2)
+        tensor([[0, 2, 3]], dtype=torch.uint8)
+    """
+    return nearest_codes_((groups / scale).add_(zero), bits).to(torch.uint8)
+
+
+def nearest_codes_(places: Tensor, bits: int) -> Tensor:
+    """Round places on a grid to codes, in place.
+
+    Adding and subtracting 1.5 * 2**23 rounds a float32 of this size to the nearest whole number, halves to even, as
+    `torch.round` does; but `torch.round` on a CPU spreads even small tensors over threads, which costs more than the
+    rounding.
+
+    Args:
+        places: `weight / scale + zero` in float32, any shape; overwritten.
+        bits: Bits of a code.
+
+    Returns:
+        Whole numbers in `[0, 2**bits)`, float32, in the memory of `places`.
+
+    Example:
+        >>> nearest_codes_(torch.tensor([-3.0, 0.5, 1.5, 2.4, 9.0]), 2)
+        tensor([0., 0., 2., 2., 3.])
+    """
+    return places.clamp_(0, 2**bits - 1).add_(_ROUNDING).sub_(_ROUNDING)
+
+
+def metadata_type(scale: Tensor, zero: Tensor) -> MetadataType:
+    """Choose the smallest type that holds scales and zeros without harm.
+
+    Half precision shifts or stretches a grid by a fraction of a step, which re-encoding absorbs, except where a
+    scale falls among its last few subnormal numbers or overflows, or a zero lies beyond its exact whole numbers.
+
+    Args:
+        scale: Any shape, float32.
+        zero: Any shape, float32.
+
+    Example:
+        >>> metadata_type(torch.tensor([1e-3]), torch.tensor([7.5]))
+        'float16'
+        >>> metadata_type(torch.tensor([1e-3]), torch.tensor([-90000.0]))
+        'float32'
+    """
+    magnitude = scale.abs()
+    fits = magnitude.amin() >= _SMALLEST_SCALE and magnitude.amax() <= torch.finfo(torch.float16).max
+    return "float16" if fits and zero.abs().amax() <= _LARGEST_EXACT_ZERO else "float32"
+
+
+def check_layout(*, bits: int, group_size: int | None, zero: str, in_features: int, name: str) -> None:
+    """Refuse a layout that no weight of this width can have.
+
+    Raises:
+        ReliabitError: Bits outside 1 to 8, a group size outside 16 to 256 or that does not divide the inputs (a
+            group never straddles two rows), or an unknown kind of zero.
+    """
+    if isinstance(bits, bool) or not isinstance(bits, int) or bits not in BITS:
+        raise ReliabitError(f"{name}: {bits!r} bits are not supported; choose from 1 to 8")
+    if zero not in ZERO_KINDS:
+        raise ReliabitError(f"{name}: unknown kind of zero {zero!r}; choose from {', '.join(ZERO_KINDS)}")
+    if group_size is None:
+        return
+    if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size not in GROUP_SIZES:
+        raise ReliabitError(f"{name}: group size {group_size!r} is not supported; choose 16 to 256, or null for a row")
+    if in_features % group_size:
+        raise ReliabitError(f"{name}: group size {group_size} does not divide its {in_features} inputs")

@@ -1,0 +1,111 @@
+"""Kernels of stock torch on x86 CPUs: `_weight_int4pack_mm_for_cpu` and `_weight_int8pack_mm`, for bfloat16 inputs."""
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from reliabit.quant.kernels.base import Kernel
+
+if TYPE_CHECKING:
+    from reliabit.quant.linear import QuantLinear
+
+INT4_GROUPS = (256, 128, 64, 32)
+INT4_ROWS = 16
+INT4_BLOCK_ROWS = 64
+INT4_LARGEST_BATCH = 96
+INT8_LARGEST_BATCH = 16
+"""Both thresholds as measured by `bench/quantize.py`."""
+
+
+class Int4Pack(Kernel):
+    """The 4-bit kernel, for every width: up to 4 bits in one plane, 5 to 8 bits in two.
+
+    It computes `(code - 8) * scale + offset` with scale and offset in bfloat16. Codes of fewer bits are centred on 8,
+    so that the offset, and with it what rounding takes from it, stays small; the codes above 4 bits are split into a
+    high and a low plane, 16 times the scale apart. In memory a plane takes 4 bits a weight whatever the width.
+    """
+
+    name: ClassVar[str] = "int4pack"
+    device_type: ClassVar[str] = "cpu"
+
+    @classmethod
+    def supports(cls, layer: "QuantLinear", dtype: torch.dtype) -> bool:
+        """See `Kernel.supports`."""
+        has_kernel = hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
+        return has_kernel and dtype == torch.bfloat16 and not layer.rows % INT4_ROWS and bool(_int4_group(layer))
+
+    @classmethod
+    def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
+        """See `Kernel.prepare`."""
+        weight, group = layer.quantized_weight(), _int4_group(layer)
+        bits, codes = layer.layout.bits, weight.codes
+        scale, zero = (_repeat_groups(part.float(), layer.columns // group) for part in (weight.scale, weight.zero))
+        if bits <= 4:
+            centre = 2 ** (bits - 1)
+            planes = [_plane(codes + (8 - centre), scale, scale * (centre - zero))]
+        else:
+            high_centre = 2 ** (bits - 5)
+            planes = [
+                _plane((codes >> 4) + (8 - high_centre), 16 * scale, torch.zeros_like(scale)),
+                _plane(codes & 15, scale, scale * (16 * high_centre + 8 - zero)),
+            ]
+        return cls(dtype, INT4_LARGEST_BATCH, tuple(tensor for plane in planes for tensor in plane))
+
+    def multiply(self, inputs: Tensor) -> Tensor:
+        """See `Kernel.multiply`."""
+        products = [
+            torch.ops.aten._weight_int4pack_mm_for_cpu(inputs, packed, inputs.shape[1] // len(parameters), parameters)
+            for packed, parameters in zip(self.tensors[::2], self.tensors[1::2], strict=True)
+        ]
+        total: Tensor = sum(products[1:], start=products[0])
+        return total
+
+
+class Int8Pack(Kernel):
+    """The 8-bit kernel, for symmetric codes with one scale a row."""
+
+    name: ClassVar[str] = "int8pack"
+    device_type: ClassVar[str] = "cpu"
+
+    @classmethod
+    def supports(cls, layer: "QuantLinear", dtype: torch.dtype) -> bool:
+        """See `Kernel.supports`."""
+        layout = layer.layout
+        whole_row = layout.groups(layer.columns) == 1
+        fits = whole_row and layout.zero == "symmetric" and layout.bits == 8
+        return fits and hasattr(torch.ops.aten, "_weight_int8pack_mm") and dtype == torch.bfloat16
+
+    @classmethod
+    def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
+        """See `Kernel.prepare`."""
+        weight = layer.quantized_weight()
+        codes = (weight.codes.to(torch.int16) - 128).to(torch.int8)
+        return cls(dtype, INT8_LARGEST_BATCH, (codes, weight.scale.reshape(-1).to(dtype)))
+
+    def multiply(self, inputs: Tensor) -> Tensor:
+        """See `Kernel.multiply`."""
+        codes, scale = self.tensors
+        product: Tensor = torch.ops.aten._weight_int8pack_mm(inputs, codes, scale)
+        return product
+
+
+def _int4_group(layer: "QuantLinear") -> int:
+    """The group size the layer has for the kernel, 0 where it has none; a longer group is split into equal ones."""
+    length = layer.layout.group_length(layer.columns)
+    return next((size for size in INT4_GROUPS if not length % size), 0)
+
+
+def _repeat_groups(values: Tensor, groups: int) -> Tensor:
+    return values.repeat_interleave(groups // values.shape[1], dim=1)
+
+
+def _plane(codes: Tensor, scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes 0 to 15 in the kernel's packing, and `[groups, rows, 2]` scales and offsets in bfloat16.
+
+    The packing works on blocks of rows, so it is done block by block: it wants four bytes a code.
+    """
+    pack = torch.ops.aten._convert_weight_to_int4pack_for_cpu
+    packed = torch.cat([pack(block.to(torch.int32), 1) for block in torch.split(codes, INT4_BLOCK_ROWS)])
+    parameters = torch.stack([scale.T, offset.T], dim=-1).to(torch.bfloat16).contiguous()
+    return packed, parameters

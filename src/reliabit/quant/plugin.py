@@ -1,0 +1,132 @@
+"""The checkpoint format as a plug-in of transformers: plain `from_pretrained` and `save_pretrained` know it.
+
+`config.json` says which module was quantized by which method into which layout; `model.safetensors` holds the packed
+buffers beside what stayed as it was. Importing this module registers the format.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from reliabit.errors import ReliabitError
+from reliabit.quant.empty import replace_by_empty
+from reliabit.quant.grid import Layout
+from reliabit.quant.kernels.cuda import HALF_TYPES
+from reliabit.quant.kernels.dispatch import prepare_kernels
+from reliabit.quant.shards import check_shards
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+QUANT_METHOD = "reliabit"
+FORMAT_VERSION = 1
+
+
+class ReliabitConfig(QuantizationConfigMixin):  # type: ignore[misc]
+    """`quantization_config` in `config.json`.
+
+    Attributes:
+        quant_method: The name the format is registered under.
+        format_version: Rises with every change that an older reader would misread.
+        schemes: For each way of quantizing, its method, its layout and the names of its modules.
+    """
+
+    def __init__(
+        self,
+        schemes: list[dict[str, Any]] | None = None,
+        format_version: int = FORMAT_VERSION,
+        quant_method: str = QUANT_METHOD,
+        **unknown: object,
+    ) -> None:
+        """Check the version before anything else: what follows may mean something else in a newer one."""
+        if not isinstance(format_version, int) or not 1 <= format_version <= FORMAT_VERSION:
+            raise ReliabitError(
+                f"the checkpoint is of format version {format_version} and this Reliabit reads up to version "
+                f"{FORMAT_VERSION}; update Reliabit"
+            )
+        if unknown:
+            raise ReliabitError(f"the checkpoint's quantization_config has unknown keys {sorted(unknown)}")
+        self.quant_method = quant_method
+        self.format_version = format_version
+        self.schemes = schemes or []
+
+    def layouts(self) -> dict[str, Layout]:
+        """The layout of each quantized module.
+
+        Raises:
+            ReliabitError: A module that is named twice, or a scheme without its fields.
+        """
+        found: dict[str, Layout] = {}
+        for scheme in self.schemes:
+            try:
+                layout = Layout(scheme["bits"], scheme["group_size"], scheme["zero"], scheme["metadata"])
+                names = scheme["modules"]
+            except KeyError as error:
+                raise ReliabitError(f"the checkpoint's quantization_config lacks {error} in a scheme") from error
+            for name in names:
+                if name in found:
+                    raise ReliabitError(f"the checkpoint's quantization_config names {name} twice")
+                found[name] = layout
+        return found
+
+
+class ReliabitQuantizer(HfQuantizer):  # type: ignore[misc]
+    """Swaps in packed layers before the weights are loaded, and checks that all of them arrived."""
+
+    requires_calibration = True
+    quantization_config: ReliabitConfig
+
+    def _process_model_before_weight_loading(
+        self, model: "PreTrainedModel", checkpoint_files: list[str] | None = None, **kwargs: object
+    ) -> None:
+        check_shards(checkpoint_files or [])
+        for name, layout in self.quantization_config.layouts().items():
+            replace_by_empty(model, name, layout)
+
+    def _process_model_after_weight_loading(self, model: "PreTrainedModel", **kwargs: object) -> None:
+        # transformers marks each tensor that it read; what it did not find it makes up, with a warning only.
+        missing = [name for name, tensor in _stored_tensors(model) if not getattr(tensor, "_is_hf_initialized", False)]
+        if missing:
+            raise ReliabitError(
+                f"the checkpoint lacks {len(missing)} of the model's tensors, {missing[0]} among them; "
+                "a shard is of another model or not whole"
+            )
+        if model.dtype in HALF_TYPES:
+            prepare_kernels(model, dtype=model.dtype)
+
+    def is_serializable(self) -> bool:
+        """Whether `save_pretrained` may write the model."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether adapters may be trained on the model."""
+        return False
+
+
+def register() -> None:
+    """Make the format known to transformers; calling it again changes nothing."""
+    if QUANT_METHOD not in AUTO_QUANTIZER_MAPPING:
+        register_quantization_config(QUANT_METHOD)(ReliabitConfig)
+        register_quantizer(QUANT_METHOD)(ReliabitQuantizer)
+
+
+def attach(model: "PreTrainedModel", schemes: list[dict[str, Any]]) -> None:
+    """Tell a model that was quantized in memory what it is, so that `save_pretrained` writes it down."""
+    config = getattr(model.config, "quantization_config", None)
+    known = config.schemes if isinstance(config, ReliabitConfig) else []
+    model.config.quantization_config = ReliabitConfig([*known, *schemes])
+    model.hf_quantizer = ReliabitQuantizer(model.config.quantization_config)
+
+
+def _stored_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    tensors: dict[str, Tensor] = model.state_dict(keep_vars=True)
+    return [(name, tensor) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)]
+
+
+# However this module comes to be imported (through the hook, or before transformers is), the format is known after it.
+register()

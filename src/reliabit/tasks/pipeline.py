@@ -1,0 +1,75 @@
+"""`task=pipeline`: quantize, answer and evaluate in one process, recorded as one run."""
+
+from pathlib import Path
+
+import yaml
+
+from reliabit.config import Config, to_mapping
+from reliabit.evaluation.report import build_report
+from reliabit.inference.predictions import PREDICTIONS, write_predictions
+from reliabit.tasks.answer import Answered, answer_questions
+from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
+from reliabit.tasks.questions import load_questions
+from reliabit.tasks.runtime import set_up
+from reliabit.tracking.tracker import TrackedRun, Tracker, read_parent
+
+BASELINE_BITS = 16
+"""The width of the weights that the checkpoints store unquantized, in bfloat16."""
+
+
+def run_name(config: Config) -> str:
+    """The run's name, such as `qwen2_vl_tiny·hqq·4b·s0`."""
+    width = "" if config.quant.method == "none" else f"·{config.quant.bits}b"
+    return f"{config.model.name}·{config.quant.method}{width}·s{config.seed}"
+
+
+def run_tags(config: Config) -> dict[str, str]:
+    """What runs are filtered and compared by in the MLflow UI."""
+    return {
+        "kind": "cell",
+        "model": config.model.name,
+        "quant": config.quant.method,
+        "bits": str(BASELINE_BITS if config.quant.method == "none" else config.quant.bits),
+        "data": config.data.name,
+    }
+
+
+def efficiency(model: QuantizedCheckpoint, answered: Answered) -> dict[str, float]:
+    """What the configuration costs."""
+    bits = model.size.quantized_effective_bits
+    return {
+        "efficiency/stored_bytes": float(model.size.stored_bytes),
+        "efficiency/resident_bytes": float(model.size.resident_bytes),
+        "efficiency/effective_bits": float(BASELINE_BITS) if bits is None else bits,
+        "efficiency/effective_bits_whole_model": model.size.effective_bits,
+        "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
+        "efficiency/peak_memory_bytes": float(answered.peak_bytes),
+    }
+
+
+def pipeline(config: Config) -> float:
+    """Run one configuration from checkpoint to report; returns its AURC."""
+    set_up(config)
+    tracking = config.tracking
+    tracker = Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
+    parent = read_parent(tracking.parent_file)
+    with tracker.run(run_name(config), tags=run_tags(config), parent=parent) as run:
+        run.log_parameters(to_mapping(config))
+        run.log_text(yaml.safe_dump(dict(to_mapping(config)), sort_keys=False), "config.yaml")
+        return _run(config, run)
+
+
+def _run(config: Config, run: TrackedRun) -> float:
+    questions = load_questions(config.data, root=Path(config.paths.data))
+    model = load_quantized(config)
+    if model.report is not None:
+        run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
+    answered = answer_questions(config, model, questions)
+    output = config.paths.output_folder()
+    write_predictions(answered.predictions, output / PREDICTIONS)
+    title = f"{run_name(config)} · {config.data.name}"
+    report = build_report(answered.predictions, config.evaluation, title=title)
+    run.log_metrics({**report.recorded(), **efficiency(model, answered)})
+    for path in [output / PREDICTIONS, *report.write(output)]:
+        run.log_file(path)
+    return report.metrics["selective/aurc"]

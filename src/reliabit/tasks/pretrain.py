@@ -1,0 +1,93 @@
+"""`task=pretrain`: train a reference model from scratch and write it as a checkpoint."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reliabit.config import Config, RecipeConfig
+from reliabit.data.prepare import load_split, prepare, read_manifest
+from reliabit.errors import ReliabitError
+from reliabit.tasks.questions import source_spec
+from reliabit.tasks.runtime import set_up
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from reliabit.models.adapter import Adapter
+    from reliabit.models.training_batches import Recipe
+
+TRAINING_RECORD = "training.json"
+
+
+def pretrain(config: Config) -> None:
+    """Train the reference model of a configuration's family and write it to `model.path`.
+
+    Raises:
+        ReliabitError: The task has no recipe, or there is a checkpoint at the path already.
+    """
+    import lightning.pytorch as lightning
+
+    from reliabit.models.checkpoint import find_adapter
+    from reliabit.models.encoding import Encoder
+    from reliabit.models.pretraining import train
+    from reliabit.models.reference import BUILDERS
+
+    recipe, folder = config.task.recipe, Path(config.model.path)
+    if recipe is None:
+        raise ReliabitError("task.recipe is not set; run with task=pretrain")
+    if folder.exists():
+        raise ReliabitError(f"model.path={folder} exists already; move it away to train the model anew")
+    set_up(config)
+    tables = {name: prepare(source_spec(spec), root=Path(config.paths.data)) for name, spec in recipe.data.items()}
+    training = {name: load_split(table, "train") for name, table in tables.items()}
+    adapter = find_adapter(config.model.family)
+    lightning.seed_everything(config.seed, verbose=False)
+    built = BUILDERS[config.model.family](_texts(training, adapter))
+    metrics = train(
+        built.model,
+        encoder=Encoder(adapter=adapter, processor=built.processor, template=config.model.template),
+        train_tables=training,
+        validation_tables={name: load_split(table, "val") for name, table in tables.items()},
+        recipe=to_recipe(recipe, seed=config.seed),
+        checkpoints=Path(config.paths.root) / "checkpoints" / f"pretrain-{config.model.name}",
+        precision=recipe.precision,
+        accelerator=config.trainer.accelerator,
+        progress_bar=config.trainer.progress_bar,
+    )
+    record = {
+        "recipe": vars(to_recipe(recipe, seed=config.seed)),
+        "precision": recipe.precision,
+        "trained_on": {name: read_manifest(table)["train"].sha256 for name, table in tables.items()},
+        "validation": metrics,
+    }
+    save_checkpoint(built.model, built.processor, adapter=adapter, folder=folder, record=record)
+    sys.stdout.write(f"{folder}: {metrics}\n")
+
+
+def to_recipe(config: RecipeConfig, *, seed: int) -> "Recipe":
+    """The recipe that a configuration describes."""
+    from reliabit.models.training_batches import Recipe
+
+    own = {key: value for key, value in vars(config).items() if key not in ("data", "precision")}
+    return Recipe(**own, seed=seed)
+
+
+def save_checkpoint(
+    model: "PreTrainedModel", processor: "ProcessorMixin", *, adapter: "Adapter", folder: Path, record: dict[str, Any]
+) -> None:
+    """Write a trained model in bfloat16, its processor and the record of its training; whole or not at all."""
+    import torch
+
+    from reliabit.quant.checkpoint import staged_folder
+
+    with staged_folder(folder) as staging:
+        model.to(torch.bfloat16).save_pretrained(staging)
+        adapter.save_processor(processor, staging)
+        (staging / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _texts(tables: "dict[str, Dataset]", adapter: "Adapter") -> list[str]:
+    questions = [question for table in tables.values() for question in table["question"]]
+    return questions + [adapter.answer_prefix + answers[0] for table in tables.values() for answers in table["answers"]]

@@ -1,0 +1,29 @@
+"""What every task that computes sets up first: seeds, threads, and quiet libraries."""
+
+import logging
+import os
+import warnings
+
+from reliabit.config import Config
+
+
+def set_up(config: Config) -> None:
+    """Seed everything, cap the threads, and silence what says nothing to the user."""
+    # Nothing is fetched at run time: models and data are local folders or packages.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Lightning's advice to use more loader processes: encoding takes a few percent of a batch's time.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.. is deprecated.*")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    import lightning.pytorch as lightning
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)

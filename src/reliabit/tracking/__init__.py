@@ -1,0 +1,1 @@
+"""Tracking: the store, the runs in it, sweeps as parent runs, and figures."""

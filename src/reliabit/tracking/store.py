@@ -1,0 +1,77 @@
+"""Opening the tracking store: the database and the experiment are made once, under a lock, before anyone writes."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reliabit.errors import ReliabitError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE = "sqlite:///"
+
+
+@contextmanager
+def _store_lock(uri: str) -> Iterator[None]:
+    """Let one process at a time create a sqlite store; servers see to this themselves.
+
+    Of six processes that open a fresh database at once without a lock, five fail while creating its tables.
+    """
+    from filelock import FileLock
+
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    database = Path(uri.removeprefix(SQLITE))
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database.with_suffix(".lock")):
+            yield
+    except PermissionError as error:
+        raise ReliabitError(
+            f"the tracking database {database} cannot be written ({error.strerror}); make its folder writable or "
+            "set tracking.uri"
+        ) from error
+
+
+def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowClient, str]":
+    """Open the tracking store, and make the database and the experiment where they are missing.
+
+    Args:
+        uri: The tracking URI, `sqlite:///...` or a server's address.
+        artifacts: Where a new experiment on a sqlite store keeps its artifacts; a server decides by itself.
+        experiment: The experiment's name.
+
+    Returns:
+        A client, and the id of the experiment.
+
+    Raises:
+        ReliabitError: The store is of a kind that MLflow no longer writes, cannot be reached, or is newer than MLflow.
+    """
+    if "://" not in uri or uri.startswith("file:"):
+        raise ReliabitError(f"tracking.uri={uri} is a plain folder, which MLflow 3 refuses; use sqlite:///<file>")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with _store_lock(uri):
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            found = client.get_experiment_by_name(experiment)
+            if found is not None:
+                return client, found.experiment_id
+            if not uri.startswith(SQLITE):
+                return client, client.create_experiment(experiment)
+            location = Path(artifacts).resolve()
+            location.mkdir(parents=True, exist_ok=True)
+            return client, client.create_experiment(experiment, artifact_location=location.as_uri())
+        except (MlflowException, SQLAlchemyError) as error:
+            reason = " ".join(str(error).split())
+            raise ReliabitError(f"the tracking store {uri} cannot be opened: {reason}") from error

@@ -1,0 +1,91 @@
+"""The parent run of a sweep, as a Hydra callback: opened before the cells, closed with their table."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from reliabit.config import EvaluationConfig
+from reliabit.tracking.differences import compare_with_baselines
+from reliabit.tracking.summary import Summary, summarize
+from reliabit.tracking.tracker import TrackedRun, Tracker, parent_file, write_parent
+
+
+@dataclass
+class OpenSweep:
+    """A sweep under way in this process, and how its cells are compared."""
+
+    tracker: Tracker
+    run: TrackedRun
+    settings: EvaluationConfig
+
+
+_open: list[OpenSweep] = []
+
+
+class SweepParent(Callback):
+    """Makes every sweep one parent run, whatever launches its cells.
+
+    The store is created here, in the launching process, before any worker starts. Hydra does not call
+    `on_multirun_end` when the sweep raises; the entry point calls `close_abandoned` then.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Create the store, open the parent run, and leave its id for the cells."""
+        tracking = config.tracking
+        tracker = Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
+        overrides = list(config.hydra.overrides.task)
+        name = f"sweep·{' '.join(overrides) or 'default'}"[:250]
+        run = tracker.start(name, tags={"kind": "sweep", "overrides": " ".join(overrides)})
+        write_parent(parent_file(Path(config.hydra.sweep.dir)), run.run_id)
+        settings = OmegaConf.to_object(config.evaluation)
+        if not isinstance(settings, EvaluationConfig):
+            raise TypeError("the schema decides the type of a configuration")
+        _open.append(OpenSweep(tracker=tracker, run=run, settings=settings))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Put the table of the cells on the parent run, print it, and close the parent."""
+        close(_open.pop(), status="FINISHED")
+
+
+def close_abandoned() -> None:
+    """Close the parent of a sweep that was cut short by an error, with the table of what there is."""
+    while _open:
+        close(_open.pop(), status="FAILED")
+
+
+def close(sweep: OpenSweep, *, status: str) -> None:
+    """Put the table of a sweep's cells on its parent run, print it, and end the parent."""
+    runs = sweep.tracker.children(sweep.run.run_id)
+    if not runs:
+        # Refused before its first cell: an empty parent would only be in the way.
+        sweep.tracker.client.delete_run(sweep.run.run_id)
+        return
+    summary = summarize(runs)
+    sweep.run.log_text(summary.markdown(), "summary.md")
+    sweep.run.log_text(summary.csv(), "summary.csv")
+    show(summary)
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    for name, table in compare_with_baselines(finished, tracker=sweep.tracker, settings=sweep.settings).items():
+        sweep.run.log_text(table, name)
+    sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
+    sweep.tracker.client.set_terminated(sweep.run.run_id, status)
+    sys.stdout.write(f"{len(finished)} of {len(runs)} cells finished; parent run {sweep.run.run_id}\n")
+    sys.stdout.write("Compare them in the MLflow UI: make ui\n")
+
+
+def show(summary: Summary) -> None:
+    """Print the table of a sweep."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*summary.headings)
+    for row in summary.rows:
+        table.add_row(*row)
+    # A pipe has no width of its own; a table squeezed into 80 columns would lose its numbers.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    Console(width=width).print(table)

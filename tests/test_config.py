@@ -1,0 +1,131 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from reliabit.config import BITS, conf_folder, register, to_config, to_mapping
+from reliabit.errors import ReliabitError
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def composed():
+    register()
+
+    def build(*overrides):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            return to_config(compose("config", overrides=list(overrides)))
+
+    return build
+
+
+def options(group):
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("group", ["model", "quant", "data", "trainer", "tracking", "sweep"])
+def test_every_option_of_every_group_composes(composed, group):
+    for option in options(group):
+        composed(f"{group}={option}")
+
+
+@pytest.mark.parametrize("task", [task for task in options("task") if task != "evaluate"])
+def test_every_task_composes(composed, task):
+    assert composed(f"task={task}").task.name == task
+
+
+def test_evaluate_needs_its_predictions(composed):
+    with pytest.raises(ReliabitError, match="task.predictions"):
+        composed("task=evaluate")
+    assert composed("task=evaluate", "task.predictions=p.parquet").task.predictions == "p.parquet"
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_every_width_composes(composed, bits):
+    assert composed(f"quant.bits={bits}").quant.bits == bits
+
+
+def test_the_baseline_has_no_width(composed):
+    assert composed("quant=none").quant.bits is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("quant.bits=5", "quant.bits=5 is not a value of this key; choose one of: null, 2, 3, 4, 8"),
+        ("quant.bits=null", "quant.bits is null, and quant.method=hqq needs it"),
+        ("quant.group_size=48", "quant.group_size=48 .* choose one of: null, 16, 32, 64, 128, 256"),
+        ("trainer.batch_size=0", "trainer.batch_size=0 must be above zero"),
+        ("model.template=hello", "lacks {question}"),
+        ("data.splits.dev=-1", "data.splits.dev=-1 is negative"),
+        ("data.ask.exam=3", "data.ask.exam=3 asks a split that data.splits leaves empty"),
+        ("data.ask.test=-3", "data.ask.test=-3 is negative"),
+        ("evaluation.delta=1", "evaluation.delta=1.0 must lie between 0 and 1"),
+    ],
+)
+def test_wrong_values_are_named_with_their_choices(composed, override, message):
+    with pytest.raises(ReliabitError, match=message):
+        composed(override)
+
+
+def test_the_record_of_a_configuration_is_plain(composed):
+    record = to_mapping(composed("quant.bits=3"))
+    assert record["quant"]["bits"] == 3
+    assert type(record["quant"]) is dict
+
+
+def run(*arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    return subprocess.run(
+        [sys.executable, "src/run.py", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["quant.bits=5"], "error: quant.bits=5 is not a value of this key; choose one of: null, 2, 3, 4, 8"),
+        (["quant.bits=many"], "error: quant.bits=many is not a value of this key; choose one of: null, 2, 3, 4, 8"),
+        (["-m", "quant.bits=2,5"], "error: quant.bits=5 is not a value of this key; choose one of: null, 2, 3, 4, 8"),
+        (["quant=squeeze"], "error: quant=squeeze is not an option of this group; choose one of: hqq, none"),
+        (["quantizer=hqq"], "error: there is no key or group 'quantizer'; the configuration has: data, model, "),
+        (["quant.bitz=3"], "error: there is no key or group 'quant.bitz'; quant has: bits, group_size, method, "),
+        (["trainer.batch_size=few"], "error: trainer.batch_size=few is not a value of this key; "),
+    ],
+)
+def test_mistakes_on_the_command_line_end_in_one_line(arguments, line, tmp_path):
+    folders = [f"hydra.run.dir={tmp_path}/run", f"hydra.sweep.dir={tmp_path}/sweep"]
+    store = [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts"]
+    done = run(*arguments, *folders, *store)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(line), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_help_names_the_groups():
+    done = run("--help")
+    assert done.returncode == 0
+    for group in ("task", "model", "quant", "data", "trainer", "tracking"):
+        assert re.search(rf"^{group}: ", done.stdout, re.MULTILINE), done.stdout[:500]
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['run.py', '--help']; sys.path.insert(0, 'src')\n"
+        "from reliabit.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'transformers', 'mlflow', 'lightning', 'datasets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"

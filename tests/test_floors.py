@@ -1,0 +1,81 @@
+"""The house stands on its floors: an import never points up, and heavy packages stay where they are used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reliabit
+
+PACKAGE = Path(reliabit.__file__).parent
+
+FLOORS = {
+    "errors": 0,
+    "files": 0,
+    "metrics": 1,
+    "quant": 1,
+    "data": 1,
+    "config": 1,
+    "config_errors": 2,
+    "models": 2,
+    "inference": 3,
+    "evaluation": 4,
+    "tracking": 5,
+    "tasks": 6,
+    "main": 7,
+}
+PURE = ("metrics", "quant", "data")
+FORBIDDEN_BELOW = {"mlflow", "hydra", "omegaconf", "dvc", "lightning"}
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts != ("__init__",):
+            yield pytest.param(parts[0], path, id="/".join(parts))
+
+
+@pytest.mark.parametrize(("room", "path"), list(modules()))
+def test_imports_never_point_up(room, path):
+    assert room in FLOORS, f"{room} has no floor; give it one"
+    for name in imports_of(path):
+        package, _, rest = name.partition(".")
+        if package == "reliabit" and rest and rest.split(".")[0] != room:
+            other = rest.split(".")[0]
+            assert FLOORS[other] < FLOORS[room], f"{path.name} on floor {room} imports {name}"
+        if room in PURE:
+            assert package not in FORBIDDEN_BELOW, f"{path.name} on the pure floor {room} imports {name}"
+
+
+def test_only_one_lightning_is_imported():
+    """`lightning.pytorch` and `pytorch_lightning` are both installed, and their classes are not the same."""
+    for path in PACKAGE.rglob("*.py"):
+        assert not any(name.startswith("pytorch_lightning") for name in imports_of(path)), path
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = "{'torch', 'transformers', 'mlflow', 'lightning', 'datasets', 'hydra', 'numpy'}"
+    code = f"import sys, reliabit, reliabit.config, reliabit.main; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == "[]", done.stdout
+
+
+def test_nothing_pickled_is_read_and_no_remote_code_is_trusted():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "trust_remote_code=True" not in text, path
+        assert "torch.load(" not in text, path
+        assert not imports_of(path) & {"pickle", "cloudpickle", "dill", "joblib"}, path
