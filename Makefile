@@ -56,7 +56,7 @@ pretrain: setup  ## Train both reference models anew (hours on two cores)
 	$(PYTHON) src/run.py task=pretrain model=idefics3_tiny
 
 repro: setup  ## Bring the versioned pipeline up to date
-	$(VENV)/bin/dvc repro
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/dvc repro
 
 lock: setup  ## Write the installed versions to requirements.lock
 	{ echo "# Exact versions of everything that \`make setup\` installs; written by \`make lock\`."; \

@@ -1,3 +1,4 @@
+import itertools
 import os
 import re
 import subprocess
@@ -5,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 
 from reliabit.config import BITS, conf_folder, register, to_config, to_mapping
@@ -34,15 +36,9 @@ def test_every_option_of_every_group_composes(composed, group):
         composed(f"{group}={option}")
 
 
-@pytest.mark.parametrize("task", [task for task in options("task") if task != "evaluate"])
+@pytest.mark.parametrize("task", options("task"))
 def test_every_task_composes(composed, task):
     assert composed(f"task={task}").task.name == task
-
-
-def test_evaluate_needs_its_predictions(composed):
-    with pytest.raises(ReliabitError, match="task.predictions"):
-        composed("task=evaluate")
-    assert composed("task=evaluate", "task.predictions=p.parquet").task.predictions == "p.parquet"
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -58,12 +54,13 @@ def test_the_baseline_has_no_width(composed):
     ("override", "message"),
     [
         ("quant.bits=5", "quant.bits=5 is not a value of this key; choose one of: null, 2, 3, 4, 8"),
-        ("quant.bits=null", "quant.bits is null, and quant.method=hqq needs it"),
+        ("quant.bits=null", "quant.bits is null, and a rule of quant.name=hqq brings no bits of its own"),
         ("quant.group_size=48", "quant.group_size=48 .* choose one of: null, 16, 32, 64, 128, 256"),
+        ("quant.rules=[]", "quant.rules is empty"),
         ("trainer.batch_size=0", "trainer.batch_size=0 must be above zero"),
         ("model.template=hello", "lacks {question}"),
         ("data.splits.dev=-1", "data.splits.dev=-1 is negative"),
-        ("data.ask.exam=3", "data.ask.exam=3 asks a split that data.splits leaves empty"),
+        ("+data.ask.exam=3", "data.ask.exam=3 asks a split that data.splits leaves empty"),
         ("data.ask.test=-3", "data.ask.test=-3 is negative"),
         ("evaluation.delta=1", "evaluation.delta=1.0 must lie between 0 and 1"),
     ],
@@ -71,6 +68,11 @@ def test_the_baseline_has_no_width(composed):
 def test_wrong_values_are_named_with_their_choices(composed, override, message):
     with pytest.raises(ReliabitError, match=message):
         composed(override)
+
+
+def test_the_library_solves_its_own_method_only(composed):
+    with pytest.raises(ReliabitError, match="solver=library runs quant.method=hqq alone"):
+        composed("quant=rtn", "quant.solver=library")
 
 
 def test_the_record_of_a_configuration_is_plain(composed):
@@ -97,9 +99,12 @@ def run(*arguments):
         (["quant.bits=5"], "error: quant.bits=5 is not a value of this key; choose one of: null, 2, 3, 4, 8"),
         (["quant.bits=many"], "error: quant.bits=many is not a value of this key; choose one of: null, 2, 3, 4, 8"),
         (["-m", "quant.bits=2,5"], "error: quant.bits=5 is not a value of this key; choose one of: null, 2, 3, 4, 8"),
-        (["quant=squeeze"], "error: quant=squeeze is not an option of this group; choose one of: hqq, none"),
-        (["quantizer=hqq"], "error: there is no key or group 'quantizer'; the configuration has: data, model, "),
-        (["quant.bitz=3"], "error: there is no key or group 'quant.bitz'; quant has: bits, group_size, method, "),
+        (
+            ["quant=squeeze"],
+            "error: quant=squeeze is not an option of this group; choose one of: hqq, hqq_plus, hybrid, none, rtn",
+        ),
+        (["quantizer=hqq"], "error: there is no key or group 'quantizer'; the configuration has: data, evaluation, "),
+        (["quant.bitz=3"], "error: there is no key or group 'quant.bitz'; quant has: bits, group_size, method, name, "),
         (["trainer.batch_size=few"], "error: trainer.batch_size=few is not a value of this key; "),
     ],
 )
@@ -129,3 +134,17 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True)
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_every_cell_of_the_versioned_pipeline_composes(composed):
+    pipeline = yaml.safe_load((PROJECT / "params.yaml").read_text())["pipeline"]
+    for model, data, quantizer, bits in itertools.product(
+        *(pipeline[k] for k in ("models", "data", "quantizers", "bits"))
+    ):
+        config = composed(f"model={model}", f"data={data}", f"quant={quantizer}", f"quant.bits={bits}", "hydra=stage")
+        assert (config.model.name, config.data.name, config.quant.bits) == (model, data, bits)
+
+
+def test_params_hold_no_value_that_conf_owns(composed):
+    owned = set(to_mapping(composed()))
+    assert not owned & set(yaml.safe_load((PROJECT / "params.yaml").read_text()))

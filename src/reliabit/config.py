@@ -110,18 +110,24 @@ class QuantConfig:
     """How the model is quantized.
 
     Attributes:
-        method: `none`, the baseline, or a quantization method.
-        bits: Width of a weight; without meaning for `none`.
-        group_size: Inputs that share a scale and a zero.
-        solver: Whose code finds them: ours (`chunked`) or the method's published library (`library`).
+        name: How runs and reports call it.
+        method: `none`, the baseline, or how scales and zeros are found.
+        bits: Width of a weight; null for the baseline, and where every rule brings its own.
+        group_size: Inputs that share a scale and a zero; null for whole rows.
+        zero: `float`, `integer` (what serving engines read) or `symmetric` (no zero at all).
+        solver: Whose code solves: ours (`chunked`) or the published library (`library`, for `hqq` alone).
+        p_norm: The norm of the weight error that is minimized; null for the method's own.
         rules: Which modules, in order; see `reliabit.quant.plan_from_config`. What a rule leaves out, the keys
             above fill in.
     """
 
-    method: str = choice("none", "hqq")
+    name: str = MISSING
+    method: str = choice("none", "rtn", "hqq", "hqq_plus")
     bits: int | None = choice(None, *BITS)
     group_size: int | None = choice(None, 16, 32, 64, 128, 256)
-    solver: str | None = choice(None, "chunked", "library")
+    zero: str = choice("float", "integer", "symmetric", default="float")
+    solver: str = choice("chunked", "library", default="chunked")
+    p_norm: float | None = positive(default=None)
     rules: list[Any] = field(default_factory=list)
 
 
@@ -281,10 +287,7 @@ def validate(config: Config) -> None:
         ReliabitError: Names the key, its value, and what it may be.
     """
     _check_fields(config, key="")
-    if config.quant.method != "none":
-        for name in ("bits", "group_size", "solver"):
-            if getattr(config.quant, name) is None:
-                raise ReliabitError(f"quant.{name} is null, and quant.method={config.quant.method} needs it")
+    _check_quant(config.quant)
     if "{question}" not in config.model.template:
         raise ReliabitError(f"model.template={config.model.template!r} lacks {{question}}, where the question goes")
     if config.data.name == "scenes" and config.data.questions_per_image is None:
@@ -299,6 +302,17 @@ def validate(config: Config) -> None:
     for key in ("delta", "level"):
         if not 0 < getattr(config.evaluation, key) < 1:
             raise ReliabitError(f"evaluation.{key}={getattr(config.evaluation, key)} must lie between 0 and 1")
+
+
+def _check_quant(quant: QuantConfig) -> None:
+    if quant.method == "none":
+        return
+    if not quant.rules:
+        raise ReliabitError(f"quant.rules is empty, and quant.method={quant.method} needs to know which modules")
+    if quant.bits is None and not all("bits" in rule for rule in quant.rules):
+        raise ReliabitError(f"quant.bits is null, and a rule of quant.name={quant.name} brings no bits of its own")
+    if quant.solver == "library" and quant.method != "hqq":
+        raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
 
 
 def _check_fields(config: object, *, key: str) -> None:

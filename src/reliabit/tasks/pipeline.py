@@ -19,8 +19,8 @@ BASELINE_BITS = 16
 
 def run_name(config: Config) -> str:
     """The run's name, such as `qwen2_vl_tiny·hqq·4b·s0`."""
-    width = "" if config.quant.method == "none" else f"·{config.quant.bits}b"
-    return f"{config.model.name}·{config.quant.method}{width}·s{config.seed}"
+    width = "" if config.quant.bits is None else f"·{config.quant.bits}b"
+    return f"{config.model.name}·{config.quant.name}{width}·s{config.seed}"
 
 
 def run_tags(config: Config) -> dict[str, str]:
@@ -28,8 +28,8 @@ def run_tags(config: Config) -> dict[str, str]:
     return {
         "kind": "cell",
         "model": config.model.name,
-        "quant": config.quant.method,
-        "bits": str(BASELINE_BITS if config.quant.method == "none" else config.quant.bits),
+        "quant": config.quant.name,
+        "bits": str(BASELINE_BITS if config.quant.method == "none" else config.quant.bits or "mixed"),
         "data": config.data.name,
     }
 

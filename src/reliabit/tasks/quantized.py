@@ -29,7 +29,9 @@ def build_plan(quant: QuantConfig) -> Plan:
         "method": quant.method,
         "bits": quant.bits,
         "group_size": quant.group_size,
+        "zero": quant.zero,
         "solver": quant.solver,
+        "p_norm": quant.p_norm,
     }
     return plan_from_config(quant.rules, defaults=defaults)
 

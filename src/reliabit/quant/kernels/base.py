@@ -44,7 +44,9 @@ class Kernel(ABC):
         """`inputs @ weight.T` without the bias, `[batch, in_features]` to `[batch, out_features]`."""
 
     def takes(self, inputs: Tensor) -> bool:
-        """Whether these inputs are for the kernel: its type, its device, and few enough rows."""
+        """Whether these inputs are for the kernel: its type, its device, few enough rows, and no gradient wanted."""
+        if inputs.requires_grad and torch.is_grad_enabled():
+            return False
         if inputs.dtype != self.dtype or inputs.device != self.tensors[0].device:
             return False
         return not self.largest_batch or inputs.numel() // inputs.shape[-1] <= self.largest_batch
