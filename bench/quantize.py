@@ -158,7 +158,9 @@ def markdown(results: dict[str, Any]) -> str:
         times = [row["library"]["seconds_one_thread"]]
         times += [row["methods"][name]["seconds_one_thread"] for name in ("hqq", "hqq_plus")]
         lines.append(
-            f"| {row['bits']} | " + " | ".join(f"{value:.2f}" for value in times) + f" | {row['speedup_one_thread']:.1f} "
+            f"| {row['bits']} | "
+            + " | ".join(f"{value:.2f}" for value in times)
+            + f" | {row['speedup_one_thread']:.1f} "
             f"| {row['speedup']:.1f} | {row['error_ratio']:.4f} |"
         )
     names = ["library", *METHODS]

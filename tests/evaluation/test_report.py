@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.comparison import compare
+from reliabit.evaluation.comparison import compare, compare_slices
 from reliabit.evaluation.report import build_report
 
 SETTINGS = EvaluationConfig(
@@ -129,6 +129,16 @@ def test_a_worse_configuration_is_told_from_the_baseline(table):
     assert comparison.markdown().count("|") > 10
     same = compare({"base": table, "same": table}, SETTINGS, baseline="base").differences["same"]
     assert {(d.low, d.high) for d in same.values()} == {(0.0, 0.0)}
+
+
+def test_slices_tell_what_quantization_changes_about_the_gap(table):
+    """The worse configuration fails on colors alone, so that its gap must grow by what colors lost."""
+    rows = table.to_pylist()
+    worse = [{**row, "accuracy": 0.0 if row["question_type"] == "color" else row["accuracy"]} for row in rows]
+    text = compare_slices({"base": table, "worse": pa.Table.from_pylist(worse)}, SETTINGS, baseline="base")
+    (line,) = [line for line in text.splitlines() if line.startswith("| worse | question_type | accuracy/mean")]
+    assert "| shape | color |" in line
+    assert line.endswith("* |")
 
 
 def test_tables_about_other_questions_cannot_be_paired(table):

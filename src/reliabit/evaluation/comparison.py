@@ -8,7 +8,8 @@ from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.report import REPORTED, as_predictions, suite_of
 from reliabit.metrics.bootstrap import cluster_bootstrap
-from reliabit.metrics.intervals import Difference
+from reliabit.metrics.intervals import Difference, Interval
+from reliabit.metrics.slices import slice_report
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +22,8 @@ COMPARED = (
     "selective/aurc",
     "selective/augrc",
 )
+
+SLICED = ("accuracy/mean", "calibration/ece_15", "selective/aurc")
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,7 @@ def compare(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, bas
     Raises:
         ReliabitError: The tables are not about the same questions.
     """
-    asked = {name: _asked(table) for name, table in tables.items()}
-    for name, questions in asked.items():
-        if questions != asked[baseline]:
-            raise ReliabitError(f"{name} and {baseline} were not asked the same questions; they cannot be paired")
+    _check_paired(tables, baseline=baseline)
     suite = suite_of(settings)
     prepared = {name: as_predictions(table, suite=suite) for name, table in tables.items()}
     drawn = cluster_bootstrap(
@@ -71,6 +71,61 @@ def compare(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, bas
     )
 
 
+def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, baseline: str) -> str:
+    """How unevenly each configuration serves the slices of the data, and what quantization changes about it.
+
+    Args:
+        tables: Predictions by configuration, all about the same questions.
+        settings: The columns to slice by, resamples, level and seed.
+        baseline: One of the configurations.
+
+    Returns:
+        A table in Markdown: for each configuration and column the best slice, the worst one, the gap between them,
+        and how much larger that gap is than under the baseline.
+
+    Raises:
+        ReliabitError: The tables are not about the same questions.
+    """
+    import pyarrow.compute as pc
+
+    _check_paired(tables, baseline=baseline)
+    suite = suite_of(settings)
+    rows = tables[baseline].filter(pc.equal(tables[baseline]["split"], REPORTED))
+    report = slice_report(
+        {name: as_predictions(table, suite=suite)[0] for name, table in tables.items()},
+        rows["image_id"].to_pylist(),
+        {column: rows[column].to_pylist() for column in settings.slices},
+        baseline=baseline,
+        suite=suite,
+        n_resamples=settings.resamples,
+        level=settings.level,
+        seed=settings.seed,
+    )
+    headings = ["configuration", "sliced by", "metric", "best", "worst", "gap", f"change from {baseline}"]
+    lines = [headings, ["---"] * len(headings)]
+    lines += [
+        [
+            gap.configuration,
+            gap.column,
+            gap.metric,
+            gap.best,
+            gap.worst,
+            _cell(gap.gap),
+            _cell(gap.change) if gap.change is not None and gap.configuration != baseline else "",
+        ]
+        for gap in report.gaps
+        if gap.metric in SLICED
+    ]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _check_paired(tables: "Mapping[str, pa.Table]", *, baseline: str) -> None:
+    asked = {name: _asked(table) for name, table in tables.items()}
+    for name, questions in asked.items():
+        if questions != asked[baseline]:
+            raise ReliabitError(f"{name} and {baseline} were not asked the same questions; they cannot be paired")
+
+
 def _asked(table: "pa.Table") -> list[str]:
     import pyarrow.compute as pc
 
@@ -78,6 +133,6 @@ def _asked(table: "pa.Table") -> list[str]:
     return questions
 
 
-def _cell(difference: Difference) -> str:
+def _cell(difference: Interval) -> str:
     star = "*" if difference.low > 0 or difference.high < 0 else ""
     return f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]{star}"

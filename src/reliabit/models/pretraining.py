@@ -1,5 +1,6 @@
 """Training a reference model: the LightningModule that learns the answers, and the loop around it."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,9 @@ def train(
         ],
     )
     last = checkpoints / "last.ckpt"
-    trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
+    with warnings.catch_warnings():
+        # A folder that holds a checkpoint is what going on from it means.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
     model.set_attn_implementation("sdpa")
     return {name: value.item() for name, value in trainer.callback_metrics.items()}

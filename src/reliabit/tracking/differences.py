@@ -26,7 +26,7 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
         A table in Markdown by file name, one for each model and data set that has a baseline and other cells.
     """
     # scipy and pyarrow take a second to import, and a sweep of baselines needs neither.
-    from reliabit.evaluation.comparison import compare
+    from reliabit.evaluation.comparison import compare, compare_slices
 
     families: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
@@ -43,8 +43,10 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
                 )
                 for run in [*baselines, *members]
             }
-        comparison = compare(predictions, settings, baseline=baselines[0].info.run_name)
-        tables[f"differences.{model}.{data}.md"] = comparison.markdown()
+        baseline = baselines[0].info.run_name
+        tables[f"differences.{model}.{data}.md"] = compare(predictions, settings, baseline=baseline).markdown()
+        if settings.slices:
+            tables[f"slices.{model}.{data}.md"] = compare_slices(predictions, settings, baseline=baseline)
     return tables
 
 

@@ -1,0 +1,116 @@
+import logging
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from quant.samples import heavy_tailed
+from reliabit.quant import QuantLinear, model_size, prepare_kernels, quantize_weight
+from reliabit.quant.kernels import dispatch
+from reliabit.quant.kernels.cpu import INT4_LARGEST_BATCH, Int4Pack, Int8Pack
+from reliabit.quant.kernels.cuda import GemLite, Humming
+from reliabit.quant.kernels.dispatch import choose_kernel, self_test
+
+ROWS, COLUMNS = 80, 512
+ZEROS = ("float", "integer", "symmetric")
+needs_int4 = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="the 4-bit kernel wants AVX2 or AVX512"
+)
+
+
+def layer_of(bits, group_size=64, *, zero="float", rows=ROWS, columns=COLUMNS, bias=True):
+    linear = nn.Linear(columns, rows, bias=bias)
+    linear.weight.data.copy_(heavy_tailed(rows, columns))
+    return QuantLinear.from_linear(linear, quantize_weight(linear.weight, "hqq_plus", bits, group_size, zero=zero))
+
+
+@needs_int4
+@pytest.mark.parametrize(("bits", "zero", "group_size"), list(product(range(1, 9), ZEROS, (32, 64, None))))
+def test_the_four_bit_kernel_gives_what_eager_gives_at_every_width(bits, zero, group_size):
+    layer = layer_of(bits, group_size, zero=zero)
+    kernel = Int4Pack.prepare(layer, torch.bfloat16)
+    assert self_test(kernel, layer) < 5e-3
+    inputs = torch.randn(3, 5, COLUMNS).bfloat16()
+    layer.kernel = kernel
+    exact = nn.functional.linear(inputs.float(), layer.dequantize(), layer.bias.float())
+    assert (layer(inputs) - exact).norm() < 6e-3 * exact.norm()
+
+
+def test_the_eight_bit_kernel_takes_whole_symmetric_rows():
+    layer = layer_of(8, None, zero="symmetric")
+    assert Int8Pack.supports(layer, torch.bfloat16)
+    assert self_test(Int8Pack.prepare(layer, torch.bfloat16), layer) < 5e-3
+    assert not Int8Pack.supports(layer_of(8, 64, zero="symmetric"), torch.bfloat16)
+    assert not Int8Pack.supports(layer_of(8, None), torch.bfloat16)
+
+
+@needs_int4
+def test_layers_get_kernels_for_bfloat16_only():
+    model = nn.ModuleDict({"a": layer_of(4), "b": layer_of(8, None, zero="symmetric"), "c": layer_of(3, rows=24)})
+    stored = model_size(model).resident_bytes
+    assert prepare_kernels(model) == {"int4pack": 1, "int8pack": 1, "eager": 1}
+    assert model_size(model).resident_bytes > stored
+    assert prepare_kernels(model, dtype=torch.float32) == {"eager": 3}
+    assert model_size(model).resident_bytes == stored
+
+
+@needs_int4
+def test_float32_inputs_go_the_eager_way_even_beside_a_kernel():
+    layer = layer_of(4)
+    inputs = torch.randn(2, COLUMNS)
+    eager = layer(inputs)
+    prepare_kernels(layer)
+    assert layer.kernel is not None
+    assert torch.equal(layer(inputs), eager)
+
+
+@needs_int4
+def test_large_batches_are_dequantized_and_multiplied():
+    layer = layer_of(4)
+    prepare_kernels(layer)
+    for batch, taken in ((1, True), (INT4_LARGEST_BATCH, True), (INT4_LARGEST_BATCH + 1, False)):
+        inputs = torch.randn(batch, COLUMNS).bfloat16()
+        assert layer.kernel.takes(inputs) is taken
+    expected = nn.functional.linear(inputs, layer.dequantize(torch.bfloat16), layer.bias.bfloat16())
+    assert torch.equal(layer(inputs), expected)
+
+
+@needs_int4
+def test_inputs_that_want_gradients_go_the_eager_way():
+    layer = layer_of(4)
+    prepare_kernels(layer)
+    inputs = torch.randn(2, COLUMNS, dtype=torch.bfloat16, requires_grad=True)
+    layer(inputs).sum().backward()
+    assert inputs.grad is not None
+
+
+class Wrong(Int4Pack):
+    """A kernel that is two percent off."""
+
+    def multiply(self, inputs):
+        return super().multiply(inputs) * 1.02
+
+
+class Silent(Int4Pack):
+    """A kernel that gives NaN."""
+
+    def multiply(self, inputs):
+        return super().multiply(inputs) * float("nan")
+
+
+@needs_int4
+@pytest.mark.parametrize("kind", [Wrong, Silent])
+def test_a_kernel_that_fails_its_self_test_is_refused_and_logged(kind, monkeypatch, caplog):
+    layer = layer_of(4)
+    monkeypatch.setattr(dispatch, "KERNELS", (kind, Int4Pack))
+    with caplog.at_level(logging.WARNING):
+        kernel = choose_kernel(layer, dtype=torch.bfloat16, name="up_proj")
+    assert type(kernel) is Int4Pack
+    assert "up_proj: kernel int4pack is off by" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+@pytest.mark.parametrize("kind", [Humming, GemLite])
+def test_gpu_kernels_stay_away_without_a_gpu(kind):
+    assert not kind.supports(layer_of(4), torch.bfloat16)
