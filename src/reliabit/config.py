@@ -73,13 +73,15 @@ class TaskConfig:
         name: The task.
         recipe: For `pretrain`.
         checkpoint: For `quantize`, the folder to write.
+        format: For `quantize`, `reliabit` or `compressed_tensors`, which serving engines read.
         predictions: For `evaluate`, the predictions table to read: a file, or `runs:/<run id>`.
         baseline: For `evaluate`, another predictions table to compare with.
     """
 
-    name: str = choice("prepare", "pretrain", "quantize", "answer", "evaluate", "pipeline")
+    name: str = choice("prepare", "pretrain", "quantize", "footprint", "answer", "evaluate", "pipeline")
     recipe: RecipeConfig | None = None
     checkpoint: str | None = None
+    format: str = choice("reliabit", "compressed_tensors", default="reliabit")
     predictions: str | None = None
     baseline: str | None = None
 

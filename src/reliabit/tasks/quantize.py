@@ -21,16 +21,20 @@ def quantize(config: Config) -> None:
     """
     from reliabit.quant import quantize_model
     from reliabit.quant.checkpoint import checkpoint_bytes, save_checkpoint
+    from reliabit.quant.export import export_compressed_tensors, exportable_plan
 
     if config.quant.method == "none":
         raise ReliabitError("task=quantize has nothing to do with quant=none; choose a quantizer")
     if config.task.checkpoint is None:
         raise ReliabitError("task.checkpoint is not set; name the folder to write to")
     set_up(config)
+    exported = config.task.format == "compressed_tensors"
+    plan = build_plan(config.quant)
     model = load_model(replace(config.model, dtype=STORED_DTYPE)).model
-    report = quantize_model(model, build_plan(config.quant))
+    report = quantize_model(model, exportable_plan(plan) if exported else plan)
     folder, original = Path(config.task.checkpoint), Path(config.model.path)
-    save_checkpoint(model, folder, processor_from=original)
+    write = export_compressed_tensors if exported else save_checkpoint
+    write(model, folder, processor_from=original)
     sys.stdout.write(
         f"{folder}: {len(report.names)} modules at {report.effective_bits:.2f} bits a weight, "
         f"{checkpoint_bytes(folder)} bytes (from {checkpoint_bytes(original)})\n"

@@ -10,6 +10,7 @@ from reliabit.quant.kernels.base import Kernel
 if TYPE_CHECKING:
     from reliabit.quant.linear import QuantLinear
 
+INT4_BITS = 4
 INT4_GROUPS = (256, 128, 64, 32)
 INT4_ROWS = 16
 INT4_BLOCK_ROWS = 64
@@ -21,9 +22,10 @@ INT8_LARGEST_BATCH = 16
 class Int4Pack(Kernel):
     """The 4-bit kernel, for every width: up to 4 bits in one plane, 5 to 8 bits in two.
 
-    It computes `(code - 8) * scale + offset` with scale and offset in bfloat16. Codes of fewer bits are centred on 8,
-    so that the offset, and with it what rounding takes from it, stays small; the codes above 4 bits are split into a
-    high and a low plane, 16 times the scale apart. In memory a plane takes 4 bits a weight whatever the width.
+    It computes `(code - 8) * scale + offset` with scale and offset in bfloat16, and for batches rounds the product
+    too. Codes of fewer bits are moved so that the zero of their group falls near 8: small weights then come from small
+    products, and little is lost. Codes of more bits are split into a high and a low plane, 16 times the scale apart.
+    In memory a plane takes 4 bits a weight whatever the width.
     """
 
     name: ClassVar[str] = "int4pack"
@@ -39,16 +41,16 @@ class Int4Pack(Kernel):
     def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
         """See `Kernel.prepare`."""
         weight, group = layer.quantized_weight(), _int4_group(layer)
-        bits, codes = layer.layout.bits, weight.codes
         scale, zero = (_repeat_groups(part.float(), layer.columns // group) for part in (weight.scale, weight.zero))
-        if bits <= 4:
-            centre = 2 ** (bits - 1)
-            planes = [_plane(codes + (8 - centre), scale, scale * (centre - zero))]
+        codes, bits = weight.codes.view(*scale.shape, group), layer.layout.bits
+        if bits <= INT4_BITS:
+            centre = _centre(zero, bits)
+            planes = [_plane(codes, centre, scale, scale * (centre - zero))]
         else:
-            high_centre = 2 ** (bits - 5)
+            centre = _centre((zero - 8) / 16, bits - INT4_BITS)
             planes = [
-                _plane((codes >> 4) + (8 - high_centre), 16 * scale, torch.zeros_like(scale)),
-                _plane(codes & 15, scale, scale * (16 * high_centre + 8 - zero)),
+                _plane(codes >> 4, centre, 16 * scale, torch.zeros_like(scale)),
+                _plane(codes & 15, torch.full_like(centre, 8), scale, scale * (16 * centre + 8 - zero)),
             ]
         return cls(dtype, INT4_LARGEST_BATCH // len(planes), tuple(tensor for plane in planes for tensor in plane))
 
@@ -100,12 +102,24 @@ def _repeat_groups(values: Tensor, groups: int) -> Tensor:
     return values.repeat_interleave(groups // values.shape[1], dim=1)
 
 
-def _plane(codes: Tensor, scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes 0 to 15 in the kernel's packing, and `[groups, rows, 2]` scales and offsets in bfloat16.
+def _centre(zero: Tensor, bits: int) -> Tensor:
+    """The code that is to become 8: as near to the zero as codes of this width can move within 0 to 15."""
+    return zero.round().clamp(max(0, 2**bits - 8), 8)
+
+
+def _plane(codes: Tensor, centre: Tensor, scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes in the kernel's packing, and `[groups, rows, 2]` scales and offsets in bfloat16.
 
     The packing works on blocks of rows, so it is done block by block: it wants four bytes a code.
+
+    Args:
+        codes: `[rows, groups, group_size]`.
+        centre: The code of each group that becomes 8, `[rows, groups]`.
+        scale: `[rows, groups]`.
+        offset: What is added to `(code - 8) * scale`, `[rows, groups]`.
     """
+    moved = (codes + (8 - centre).to(torch.uint8)[..., None]).flatten(1)
     pack = torch.ops.aten._convert_weight_to_int4pack_for_cpu
-    packed = torch.cat([pack(block.to(torch.int32), 1) for block in torch.split(codes, INT4_BLOCK_ROWS)])
+    packed = torch.cat([pack(block.to(torch.int32), 1) for block in torch.split(moved, INT4_BLOCK_ROWS)])
     parameters = torch.stack([scale.T, offset.T], dim=-1).to(torch.bfloat16).contiguous()
     return packed, parameters
