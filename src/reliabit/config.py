@@ -47,9 +47,16 @@ class DataConfig:
 
 @dataclass
 class RecipeConfig:
-    """How a reference model is trained, and on what; see `reliabit.models.training_batches.Recipe`."""
+    """How a reference model is trained, and on what; see `reliabit.models.training_batches.Recipe`.
+
+    Attributes:
+        data: The data sources.
+        start: A checkpoint to go on from, in place of new weights.
+        precision: Lightning's name of the precision.
+    """
 
     data: dict[str, DataConfig] = MISSING
+    start: str | None = None
     steps: int = positive()
     epoch_steps: int = positive()
     images: int = positive()

@@ -2,10 +2,11 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.config import Config, RecipeConfig
+from reliabit.config import Config, ModelConfig, RecipeConfig
 from reliabit.data.prepare import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.tasks.questions import source_spec
@@ -13,9 +14,9 @@ from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, ProcessorMixin
 
     from reliabit.models.adapter import Adapter
+    from reliabit.models.checkpoint import Checkpoint
     from reliabit.models.training_batches import Recipe
 
 TRAINING_RECORD = "training.json"
@@ -27,12 +28,7 @@ def pretrain(config: Config) -> None:
     Raises:
         ReliabitError: The task has no recipe, or there is a checkpoint at the path already.
     """
-    import lightning.pytorch as lightning
-
-    from reliabit.models.checkpoint import find_adapter
-    from reliabit.models.encoding import Encoder
     from reliabit.models.pretraining import train
-    from reliabit.models.reference import BUILDERS
 
     recipe, folder = config.task.recipe, Path(config.model.path)
     if recipe is None:
@@ -42,49 +38,72 @@ def pretrain(config: Config) -> None:
     set_up(config)
     tables = {name: prepare(source_spec(spec), root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     training = {name: load_split(table, "train") for name, table in tables.items()}
-    adapter = find_adapter(config.model.family)
-    lightning.seed_everything(config.seed, verbose=False)
-    built = BUILDERS[config.model.family](_texts(training, adapter))
+    checkpoint = untrained(config.model, training, seed=config.seed) if recipe.start is None else started(config)
     metrics = train(
-        built.model,
-        encoder=Encoder(adapter=adapter, processor=built.processor, template=config.model.template),
+        checkpoint.model,
+        encoder=checkpoint.encoder,
         train_tables=training,
         validation_tables={name: load_split(table, "val") for name, table in tables.items()},
         recipe=to_recipe(recipe, seed=config.seed),
-        checkpoints=Path(config.paths.root) / "checkpoints" / f"pretrain-{config.model.name}",
+        checkpoints=Path(config.paths.root) / "checkpoints" / f"pretrain-{folder.name}",
         precision=recipe.precision,
         accelerator=config.trainer.accelerator,
         progress_bar=config.trainer.progress_bar,
     )
+    before = {} if recipe.start is None else {"before": json.loads((Path(recipe.start) / TRAINING_RECORD).read_text())}
     record = {
         "recipe": vars(to_recipe(recipe, seed=config.seed)),
         "precision": recipe.precision,
         "trained_on": {name: read_manifest(table)["train"].sha256 for name, table in tables.items()},
         "validation": metrics,
+        **before,
     }
-    save_checkpoint(built.model, built.processor, adapter=adapter, folder=folder, record=record)
+    save_checkpoint(checkpoint, folder=folder, record=record)
     sys.stdout.write(f"{folder}: {metrics}\n")
+
+
+def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) -> "Checkpoint":
+    """A reference model with new weights, and a tokenizer trained on the texts of some tables."""
+    import lightning.pytorch as lightning
+
+    from reliabit.models.checkpoint import Checkpoint, find_adapter
+    from reliabit.models.encoding import Encoder
+    from reliabit.models.reference import BUILDERS
+
+    adapter = find_adapter(model.family)
+    lightning.seed_everything(seed, verbose=False)
+    built = BUILDERS[model.family](_texts(tables, adapter))
+    encoder = Encoder(adapter=adapter, processor=built.processor, template=model.template)
+    return Checkpoint(model=built.model, encoder=encoder)
+
+
+def started(config: Config) -> "Checkpoint":
+    """The checkpoint that a recipe goes on from, with weights that can be trained."""
+    from reliabit.tasks.quantized import load_model
+
+    start = config.task.recipe.start if config.task.recipe else None
+    checkpoint = load_model(replace(config.model, path=str(start)))
+    checkpoint.model.train().requires_grad_(True)
+    return checkpoint
 
 
 def to_recipe(config: RecipeConfig, *, seed: int) -> "Recipe":
     """The recipe that a configuration describes."""
     from reliabit.models.training_batches import Recipe
 
-    own = {key: value for key, value in vars(config).items() if key not in ("data", "precision")}
+    own = {key: value for key, value in vars(config).items() if key not in ("data", "start", "precision")}
     return Recipe(**own, seed=seed)
 
 
-def save_checkpoint(
-    model: "PreTrainedModel", processor: "ProcessorMixin", *, adapter: "Adapter", folder: Path, record: dict[str, Any]
-) -> None:
+def save_checkpoint(checkpoint: "Checkpoint", *, folder: Path, record: dict[str, Any]) -> None:
     """Write a trained model in bfloat16, its processor and the record of its training; whole or not at all."""
     import torch
 
     from reliabit.quant.checkpoint import staged_folder
 
     with staged_folder(folder) as staging:
-        model.to(torch.bfloat16).save_pretrained(staging)
-        adapter.save_processor(processor, staging)
+        checkpoint.model.to(torch.bfloat16).save_pretrained(staging)
+        checkpoint.encoder.adapter.save_processor(checkpoint.encoder.processor, staging)
         (staging / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
