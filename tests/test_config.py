@@ -9,7 +9,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from reliabit.config import BITS, conf_folder, register, to_config, to_mapping
+from reliabit.composition import conf_folder, register, to_config, to_mapping
+from reliabit.config import BITS
 from reliabit.errors import ReliabitError
 
 PROJECT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig
 
-from reliabit.config import to_config
+from reliabit.composition import to_config
 from reliabit.tracking.baselines import with_baselines
 
 

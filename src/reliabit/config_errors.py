@@ -3,7 +3,8 @@
 import re
 from dataclasses import fields, is_dataclass
 
-from reliabit.config import Config, conf_folder, options_of
+from reliabit.composition import conf_folder, options_of
+from reliabit.config import Config
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")

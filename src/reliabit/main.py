@@ -7,7 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.config import Config, conf_folder, register, to_config
+from reliabit.composition import conf_folder, register, to_config
+from reliabit.config import Config
 from reliabit.config_errors import explain
 from reliabit.errors import ReliabitError
 

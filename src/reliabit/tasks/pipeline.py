@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from reliabit.config import Config, to_mapping
+from reliabit.composition import to_mapping
+from reliabit.config import Config
 from reliabit.evaluation.report import build_report
 from reliabit.inference.predictions import PREDICTIONS, write_predictions
 from reliabit.tasks.answer import Answered, answer_questions

@@ -47,7 +47,7 @@ class Int4Pack(Kernel):
             centre = _centre(zero, bits)
             planes = [_plane(codes, centre, scale, scale * (centre - zero))]
         else:
-            centre = _centre((zero - 8) / 16, bits - INT4_BITS)
+            centre = _centre((zero / 16).floor(), bits - INT4_BITS)
             planes = [
                 _plane(codes >> 4, centre, 16 * scale, torch.zeros_like(scale)),
                 _plane(codes & 15, torch.full_like(centre, 8), scale, scale * (16 * centre + 8 - zero)),

@@ -1,0 +1,127 @@
+"""From conf/ to a checked configuration: where the files lie, what Hydra must know, what is checked before any work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reliabit.config import Config, QuantConfig
+from reliabit.errors import ReliabitError
+
+
+def conf_folder() -> Path:
+    """The configuration folder: the project's, or the copy that an installed package carries."""
+    package = Path(__file__).resolve().parent
+    project = package.parents[1] / "conf"
+    return project if (project / "config.yaml").is_file() else package / "conf"
+
+
+def project_root() -> Path:
+    """The project's folder, or the current one where the package is installed on its own."""
+    project = Path(__file__).resolve().parents[2]
+    return project if (project / "conf" / "config.yaml").is_file() else Path.cwd()
+
+
+def register() -> None:
+    """Make the schema and the resolvers known to Hydra; to be called before anything is composed."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("project_root", lambda: str(project_root()), replace=True)
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Turn a composed configuration into its typed form, every reference resolved and every value checked.
+
+    Raises:
+        ReliabitError: A value is missing or not among its choices.
+    """
+    from omegaconf.errors import OmegaConfBaseException
+
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), own))
+    except OmegaConfBaseException as error:
+        raise ReliabitError(f"the configuration does not resolve: {' '.join(str(error).split())}") from error
+    if not isinstance(config, Config):
+        raise TypeError("the schema decides the type of a configuration")
+    validate(config)
+    return config
+
+
+def to_mapping(config: Config) -> Mapping[str, Any]:
+    """The configuration as plain nested mappings, for records."""
+    plain = OmegaConf.to_container(OmegaConf.structured(config))
+    if not isinstance(plain, dict):
+        raise TypeError("a configuration is a mapping")
+    return {str(key): value for key, value in plain.items()}
+
+
+def validate(config: Config) -> None:
+    """Check every value that its type alone does not, and what must hold between values.
+
+    Raises:
+        ReliabitError: Names the key, its value, and what it may be.
+    """
+    _check_fields(config, key="")
+    _check_quant(config.quant)
+    if "{question}" not in config.model.template:
+        raise ReliabitError(f"model.template={config.model.template!r} lacks {{question}}, where the question goes")
+    if config.data.name == "scenes" and config.data.questions_per_image is None:
+        raise ReliabitError("data.questions_per_image is null, and data.name=scenes needs it")
+    for key in ("splits", "ask"):
+        for split, images in getattr(config.data, key).items():
+            if images is not None and images < 0:
+                raise ReliabitError(f"data.{key}.{split}={images} is negative; give the number of images, 0 for none")
+    for split, images in config.data.ask.items():
+        if images != 0 and not config.data.splits.get(split):
+            raise ReliabitError(f"data.ask.{split}={images} asks a split that data.splits leaves empty")
+    for key in ("delta", "level"):
+        if not 0 < getattr(config.evaluation, key) < 1:
+            raise ReliabitError(f"evaluation.{key}={getattr(config.evaluation, key)} must lie between 0 and 1")
+
+
+def _check_quant(quant: QuantConfig) -> None:
+    if quant.method == "none":
+        return
+    if not quant.rules:
+        raise ReliabitError(f"quant.rules is empty, and quant.method={quant.method} needs to know which modules")
+    if quant.bits is None and not all("bits" in rule for rule in quant.rules):
+        raise ReliabitError(f"quant.bits is null, and a rule of quant.name={quant.name} brings no bits of its own")
+    if quant.solver == "library" and quant.method != "hqq":
+        raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
+
+
+def _check_fields(config: object, *, key: str) -> None:
+    for entry in fields(config):  # type: ignore[arg-type]
+        value, name = getattr(config, entry.name), f"{key}{entry.name}"
+        if is_dataclass(value):
+            _check_fields(value, key=f"{name}.")
+            continue
+        choices = entry.metadata.get("choices")
+        if choices is not None and value not in choices:
+            raise ReliabitError(f"{name}={value} is not a value of this key; choose one of: {_listed(choices)}")
+        if entry.metadata.get("positive") and value is not None and value <= 0:
+            raise ReliabitError(f"{name}={value} must be above zero")
+
+
+def options_of(key: str) -> str:
+    """What a key may hold, as a list to show; empty where any value of its type will do.
+
+    >>> options_of("quant.bits"), options_of("seed")
+    ('null, 2, 3, 4, 8', '')
+    """
+    *groups, name = key.split(".")
+    node: Any = Config()
+    for group in groups:
+        node = getattr(node, group, None)
+    if not is_dataclass(node):
+        return ""
+    found = [entry.metadata.get("choices", ()) for entry in fields(node) if entry.name == name]
+    return _listed(found[0]) if found else ""
+
+
+def _listed(choices: Sequence[object]) -> str:
+    return ", ".join("null" if option is None else str(option) for option in choices)
