@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reliabit.quant import QuantLinear, quantize_weight
+from reliabit.quant import QuantizedWeight, QuantLinear, quantize_weight
 from reliabit.quant.kernels.dispatch import choose_kernel, self_test
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +27,8 @@ GROUP_SIZE = 64
 SOLVER_SHAPE = (3584, 3584)
 KERNEL_SHAPE = (3584, 18944)
 BATCHES = (1, 8, 32, 128, 512)
+MOST_ROUNDS = 20
+ROW_SECONDS = 3.0
 METHODS: dict[str, dict[str, Any]] = {
     "rtn": {"method": "rtn"},
     "hqq": {"method": "hqq"},
@@ -36,15 +38,11 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def seconds(work: Callable[[], object], *, repeats: int) -> float:
-    """The shortest of several timings of `work`, after one that is not counted."""
-    work()
-    timings = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        timings.append(time.perf_counter() - start)
-    return min(timings)
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that `work` takes, and what it gives."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
 
 
 def machine() -> dict[str, Any]:
@@ -89,15 +87,18 @@ def solver_rows(shape: tuple[int, int]) -> list[dict[str, Any]]:
 def timed_solver(weight: Tensor, bits: int, options: dict[str, Any]) -> dict[str, float]:
     """Time one method with all threads and with one, and measure its error."""
 
-    def solve() -> Any:
+    def solve() -> QuantizedWeight:
         return quantize_weight(weight, bits=bits, group_size=GROUP_SIZE, **options)
 
     threads = torch.get_num_threads()
-    found = {"seconds": seconds(solve, repeats=1)}
+    if options.get("solver") != "library":
+        solve()
+    all_threads, quantized = timed(solve)
     torch.set_num_threads(1)
-    found["seconds_one_thread"] = seconds(solve, repeats=1)
+    one_thread, _ = timed(solve)
     torch.set_num_threads(threads)
-    return {**found, **errors(weight, solve().dequantize())}
+    times = {"seconds": all_threads, "seconds_one_thread": one_thread}
+    return {**times, **errors(weight, quantized.dequantize())}
 
 
 def kernel_rows(shape: tuple[int, int]) -> list[dict[str, Any]]:
@@ -129,9 +130,12 @@ def latencies(layer: QuantLinear, weight: Tensor, inputs: Tensor) -> dict[str, f
         "chosen": lambda: layer(inputs),
     }
     best = dict.fromkeys(ways, float("inf"))
-    for _ in range(3):
+    start = time.perf_counter()
+    for number in range(MOST_ROUNDS):
         for name, way in ways.items():
-            best[name] = min(best[name], seconds(way, repeats=1 if name == "eager" else 3) * 1e3)
+            best[name] = min(best[name], timed(way)[0] * 1e3)
+        if number >= 2 and time.perf_counter() - start > ROW_SECONDS:
+            break
     return {**best, "speedup": best["bf16"] / best["chosen"]}
 
 
@@ -148,8 +152,8 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         f"## Solvers, {SOLVER_SHAPE[0]}x{SOLVER_SHAPE[1]} normal weights, groups of {GROUP_SIZE}",
         "",
-        "Times in seconds on one thread; `speed-up` is the library's time over that of `hqq` here, on one thread and on "
-        f"all {about['threads']}; `error` is the mean absolute weight error of `hqq` here over the library's.",
+        "Times in seconds on one thread; `speed-up` is the library's time over that of `hqq` here, on one thread and "
+        f"on all {about['threads']}; `error` is the mean absolute weight error of `hqq` here over the library's.",
         "",
         "| bits | library | hqq | hqq_plus | speed-up, 1 thread | speed-up, all | error |",
         "|---|---|---|---|---|---|---|",

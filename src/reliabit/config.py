@@ -50,12 +50,10 @@ class RecipeConfig:
 
     Attributes:
         data: The data sources.
-        start: A checkpoint to go on from, in place of new weights.
         precision: Lightning's name of the precision.
     """
 
     data: dict[str, DataConfig] = MISSING
-    start: str | None = None
     steps: int = positive()
     epoch_steps: int = positive()
     images: int = positive()

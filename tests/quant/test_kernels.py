@@ -10,7 +10,7 @@ from reliabit.quant import QuantLinear, model_size, prepare_kernels, quantize_we
 from reliabit.quant.kernels import dispatch
 from reliabit.quant.kernels.cpu import INT4_LARGEST_BATCH, Int4Pack, Int8Pack
 from reliabit.quant.kernels.cuda import GemLite, Humming
-from reliabit.quant.kernels.dispatch import choose_kernel, self_test
+from reliabit.quant.kernels.dispatch import TOLERANCE, choose_kernel, self_test
 
 ROWS, COLUMNS = 80, 512
 ZEROS = ("float", "integer", "symmetric")
@@ -19,9 +19,10 @@ needs_int4 = pytest.mark.skipif(
 )
 
 
-def layer_of(bits, group_size=64, *, zero="float", rows=ROWS, columns=COLUMNS, bias=True):
-    linear = nn.Linear(columns, rows, bias=bias)
-    linear.weight.data.copy_(heavy_tailed(rows, columns))
+def layer_of(bits, group_size=64, *, zero="float", rows=ROWS, columns=COLUMNS, make=torch.randn):
+    linear = nn.Linear(columns, rows)
+    torch.manual_seed(0)
+    linear.weight.data.copy_(make(rows, columns))
     return QuantLinear.from_linear(linear, quantize_weight(linear.weight, "hqq_plus", bits, group_size, zero=zero))
 
 
@@ -29,12 +30,19 @@ def layer_of(bits, group_size=64, *, zero="float", rows=ROWS, columns=COLUMNS, b
 @pytest.mark.parametrize(("bits", "zero", "group_size"), list(product(range(1, 9), ZEROS, (32, 64, None))))
 def test_the_four_bit_kernel_gives_what_eager_gives_at_every_width(bits, zero, group_size):
     layer = layer_of(bits, group_size, zero=zero)
-    kernel = Int4Pack.prepare(layer, torch.bfloat16)
-    assert self_test(kernel, layer) < 5e-3
+    layer.kernel = Int4Pack.prepare(layer, torch.bfloat16)
+    tolerance = 5e-3 if bits in (2, 3, 4, 8) and group_size else TOLERANCE
+    assert self_test(layer.kernel, layer) < tolerance
     inputs = torch.randn(3, 5, COLUMNS).bfloat16()
-    layer.kernel = kernel
     exact = nn.functional.linear(inputs.float(), layer.dequantize(), layer.bias.float())
-    assert (layer(inputs) - exact).norm() < 6e-3 * exact.norm()
+    assert (layer(inputs) - exact).norm() < (tolerance + 2e-3) * exact.norm()
+
+
+@needs_int4
+@pytest.mark.parametrize("bits", [2, 3])
+def test_few_bits_are_moved_so_that_small_weights_lose_nothing(bits):
+    layer = layer_of(bits, make=heavy_tailed)
+    assert self_test(Int4Pack.prepare(layer, torch.bfloat16), layer) < 3e-3
 
 
 def test_the_eight_bit_kernel_takes_whole_symmetric_rows():

@@ -146,4 +146,4 @@ def _image_id(row: VQARow) -> str:
 def _shown(rows: Iterable[VQARow], source: str) -> Iterator[VQARow]:
     from tqdm import tqdm
 
-    yield from tqdm(rows, desc=f"prepare {source}", unit=" questions", leave=False)
+    yield from tqdm(rows, desc=f"prepare {source}", unit=" questions", leave=False, disable=None)

@@ -84,7 +84,8 @@ def decode_image(encoded: bytes, *, item: str) -> "Image":
     try:
         return Image.open(BytesIO(encoded)).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = "the file is empty" if not encoded else f"{error}".replace("\n", " ")
+        unknown = "the file is of no known format" if encoded else "the file is empty"
+        reason = unknown if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise ReliabitError(
             f"the image of {item} cannot be decoded ({reason}); replace the file or remove its questions"
         ) from error

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from reliabit.quant.components import COMPONENTS, component_of, layer_of
     from reliabit.quant.convert import ConvertedModule, Report, packed_modules, quantize_model
     from reliabit.quant.embedding import QuantEmbedding
+    from reliabit.quant.estimate import Footprint, Part, footprint
+    from reliabit.quant.export import export_compressed_tensors, exportable_plan
     from reliabit.quant.grid import Layout, QuantizedWeight, dequantize
     from reliabit.quant.hook import register_when_imported
     from reliabit.quant.kernels.dispatch import prepare_kernels
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "COMPONENTS": "components",
     "ConvertedModule": "convert",
+    "Footprint": "estimate",
     "Layout": "grid",
     "PackedWeight": "linear",
+    "Part": "estimate",
     "Plan": "plan",
     "QuantEmbedding": "embedding",
     "QuantLinear": "linear",
@@ -44,6 +48,9 @@ _HOMES = {
     "copy_processor": "checkpoint",
     "default_plan": "plan",
     "dequantize": "grid",
+    "export_compressed_tensors": "export",
+    "exportable_plan": "export",
+    "footprint": "estimate",
     "layer_of": "components",
     "load_checkpoint": "checkpoint",
     "model_size": "size",
@@ -62,8 +69,10 @@ _HOMES = {
 __all__ = [
     "COMPONENTS",
     "ConvertedModule",
+    "Footprint",
     "Layout",
     "PackedWeight",
+    "Part",
     "Plan",
     "QuantEmbedding",
     "QuantLinear",
@@ -77,6 +86,9 @@ __all__ = [
     "copy_processor",
     "default_plan",
     "dequantize",
+    "export_compressed_tensors",
+    "exportable_plan",
+    "footprint",
     "layer_of",
     "load_checkpoint",
     "model_size",

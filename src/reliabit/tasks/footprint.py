@@ -11,7 +11,7 @@ UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 def footprint(config: Config) -> None:
     """Print the bytes and effective bits of a model under a plan, whole and by component."""
-    from reliabit.quant.footprint import footprint as measure
+    from reliabit.quant import footprint as measure
 
     plan = None if config.quant.method == "none" else build_plan(config.quant)
     found = measure(Path(config.model.path), plan)

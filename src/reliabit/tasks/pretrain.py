@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ def pretrain(config: Config) -> None:
     set_up(config)
     tables = {name: prepare(source_spec(spec), root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     training = {name: load_split(table, "train") for name, table in tables.items()}
-    checkpoint = untrained(config.model, training, seed=config.seed) if recipe.start is None else started(config)
+    checkpoint = untrained(config.model, training, seed=config.seed)
     metrics = train(
         checkpoint.model,
         encoder=checkpoint.encoder,
@@ -50,13 +49,11 @@ def pretrain(config: Config) -> None:
         accelerator=config.trainer.accelerator,
         progress_bar=config.trainer.progress_bar,
     )
-    before = {} if recipe.start is None else {"before": json.loads((Path(recipe.start) / TRAINING_RECORD).read_text())}
     record = {
         "recipe": vars(to_recipe(recipe, seed=config.seed)),
         "precision": recipe.precision,
         "trained_on": {name: read_manifest(table)["train"].sha256 for name, table in tables.items()},
         "validation": metrics,
-        **before,
     }
     save_checkpoint(checkpoint, folder=folder, record=record)
     sys.stdout.write(f"{folder}: {metrics}\n")
@@ -77,21 +74,11 @@ def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) ->
     return Checkpoint(model=built.model, encoder=encoder)
 
 
-def started(config: Config) -> "Checkpoint":
-    """The checkpoint that a recipe goes on from, with weights that can be trained."""
-    from reliabit.tasks.quantized import load_model
-
-    start = config.task.recipe.start if config.task.recipe else None
-    checkpoint = load_model(replace(config.model, path=str(start)))
-    checkpoint.model.train().requires_grad_(True)
-    return checkpoint
-
-
 def to_recipe(config: RecipeConfig, *, seed: int) -> "Recipe":
     """The recipe that a configuration describes."""
     from reliabit.models.training_batches import Recipe
 
-    own = {key: value for key, value in vars(config).items() if key not in ("data", "start", "precision")}
+    own = {key: value for key, value in vars(config).items() if key not in ("data", "precision")}
     return Recipe(**own, seed=seed)
 
 

@@ -19,7 +19,7 @@ KERNELS: tuple[type[Kernel], ...] = (Int8Pack, Int4Pack, Humming, GemLite)
 TOLERANCE = 1e-2
 """Largest error of a kernel relative to eager, in the Euclidean norm; bfloat16 alone gives about 4e-3."""
 
-_TESTED_ROWS = 64
+_TESTED_ROWS = 256
 _TESTED_BATCHES = (1, 16)
 _LOG = logging.getLogger(__name__)
 

@@ -98,21 +98,17 @@ def _skeleton(model: "PreTrainedConfig | Path", dtype: torch.dtype) -> nn.Module
 
 
 def _components(model: nn.Module) -> dict[str, Part]:
-    packed = packed_modules(model)
+    packed, matrices = packed_modules(model), set(quantizable_modules(model))
     weights, stored = Counter[str](), Counter[str]()
     for name, tensor in model.state_dict().items():
         owner, _, leaf = name.rpartition(".")
-        component = component_of(owner) if leaf.startswith("weight") and _is_matrix(model, owner) else None
+        component = component_of(owner) if owner in matrices and leaf != "bias" else None
         stored[component or REST] += tensor.nbytes
         if owner not in packed or leaf == "bias":
             weights[component or REST] += tensor.numel()
         elif leaf == "weight_codes":
             weights[component or REST] += packed[owner].rows * packed[owner].columns
     return {component: Part(weights[component], stored[component]) for component in stored}
-
-
-def _is_matrix(model: nn.Module, owner: str) -> bool:
-    return owner in packed_modules(model) or isinstance(model.get_submodule(owner), nn.Linear | nn.Embedding)
 
 
 def _header_bytes(model: nn.Module) -> int:
