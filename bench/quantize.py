@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.quant import QuantizedWeight, QuantLinear, quantize_weight
+from reliabit.quant.grid import ZeroKind
 from reliabit.quant.kernels.dispatch import choose_kernel, self_test
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,8 +27,16 @@ BITS = (2, 3, 4, 8)
 GROUP_SIZE = 64
 SOLVER_SHAPE = (3584, 3584)
 KERNEL_SHAPE = (3584, 18944)
+LAYOUTS: tuple[tuple[int, int | None, ZeroKind], ...] = (
+    (2, 64, "float"),
+    (3, 64, "float"),
+    (4, 64, "float"),
+    (8, 64, "float"),
+    (8, None, "symmetric"),
+)
 BATCHES = (1, 8, 32, 128, 512)
-MOST_ROUNDS = 20
+MOST_ROUNDS = 200
+EAGER_ROUNDS = 3
 ROW_SECONDS = 3.0
 METHODS: dict[str, dict[str, Any]] = {
     "rtn": {"method": "rtn"},
@@ -107,16 +116,16 @@ def kernel_rows(shape: tuple[int, int]) -> list[dict[str, Any]]:
     linear = nn.Linear(columns, rows_out, bias=False)
     weight = linear.weight.detach().to(torch.bfloat16)
     rows = []
-    for bits in BITS:
-        quantized = quantize_weight(linear.weight, "rtn", bits, GROUP_SIZE)
+    for bits, group_size, zero in LAYOUTS:
+        quantized = quantize_weight(linear.weight, "rtn", bits, group_size, zero=zero)
         layer = QuantLinear.from_linear(linear, quantized)
         layer.kernel = kernel = choose_kernel(layer, dtype=torch.bfloat16, name="benchmark")
         if kernel is None:
             continue
+        about = {"bits": bits, "group_size": group_size, "kernel": kernel.name, "error": self_test(kernel, layer)}
         for batch in BATCHES:
             inputs = torch.randn(batch, columns).to(torch.bfloat16)
-            row = latencies(layer, weight, inputs)
-            rows.append({"bits": bits, "batch": batch, "kernel": kernel.name, **row, "error": self_test(kernel, layer)})
+            rows.append({**about, "batch": batch, **latencies(layer, weight, inputs)})
     return rows
 
 
@@ -133,6 +142,8 @@ def latencies(layer: QuantLinear, weight: Tensor, inputs: Tensor) -> dict[str, f
     start = time.perf_counter()
     for number in range(MOST_ROUNDS):
         for name, way in ways.items():
+            if name == "eager" and number >= EAGER_ROUNDS:
+                continue
             best[name] = min(best[name], timed(way)[0] * 1e3)
         if number >= 2 and time.perf_counter() - start > ROW_SECONDS:
             break
@@ -149,46 +160,63 @@ def markdown(results: dict[str, Any]) -> str:
         f"{about['threads']} threads, load {about['load_before']} before the run; Python {about['python']}, "
         f"torch {about['torch']}, transformers {about['transformers']}, hqq {about['hqq']}. The machine was shared: "
         "ratios count, absolute times less.",
+        *solver_section(results["solver"], about["threads"]),
+        *kernel_section(results["kernel"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def solver_section(rows: list[dict[str, Any]], threads: int) -> list[str]:
+    """Times and errors of the solvers."""
+    names = ["library", *METHODS]
+    times, squares = [], []
+    for row in rows:
+        found = {"library": row["library"], **row["methods"]}
+        seconds = [f"{found[name]['seconds_one_thread']:.2f}" for name in ("library", "hqq", "hqq_plus")]
+        ratios = [f"{row['speedup_one_thread']:.1f}", f"{row['speedup']:.1f}", f"{row['error_ratio']:.4f}"]
+        times.append([str(row["bits"]), *seconds, *ratios])
+        squares.append([str(row["bits"]), *(f"{found[name]['root_mean_square']:.4f}" for name in names)])
+    return [
         "",
         f"## Solvers, {SOLVER_SHAPE[0]}x{SOLVER_SHAPE[1]} normal weights, groups of {GROUP_SIZE}",
         "",
         "Times in seconds on one thread; `speed-up` is the library's time over that of `hqq` here, on one thread and "
-        f"on all {about['threads']}; `error` is the mean absolute weight error of `hqq` here over the library's.",
+        f"on all {threads}; `error` is the mean absolute weight error of `hqq` here over the library's.",
         "",
-        "| bits | library | hqq | hqq_plus | speed-up, 1 thread | speed-up, all | error |",
-        "|---|---|---|---|---|---|---|",
+        *table(["bits", "library", "hqq", "hqq_plus", "speed-up, 1 thread", "speed-up, all", "error"], times),
+        "",
+        "Root mean square error of the weights, relative to their own; the last two are `hqq_plus` under a constraint:",
+        "",
+        *table(["bits", *names], squares),
     ]
-    for row in results["solver"]:
-        times = [row["library"]["seconds_one_thread"]]
-        times += [row["methods"][name]["seconds_one_thread"] for name in ("hqq", "hqq_plus")]
-        lines.append(
-            f"| {row['bits']} | "
-            + " | ".join(f"{value:.2f}" for value in times)
-            + f" | {row['speedup_one_thread']:.1f} "
-            f"| {row['speedup']:.1f} | {row['error_ratio']:.4f} |"
-        )
-    names = ["library", *METHODS]
-    lines += ["", "Root mean square error of the weights, relative to their own:", ""]
-    lines += ["| bits | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for row in results["solver"]:
-        values = [row["library"], *row["methods"].values()]
-        lines.append(f"| {row['bits']} | " + " | ".join(f"{value['root_mean_square']:.4f}" for value in values) + " |")
-    lines += [
+
+
+def kernel_section(rows: list[dict[str, Any]]) -> list[str]:
+    """Latency of the kernels."""
+    cells = [
+        [str(row["bits"]), str(row["group_size"] or "row"), str(row["batch"]), row["kernel"]]
+        + [f"{row[way]:.1f}" for way in ("bf16", "kernel_ms", "eager", "chosen")]
+        + [f"{row['speedup']:.2f}", f"{row['error']:.4f}"]
+        for row in rows
+    ]
+    return [
         "",
         f"## Kernels, {KERNEL_SHAPE[0]}x{KERNEL_SHAPE[1]}, bfloat16 inputs",
         "",
-        "Milliseconds; `chosen` is what the layer does by itself, `speed-up` bfloat16's time over it, `error` the "
-        "kernel's difference from eager dequantization, relative to the output.",
+        "Milliseconds, the best of several. `kernel` is the packed kernel, `dequantize` dequantizing and multiplying, "
+        "`chosen` what the layer does by itself; `speed-up` is bfloat16's time over that; `error` is the kernel's "
+        "difference from eager dequantization, relative to the output.",
         "",
-        "| bits | batch | bf16 | kernel | dequantize | chosen | speed-up | error |",
-        "|---|---|---|---|---|---|---|---|",
+        *table(
+            ["bits", "group", "batch", "name", "bf16", "kernel", "dequantize", "chosen", "speed-up", "error"], cells
+        ),
     ]
-    lines += [
-        f"| {row['bits']} | {row['batch']} | {row['bf16']:.1f} | {row['kernel']} | {row['eager']:.1f} | "
-        f"{row['chosen']:.1f} | {row['speedup']:.2f} | {row['error']:.4f} |"
-        for row in (dict(row, kernel=f"{row['kernel_ms']:.1f} ({row['kernel']})") for row in results["kernel"])
-    ]
-    return "\n".join(lines) + "\n"
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
 def main() -> None:

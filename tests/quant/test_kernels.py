@@ -77,7 +77,7 @@ def test_float32_inputs_go_the_eager_way_even_beside_a_kernel():
 def test_large_batches_are_dequantized_and_multiplied():
     layer = layer_of(4)
     prepare_kernels(layer)
-    for batch, taken in ((1, True), (INT4_LARGEST_BATCH, True), (INT4_LARGEST_BATCH + 1, False)):
+    for batch, taken in ((1, True), (INT4_LARGEST_BATCH[1], True), (INT4_LARGEST_BATCH[1] + 1, False)):
         inputs = torch.randn(batch, COLUMNS).bfloat16()
         assert layer.kernel.takes(inputs) is taken
     expected = nn.functional.linear(inputs, layer.dequantize(torch.bfloat16), layer.bias.bfloat16())

@@ -134,6 +134,19 @@ def test_the_summary_goes_from_wide_to_narrow(tracker):
     assert len(summary.csv().splitlines()) == 6
 
 
+def test_cells_of_one_name_are_told_apart_by_what_differs(tracker):
+    parent = tracker.start("sweep", tags={})
+    for group_size in (64, 128):
+        with tracker.run("m·hqq·2b", tags={}, parent=parent.run_id) as run:
+            run.log_parameters({"quant": {"bits": 2, "group_size": group_size}, "paths": {"output": str(group_size)}})
+    for _ in range(2):
+        with tracker.run("twice", tags={}, parent=parent.run_id):
+            pass
+    names = [row[0] for row in summarize(tracker.children(parent.run_id)).rows]
+    expected = ["m·hqq·2b quant.group_size=64", "m·hqq·2b quant.group_size=128", "twice #1", "twice #2"]
+    assert sorted(names) == sorted(expected)
+
+
 def test_flatten_keeps_lists_whole():
     assert flatten({"a": {"b": {"c": [1, 2]}}, "d": None}) == {"a.b.c": [1, 2], "d": None}
 

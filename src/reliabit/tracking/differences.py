@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
+from reliabit.tracking.summary import labels
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
     # scipy and pyarrow take a second to import, and a sweep of baselines needs neither.
     from reliabit.evaluation.comparison import compare, compare_slices
 
+    names = labels(runs)
     families: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
         families[run.data.tags.get("model", ""), run.data.tags.get("data", "")].append(run)
@@ -38,12 +40,12 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
             continue
         with TemporaryDirectory() as folder:
             predictions = {
-                run.info.run_name: read_predictions(
+                names[run.info.run_id]: read_predictions(
                     tracker.fetch(run.info.run_id, PREDICTIONS, _made(Path(folder) / run.info.run_id))
                 )
                 for run in [*baselines, *members]
             }
-        baseline = baselines[0].info.run_name
+        baseline = names[baselines[0].info.run_id]
         tables[f"differences.{model}.{data}.md"] = compare(predictions, settings, baseline=baseline).markdown()
         if settings.slices:
             tables[f"slices.{model}.{data}.md"] = compare_slices(predictions, settings, baseline=baseline)

@@ -1,5 +1,6 @@
 """The table of a sweep: one row a configuration, widest weights first."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ COLUMNS = (
     Column("peak MiB", "efficiency/peak_memory_bytes", ".0f", 2**-20),
 )
 
+PLACES = frozenset({"paths.root", "paths.data", "paths.output", "tracking.parent_file"})
+"""Parameters that say where a run wrote, not what it measured."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -52,11 +56,36 @@ class Summary:
 
 def summarize(runs: "Sequence[Run]") -> Summary:
     """Build the table of some runs; one that did not finish shows its state and no numbers."""
+    names = labels(runs)
     ordered = sorted(runs, key=_order)
     return Summary(
         headings=["configuration", "state", *(column.heading for column in COLUMNS)],
-        rows=[[run.info.run_name or run.info.run_id, state(run), *_cells(run)] for run in ordered],
+        rows=[[names[run.info.run_id], state(run), *_cells(run)] for run in ordered],
     )
+
+
+def labels(runs: "Sequence[Run]") -> dict[str, str]:
+    """A name for each run by its id: its own, with what tells it apart where others have the same.
+
+    Runs share a name where they differ in something that names leave out, such as the group size; then their
+    parameters that differ are added.
+    """
+    shared: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        shared[run.info.run_name or run.info.run_id].append(run)
+    found = {}
+    for name, members in shared.items():
+        keys = [key for key in members[0].data.params if key not in PLACES and _differ(members, key)]
+        for number, run in enumerate(members, 1):
+            parts = [f"{key}={run.data.params.get(key)}" for key in keys]
+            # Nothing but the place differs for a cell that was run twice.
+            extra = parts or ([f"#{number}"] if len(members) > 1 else [])
+            found[run.info.run_id] = " ".join([name, *extra])
+    return found
+
+
+def _differ(runs: "Sequence[Run]", key: str) -> bool:
+    return len({run.data.params.get(key) for run in runs}) > 1
 
 
 def state(run: "Run") -> str:

@@ -1,11 +1,12 @@
 """Kernels of stock torch on x86 CPUs: `_weight_int4pack_mm_for_cpu` and `_weight_int8pack_mm`, for bfloat16 inputs."""
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from reliabit.quant.kernels.base import Kernel
+from reliabit.quant.packing import unpack
 
 if TYPE_CHECKING:
     from reliabit.quant.linear import QuantLinear
@@ -14,9 +15,22 @@ INT4_BITS = 4
 INT4_GROUPS = (256, 128, 64, 32)
 INT4_ROWS = 16
 INT4_BLOCK_ROWS = 64
-INT4_LARGEST_BATCH = 256
+INT4_LARGEST_BATCH = {1: 512, 2: 192}
+"""By planes. Beyond these rows of inputs, dequantizing and multiplying is faster; measured by `bench/quantize.py`."""
+
 INT8_LARGEST_BATCH = 16
-"""Beyond these rows of inputs, dequantizing and multiplying is faster; measured by `bench/quantize.py`."""
+
+
+class _Plane(NamedTuple):
+    """Some rows of 4-bit codes.
+
+    Attributes:
+        packed: The codes as the kernel wants them.
+        parameters: Scales and offsets in bfloat16, `[groups, rows, 2]`.
+    """
+
+    packed: Tensor
+    parameters: Tensor
 
 
 class Int4Pack(Kernel):
@@ -40,19 +54,16 @@ class Int4Pack(Kernel):
     @classmethod
     def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
         """See `Kernel.prepare`."""
-        weight, group = layer.quantized_weight(), _int4_group(layer)
-        scale, zero = (_repeat_groups(part.float(), layer.columns // group) for part in (weight.scale, weight.zero))
-        codes, bits = weight.codes.view(*scale.shape, group), layer.layout.bits
-        if bits <= INT4_BITS:
-            centre = _centre(zero, bits)
-            planes = [_plane(codes, centre, scale, scale * (centre - zero))]
-        else:
-            centre = _centre((zero / 16).floor(), bits - INT4_BITS)
-            planes = [
-                _plane(codes >> 4, centre, 16 * scale, torch.zeros_like(scale)),
-                _plane(codes & 15, torch.full_like(centre, 8), scale, scale * (16 * centre + 8 - zero)),
-            ]
-        return cls(dtype, INT4_LARGEST_BATCH // len(planes), tuple(tensor for plane in planes for tensor in plane))
+        # Block by block, which the packing allows: it wants four bytes a code.
+        blocks = [
+            _int4_block(layer, slice(start, min(start + INT4_BLOCK_ROWS, layer.rows)))
+            for start in range(0, layer.rows, INT4_BLOCK_ROWS)
+        ]
+        planes = list(zip(*blocks, strict=True))
+        packed = [torch.cat([plane.packed for plane in parts]) for parts in planes]
+        parameters = [torch.cat([plane.parameters for plane in parts], dim=1) for parts in planes]
+        tensors = [tensor for pair in zip(packed, parameters, strict=True) for tensor in pair]
+        return cls(dtype, INT4_LARGEST_BATCH[len(planes)], tuple(tensors))
 
     def multiply(self, inputs: Tensor) -> Tensor:
         """See `Kernel.multiply`."""
@@ -98,8 +109,20 @@ def _int4_group(layer: "QuantLinear") -> int:
     return next((size for size in INT4_GROUPS if not length % size), 0)
 
 
-def _repeat_groups(values: Tensor, groups: int) -> Tensor:
-    return values.repeat_interleave(groups // values.shape[1], dim=1)
+def _int4_block(layer: "QuantLinear", rows: slice) -> list[_Plane]:
+    """The planes of some rows."""
+    group, bits = _int4_group(layer), layer.layout.bits
+    repeats = layer.layout.group_length(layer.columns) // group
+    scale, zero = (part[rows].float().repeat_interleave(repeats, dim=1) for part in (layer.weight_scale, layer.zeros()))
+    codes = unpack(layer.weight_codes[rows], bits, layer.columns).reshape(*scale.shape, group)
+    if bits <= INT4_BITS:
+        centre = _centre(zero, bits)
+        return [_plane(codes, centre, scale, scale * (centre - zero))]
+    centre = _centre((zero / 16).floor(), bits - INT4_BITS)
+    return [
+        _plane(codes >> 4, centre, 16 * scale, torch.zeros_like(scale)),
+        _plane(codes & 15, torch.full_like(centre, 8), scale, scale * (16 * centre + 8 - zero)),
+    ]
 
 
 def _centre(zero: Tensor, bits: int) -> Tensor:
@@ -107,10 +130,8 @@ def _centre(zero: Tensor, bits: int) -> Tensor:
     return zero.round().clamp(max(0, 2**bits - 8), 8)
 
 
-def _plane(codes: Tensor, centre: Tensor, scale: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes in the kernel's packing, and `[groups, rows, 2]` scales and offsets in bfloat16.
-
-    The packing works on blocks of rows, so it is done block by block: it wants four bytes a code.
+def _plane(codes: Tensor, centre: Tensor, scale: Tensor, offset: Tensor) -> _Plane:
+    """Bring codes into the kernel's packing.
 
     Args:
         codes: `[rows, groups, group_size]`.
@@ -119,7 +140,5 @@ def _plane(codes: Tensor, centre: Tensor, scale: Tensor, offset: Tensor) -> tupl
         offset: What is added to `(code - 8) * scale`, `[rows, groups]`.
     """
     moved = (codes + (8 - centre).to(torch.uint8)[..., None]).flatten(1)
-    pack = torch.ops.aten._convert_weight_to_int4pack_for_cpu
-    packed = torch.cat([pack(block.to(torch.int32), 1) for block in torch.split(moved, INT4_BLOCK_ROWS)])
-    parameters = torch.stack([scale.T, offset.T], dim=-1).to(torch.bfloat16).contiguous()
-    return packed, parameters
+    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(moved.to(torch.int32), 1)
+    return _Plane(packed, torch.stack([scale.T, offset.T], dim=-1).to(torch.bfloat16))

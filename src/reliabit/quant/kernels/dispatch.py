@@ -6,6 +6,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
+from reliabit.quant.chunks import one_thread
 from reliabit.quant.grid import dequantize
 from reliabit.quant.kernels.base import Kernel
 from reliabit.quant.kernels.cpu import Int4Pack, Int8Pack
@@ -59,8 +60,9 @@ def choose_kernel(layer: QuantLinear, *, dtype: torch.dtype, name: str) -> Kerne
     for kind in KERNELS:
         if kind.device_type != layer.weight_codes.device.type or not kind.supports(layer, dtype):
             continue
-        kernel = kind.prepare(layer, dtype)
-        error = self_test(kernel, layer)
+        with one_thread():
+            kernel = kind.prepare(layer, dtype)
+            error = self_test(kernel, layer)
         if error <= TOLERANCE:
             return kernel
         _LOG.warning("%s: kernel %s is off by %.2g relative to eager and is not used", name, kernel.name, error)
