@@ -1,4 +1,4 @@
-"""The two reference models: real architectures at about two million parameters, for tests and the default run.
+"""The two reference models: real architectures at 1.7 and 1.4 million parameters, for tests and the default run.
 
 They are stand-ins for the full-size models: small enough to keep in the repository and to answer a question in
 milliseconds on a CPU, and yet the same classes, processors and checkpoints as Qwen2-VL-7B and Idefics3-8B.
