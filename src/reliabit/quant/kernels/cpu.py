@@ -15,7 +15,7 @@ INT4_BITS = 4
 INT4_GROUPS = (256, 128, 64, 32)
 INT4_ROWS = 16
 INT4_BLOCK_ROWS = 64
-INT4_LARGEST_BATCH = {1: 512, 2: 192}
+INT4_LARGEST_BATCH = {1: 384, 2: 160}
 """By planes. Beyond these rows of inputs, dequantizing and multiplying is faster; measured by `bench/quantize.py`."""
 
 INT8_LARGEST_BATCH = 16
