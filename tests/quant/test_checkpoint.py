@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText
 import reliabit
 from quant.samples import FAMILIES, answer_of, logits_of
 from reliabit.errors import ReliabitError
+from reliabit.files import staged_folder
 from reliabit.quant import (
     QuantLinear,
     Scheme,
@@ -24,7 +25,6 @@ from reliabit.quant import (
     quantize_model,
     register_when_imported,
     save_checkpoint,
-    staged_folder,
 )
 
 WEIGHTS = "model.safetensors"

@@ -6,18 +6,17 @@ write to the same place and a finished folder never changes.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from reliabit.data.sources import Part, SourceSpec, parts
 from reliabit.data.splits import split_by_image
 from reliabit.data.table import VQARow, checked, vqa_features
 from reliabit.errors import ReliabitError
+from reliabit.files import staged_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,12 +58,8 @@ def prepare(spec: SourceSpec, *, root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{folder.name}.lock"):
         if not (folder / MANIFEST).is_file():
-            unfinished = Path(mkdtemp(prefix=f".{folder.name}.", dir=root))
-            try:
-                _write_table(spec, unfinished)
-                unfinished.rename(folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+            with staged_folder(folder) as staging:
+                _write_table(spec, staging)
     return folder
 
 

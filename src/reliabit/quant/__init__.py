@@ -12,7 +12,6 @@ if TYPE_CHECKING:
         copy_processor,
         load_checkpoint,
         save_checkpoint,
-        staged_folder,
     )
     from reliabit.quant.components import COMPONENTS, component_of, layer_of
     from reliabit.quant.convert import ConvertedModule, Report, packed_modules, quantize_model
@@ -63,7 +62,6 @@ _HOMES = {
     "register_when_imported": "hook",
     "resolve": "plan",
     "save_checkpoint": "checkpoint",
-    "staged_folder": "checkpoint",
 }
 
 __all__ = [
@@ -101,7 +99,6 @@ __all__ = [
     "register_when_imported",
     "resolve",
     "save_checkpoint",
-    "staged_folder",
 ]
 
 

@@ -1,15 +1,13 @@
 """Write and read quantized checkpoints: Hugging Face folders that plain `from_pretrained` loads as well."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from reliabit.errors import ReliabitError
+from reliabit.files import staged_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,31 +57,6 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ReliabitError(f"{folder} cannot be loaded: {reason.strip()}") from error
     return model
-
-
-@contextmanager
-def staged_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as parent:
-        ...     with staged_folder(Path(parent, "checkpoint")) as staging:
-        ...         _ = (staging / "config.json").write_text("{}")
-        ...     sorted(path.name for path in Path(parent).iterdir())
-        ['checkpoint']
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield staging
-        staging.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.rename(folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
 
 
 def copy_processor(source: Path, destination: Path) -> None:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.checkpoint import copy_processor, staged_folder
+from reliabit.files import staged_folder
+from reliabit.quant.checkpoint import copy_processor
 from reliabit.quant.convert import packed_modules
 from reliabit.quant.grid import Layout
 from reliabit.quant.linear import PackedWeight, QuantLinear

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reliabit.config import Config, ModelConfig, RecipeConfig
 from reliabit.data.prepare import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
+from reliabit.files import staged_folder
 from reliabit.tasks.questions import source_spec
 from reliabit.tasks.runtime import set_up
 
@@ -85,8 +86,6 @@ def to_recipe(config: RecipeConfig, *, seed: int) -> "Recipe":
 def save_checkpoint(checkpoint: "Checkpoint", *, folder: Path, record: dict[str, Any]) -> None:
     """Write a trained model in bfloat16, its processor and the record of its training; whole or not at all."""
     import torch
-
-    from reliabit.quant.checkpoint import staged_folder
 
     with staged_folder(folder) as staging:
         checkpoint.model.to(torch.bfloat16).save_pretrained(staging)

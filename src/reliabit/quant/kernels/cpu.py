@@ -15,10 +15,12 @@ INT4_BITS = 4
 INT4_GROUPS = (256, 128, 64, 32)
 INT4_ROWS = 16
 INT4_BLOCK_ROWS = 64
-INT4_LARGEST_BATCH = {1: 384, 2: 160}
-"""By planes. Beyond these rows of inputs, dequantizing and multiplying is faster; measured by `bench/quantize.py`."""
+INT4_LARGEST_BATCH = {1: 384, 2: 128}
+INT8_LARGEST_BATCH = 128
+"""Rows of inputs (for the 4-bit kernel by planes) beyond which dequantizing and multiplying is faster.
 
-INT8_LARGEST_BATCH = 16
+As `bench/quantize.py` measures them; on one thread the ways cross there, on two the kernel holds out a little longer.
+"""
 
 
 class _Plane(NamedTuple):
