@@ -106,6 +106,12 @@ def test_the_plain_file_store_is_refused(uri, tmp_path):
         open_store(uri=uri, artifacts=str(tmp_path), experiment="x")
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ReliabitError, match="cannot be written"):
+        open_store(uri=f"sqlite:///{tmp_path}/file/mlflow.db", artifacts=str(tmp_path), experiment="x")
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db").write_text("this is not a database, and long enough to be read as one" * 20)

@@ -27,15 +27,19 @@ def _store_lock(uri: str) -> Iterator[None]:
         yield
         return
     database = Path(uri.removeprefix(SQLITE))
+    lock = FileLock(database.with_suffix(".lock"))
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(database.with_suffix(".lock")):
-            yield
-    except PermissionError as error:
+        lock.acquire()
+    except OSError as error:
         raise ReliabitError(
             f"the tracking database {database} cannot be written ({error.strerror}); make its folder writable or "
             "set tracking.uri"
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowClient, str]":
