@@ -50,6 +50,15 @@ def test_missing_weights_are_refused(untrained, family, tmp_path):
         load(folder, family)
 
 
+def test_a_truncated_file_is_refused(untrained, family, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(untrained, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ReliabitError, match="cannot be loaded"):
+        load(folder, family)
+
+
 def test_an_unknown_family_is_refused():
     with pytest.raises(ReliabitError, match="choose one of qwen2_vl, idefics3"):
         find_adapter("llava")

@@ -49,18 +49,17 @@ def load_checkpoint(folder: Path, *, family: str, dtype: str, template: str) -> 
         ReliabitError: The folder is no checkpoint, is of another family, or wants to run code of its own.
     """
     import torch
-    from transformers import AutoModelForImageTextToText
+
+    from reliabit.quant.checkpoint import load_checkpoint as load_weights
 
     adapter = find_adapter(family)
     check_folder(folder, family=family)
+    model = load_weights(folder, dtype=getattr(torch, dtype), trust_remote_code=False)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=getattr(torch, dtype), trust_remote_code=False, local_files_only=True
-        )
         processor = adapter.load_processor(folder)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise ReliabitError(f"the checkpoint {folder} cannot be loaded: {reason}") from error
+        raise ReliabitError(f"the processor of {folder} cannot be loaded: {reason}") from error
     return Checkpoint(
         model=model.eval().requires_grad_(False),
         encoder=Encoder(adapter=adapter, processor=processor, template=template),
