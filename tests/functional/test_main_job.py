@@ -204,6 +204,17 @@ def test_a_failed_cell_fails_the_sweep_and_spares_the_others(tmp_path):
     assert parent.info.status == "FAILED"
 
 
+def test_cells_that_were_asked_other_questions_are_compared_with_their_own_baseline(tmp_path):
+    place = Place(tmp_path)
+    asked = ["data.ask.test=4,6", "data.ask.val=0", "data.ask.cal=0", "evaluation.resamples=20"]
+    done = place.run("-m", "quant.bits=2", *asked)
+    assert done.returncode == 0, done.stderr
+    (parent,) = place.runs("sweep")
+    assert parent.info.status == "FINISHED"
+    files = {file.path for file in MlflowClient(tracking_uri=place.uri).list_artifacts(parent.info.run_id)}
+    assert files >= {"differences.qwen2_vl_tiny.easy_vqa.md", "differences.qwen2_vl_tiny.easy_vqa.2.md"}
+
+
 def test_the_second_family_quantizes_to_a_checkpoint_that_answers(tmp_path):
     place = Place(tmp_path)
     model = [

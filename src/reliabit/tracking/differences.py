@@ -1,14 +1,14 @@
 """What quantization costs: the cells of a sweep against their unquantized baseline, from their recorded predictions."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
-from reliabit.tracking.summary import labels
+from reliabit.tracking.summary import PLACES, labels
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -24,34 +24,46 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
         settings: Resamples, level and seed.
 
     Returns:
-        A table in Markdown by file name, one for each model and data set that has a baseline and other cells.
+        Tables in Markdown by file name, for each set of cells that differ in their quantization alone and have a
+        baseline; several sets of one model and data set are numbered.
     """
-    # scipy and pyarrow take a second to import, and a sweep of baselines needs neither.
+    # Hydra loads this module for every run; scipy, which takes a second to import, is needed by sweeps alone.
     from reliabit.evaluation.comparison import compare, compare_slices
 
     names = labels(runs)
-    families: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    families: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
     for run in runs:
-        families[run.data.tags.get("model", ""), run.data.tags.get("data", "")].append(run)
-    tables = {}
-    for (model, data), members in families.items():
+        families[_but_for_quantization(run)].append(run)
+    tables: dict[str, str] = {}
+    for members in families.values():
         baselines = [run for run in members if run.data.tags.get("quant") == "none"]
         if not baselines or len(members) < 2:
             continue
         with TemporaryDirectory() as folder:
             predictions = {
                 names[run.info.run_id]: read_predictions(
-                    tracker.fetch(run.info.run_id, PREDICTIONS, _made(Path(folder) / run.info.run_id))
+                    tracker.fetch(run.info.run_id, PREDICTIONS, Path(folder) / run.info.run_id)
                 )
                 for run in [*baselines, *members]
             }
         baseline = names[baselines[0].info.run_id]
-        tables[f"differences.{model}.{data}.md"] = compare(predictions, settings, baseline=baseline).markdown()
+        where = _place(baselines[0], taken=tables)
+        tables[f"differences.{where}.md"] = compare(predictions, settings, baseline=baseline).markdown()
         if settings.slices:
-            tables[f"slices.{model}.{data}.md"] = compare_slices(predictions, settings, baseline=baseline)
+            tables[f"slices.{where}.md"] = compare_slices(predictions, settings, baseline=baseline)
     return tables
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    return folder
+def _but_for_quantization(run: "Run") -> tuple[tuple[str, str], ...]:
+    # What a cell must share with its baseline: the questions, and everything else but how weights are stored.
+    shared = {
+        key: value for key, value in run.data.params.items() if not key.startswith("quant.") and key not in PLACES
+    }
+    return tuple(sorted(shared.items()))
+
+
+def _place(baseline: "Run", *, taken: Collection[str]) -> str:
+    """The model and data set of a family, numbered where a sweep has several of them."""
+    name = f"{baseline.data.tags.get('model', '')}.{baseline.data.tags.get('data', '')}"
+    same = sum(file.startswith(f"differences.{name}.") for file in taken)
+    return f"{name}.{same + 1}" if same else name

@@ -1,8 +1,10 @@
 """The table of a sweep: one row a configuration, widest weights first."""
 
+import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,7 +53,9 @@ class Summary:
 
     def csv(self) -> str:
         """The table as comma-separated values."""
-        return "".join(",".join(line) + "\n" for line in [self.headings, *self.rows])
+        text = StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.headings, *self.rows])
+        return text.getvalue()
 
 
 def summarize(runs: "Sequence[Run]") -> Summary:

@@ -2,9 +2,10 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +14,9 @@ from reliabit.config import EvaluationConfig
 from reliabit.tracking.differences import compare_with_baselines
 from reliabit.tracking.summary import Summary, summarize
 from reliabit.tracking.tracker import TrackedRun, Tracker, parent_file, write_parent
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 @dataclass
@@ -65,17 +69,26 @@ def close(sweep: OpenSweep, *, status: str) -> None:
         # Refused before its first cell: an empty parent would only be in the way.
         sweep.tracker.client.delete_run(sweep.run.run_id)
         return
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    try:
+        _record(sweep, runs=runs, finished=finished)
+    except BaseException:
+        # Hydra only warns when a callback raises; the parent must not stay open then.
+        sweep.tracker.client.set_terminated(sweep.run.run_id, "FAILED")
+        raise
+    sweep.tracker.client.set_terminated(sweep.run.run_id, status)
+    sys.stdout.write(f"{len(finished)} of {len(runs)} cells finished; parent run {sweep.run.run_id}\n")
+    sys.stdout.write("Compare them in the MLflow UI: make ui\n")
+
+
+def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]") -> None:
     summary = summarize(runs)
     sweep.run.log_text(summary.markdown(), "summary.md")
     sweep.run.log_text(summary.csv(), "summary.csv")
     show(summary)
-    finished = [run for run in runs if run.info.status == "FINISHED"]
     for name, table in compare_with_baselines(finished, tracker=sweep.tracker, settings=sweep.settings).items():
         sweep.run.log_text(table, name)
     sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
-    sweep.tracker.client.set_terminated(sweep.run.run_id, status)
-    sys.stdout.write(f"{len(finished)} of {len(runs)} cells finished; parent run {sweep.run.run_id}\n")
-    sys.stdout.write("Compare them in the MLflow UI: make ui\n")
 
 
 def show(summary: Summary) -> None:

@@ -110,6 +110,7 @@ class Tracker:
         """
         from mlflow.exceptions import MlflowException
 
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             return Path(self.client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
