@@ -1,0 +1,181 @@
+"""Distribution shifts by name, and the VQA table that a shift makes of another.
+
+Only the image or only the question shifts, never both, so that a drop in reliability can be laid at one door.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from reliabit.data.corruptions import LEVELS, corrupt
+from reliabit.data.draws import SEVERITIES, check_severity
+from reliabit.data.table import decode_image, vqa_features
+from reliabit.data.wording import mislead, misspell, reword
+from reliabit.errors import ReliabitError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+SHIFTS: dict[str, tuple[str, ...]] = {
+    "visual": tuple(LEVELS),
+    "linguistic": ("reworded", "misspelled", "misleading"),
+}
+"""The shifts of each kind."""
+
+GRADED = frozenset({*LEVELS, "misspelled"})
+"""The shifts that have severities."""
+
+TRUTH_CHANGES: dict[str, frozenset[tuple[str, str]]] = {"rotation": frozenset({("scenes", "left"), ("scenes", "top")})}
+"""By shift, the kinds of questions (source, question type) that have another answer afterwards."""
+
+_ROWS = 256
+"""How many rows are worked on at once."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A distribution shift.
+
+    Attributes:
+        name: One of `SHIFTS`.
+        severity: 1 to 5 for the shifts in `GRADED`, else `None`.
+
+    Raises:
+        ReliabitError: There is no such shift or severity.
+
+    >>> Shift("gaussian_blur", 3).label, Shift("reworded").kind
+    ('gaussian_blur_3', 'linguistic')
+    """
+
+    name: str
+    severity: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is not in the catalogue."""
+        if not any(self.name in names for names in SHIFTS.values()):
+            every = ", ".join(name for names in SHIFTS.values() for name in names)
+            raise ReliabitError(f"{self.name!r} is not a shift; choose one of {every}")
+        if self.name not in GRADED and self.severity is not None:
+            raise ReliabitError(f"the shift {self.name} has no severities; leave out the {self.severity}")
+        if self.name in GRADED and self.severity is None:
+            raise ReliabitError(f"the shift {self.name} needs a severity; write {self.name}_1 to {self.name}_5")
+        if self.severity is not None:
+            check_severity(self.severity, of=self.name)
+
+    @property
+    def kind(self) -> str:
+        """`visual` or `linguistic`."""
+        return next(kind for kind, names in SHIFTS.items() if self.name in names)
+
+    @property
+    def label(self) -> str:
+        """What the shift is called in configurations, files and figures; `parse_shift` reads it back."""
+        return self.name if self.severity is None else f"{self.name}_{self.severity}"
+
+
+def parse_shift(label: str) -> Shift:
+    """Read a label such as `gaussian_blur_3` or `reworded`.
+
+    Raises:
+        ReliabitError: There is no such shift or severity.
+
+    >>> parse_shift("misspelled_2")
+    Shift(name='misspelled', severity=2)
+    """
+    name, _, severity = label.rpartition("_")
+    return Shift(name, int(severity)) if name and severity.isdecimal() else Shift(label)
+
+
+def catalogue() -> list[Shift]:
+    """Every shift at every severity, kind by kind.
+
+    >>> [shift.label for shift in catalogue()][-7:]
+    ['reworded', 'misspelled_1', 'misspelled_2', 'misspelled_3', 'misspelled_4', 'misspelled_5', 'misleading']
+    """
+    return [
+        Shift(name, severity)
+        for names in SHIFTS.values()
+        for name in names
+        for severity in (SEVERITIES if name in GRADED else (None,))
+    ]
+
+
+def apply_shift(table: "Dataset", shift: Shift, *, seed: int) -> "Dataset":
+    """Shift a VQA table.
+
+    Schema, ids, answers and order stay. A visual shift changes the images alone (each image once, however many
+    questions it has, and PNG afterwards), a linguistic shift the questions alone. Left out are the questions whose
+    truth the shift changes: after a rotation, `left` and `top` of the scenes. A truth that can merely no longer be
+    seen, such as under an occluder, is a truth still, and its questions stay.
+
+    The images are decoded one at a time; what is held is the shifted table, as encoded files.
+
+    Args:
+        table: A VQA table.
+        shift: The shift.
+        seed: The seed of its draws; an image or a question gets the same ones in every table.
+
+    Raises:
+        ReliabitError: An image does not decode, or a question has no wording of this shift.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    schema = vqa_features().arrow_schema
+    column = "image" if shift.kind == "visual" else "question"
+    change = _image_changer(shift, seed=seed) if shift.kind == "visual" else _question_changer(shift, seed=seed)
+
+    def shifted() -> Iterator["pa.Table"]:
+        for batch in _unharmed(table, shift).with_format("arrow").iter(batch_size=_ROWS):
+            values = pa.array(change(batch), type=schema.field(column).type)
+            yield batch.set_column(batch.column_names.index(column), column, values).select(schema.names).cast(schema)
+
+    return Dataset(pa.concat_tables([schema.empty_table(), *shifted()]))
+
+
+def _unharmed(table: "Dataset", shift: Shift) -> "Dataset":
+    changed = TRUTH_CHANGES.get(shift.name)
+    if not changed:
+        return table
+    kinds = zip(table["source"], table["question_type"], strict=True)
+    return table.select([row for row, kind in enumerate(kinds) if kind not in changed])
+
+
+def _image_changer(shift: Shift, *, seed: int) -> Callable[["pa.Table"], list[bytes]]:
+    done: dict[tuple[str, str], bytes] = {}
+    severity = shift.severity or 0
+
+    def change(batch: "pa.Table") -> list[bytes]:
+        images = list(zip(batch["source"].to_pylist(), batch["image_id"].to_pylist(), strict=True))
+        for row, (source, image_id) in enumerate(images):
+            if (source, image_id) not in done:
+                image = decode_image(batch["image"][row].as_py(), item=f"image {image_id!r} of {source}")
+                shifted = corrupt(image, corruption=shift.name, severity=severity, seed=seed, image_id=image_id)
+                buffer = BytesIO()
+                shifted.save(buffer, format="PNG")
+                done[source, image_id] = buffer.getvalue()
+        return [done[image] for image in images]
+
+    return change
+
+
+def _question_changer(shift: Shift, *, seed: int) -> Callable[["pa.Table"], list[str]]:
+    severity = shift.severity or 0
+
+    def shifted(question: str, answers: list[str], source: str, question_id: str) -> str:
+        match shift.name:
+            case "reworded":
+                return reword(question, source=source, question_id=question_id, seed=seed)
+            case "misspelled":
+                return misspell(question, question_id=question_id, seed=seed, severity=severity)
+            case "misleading":
+                return mislead(question, answers, source=source, question_id=question_id, seed=seed)
+        raise ValueError(f"no linguistic shift {shift.name!r}")
+
+    def change(batch: "pa.Table") -> list[str]:
+        columns = (batch[name].to_pylist() for name in ("question", "answers", "source", "question_id"))
+        return [shifted(*row) for row in zip(*columns, strict=True)]
+
+    return change
