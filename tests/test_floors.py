@@ -22,10 +22,11 @@ FLOORS = {
     "config_errors": 3,
     "models": 2,
     "inference": 3,
-    "evaluation": 4,
-    "tracking": 5,
-    "tasks": 6,
-    "main": 7,
+    "confidence": 4,
+    "evaluation": 5,
+    "tracking": 6,
+    "tasks": 7,
+    "main": 8,
 }
 PURE = ("metrics", "quant", "data")
 FORBIDDEN_BELOW = {"mlflow", "hydra", "omegaconf", "dvc", "lightning"}
