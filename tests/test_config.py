@@ -31,7 +31,7 @@ def options(group):
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("group", ["model", "quant", "data", "trainer", "tracking", "sweep"])
+@pytest.mark.parametrize("group", ["model", "quant", "data", "confidence", "trainer", "tracking", "sweep", "experiment"])
 def test_every_option_of_every_group_composes(composed, group):
     for option in options(group):
         composed(f"{group}={option}")
@@ -104,7 +104,7 @@ def run(*arguments):
             ["quant=squeeze"],
             "error: quant=squeeze is not an option of this group; choose one of: hqq, hqq_plus, hybrid, none, rtn",
         ),
-        (["quantizer=hqq"], "error: there is no key or group 'quantizer'; the configuration has: data, evaluation, "),
+        (["quantizer=hqq"], "error: there is no key or group 'quantizer'; the configuration has: confidence, data, evaluation, "),
         (["quant.bitz=3"], "error: there is no key or group 'quant.bitz'; quant has: bits, group_size, method, name, "),
         (["trainer.batch_size=few"], "error: trainer.batch_size=few is not a value of this key; "),
     ],

@@ -76,11 +76,23 @@ def validate(config: Config) -> None:
             if images is not None and images < 0:
                 raise ReliabitError(f"data.{key}.{split}={images} is negative; give the number of images, 0 for none")
     for split, images in config.data.ask.items():
-        if images != 0 and not config.data.splits.get(split):
+        if images and not config.data.splits.get(split):
             raise ReliabitError(f"data.ask.{split}={images} asks a split that data.splits leaves empty")
+    _check_shifts(config.data.shifts)
+    if "maxprob" not in config.confidence.estimators:
+        raise ReliabitError("confidence.estimators lacks maxprob, which all others are compared with; add it")
     for key in ("delta", "level"):
         if not 0 < getattr(config.evaluation, key) < 1:
             raise ReliabitError(f"evaluation.{key}={getattr(config.evaluation, key)} must lie between 0 and 1")
+
+
+def _check_shifts(labels: Sequence[str]) -> None:
+    if labels:
+        # Not needed for --help, and takes a tenth of a second.
+        from reliabit.data.shifts import parse_shift
+
+        for label in labels:
+            parse_shift(label)
 
 
 def _check_quant(quant: QuantConfig) -> None:
@@ -90,6 +102,10 @@ def _check_quant(quant: QuantConfig) -> None:
         raise ReliabitError(f"quant.rules is empty, and quant.method={quant.method} needs to know which modules")
     if quant.bits is None and not all("bits" in rule for rule in quant.rules):
         raise ReliabitError(f"quant.bits is null, and a rule of quant.name={quant.name} brings no bits of its own")
+    if quant.scaling is not None and quant.calibration is None:
+        raise ReliabitError(f"quant.scaling of quant.name={quant.name} needs a calibration set; set quant.calibration")
+    if quant.calibration is not None and (quant.calibration.chat is None) != (quant.calibration.chat_images is None):
+        raise ReliabitError("quant.calibration.chat and quant.calibration.chat_images go together; set both or neither")
     if quant.solver == "library" and quant.method != "hqq":
         raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
 

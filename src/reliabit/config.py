@@ -33,6 +33,8 @@ class DataConfig:
         questions_per_image: For generated sets.
         ask: The splits that are asked, and about how many of their images; all where it is null, none where it is 0.
         one_question_an_image: Splits of which one question an image is asked: a certificate takes independent ones.
+        shifts: Shifts under which the split `test` is asked again; see `reliabit.data.shifts`.
+        shift_images: Images of `test` (and of other data sets) that are asked under each shift; all where it is null.
     """
 
     name: str = choice("easy_vqa", "scenes")
@@ -42,6 +44,8 @@ class DataConfig:
     questions_per_image: int | None = positive()
     ask: dict[str, int | None] = MISSING
     one_question_an_image: list[str] = MISSING
+    shifts: list[str] = MISSING
+    shift_images: int | None = positive()
 
 
 @dataclass
@@ -78,11 +82,12 @@ class TaskConfig:
         recipe: For `pretrain`.
         checkpoint: For `quantize`, the folder to write.
         format: For `quantize`, `reliabit` or `compressed_tensors`, which serving engines read.
-        predictions: For `evaluate`, the predictions table to read: a file, or `runs:/<run id>`.
+        predictions: For `select` and `evaluate`, the predictions table to read; for `evaluate`, a file or
+            `runs:/<run id>`.
         baseline: For `evaluate`, another predictions table to compare with.
     """
 
-    name: str = choice("prepare", "pretrain", "quantize", "footprint", "answer", "evaluate", "pipeline")
+    name: str = choice("prepare", "pretrain", "calibrate", "quantize", "footprint", "answer", "select", "evaluate", "pipeline")
     recipe: RecipeConfig | None = None
     checkpoint: str | None = None
     format: str = choice("reliabit", "compressed_tensors", default="reliabit")
@@ -112,6 +117,54 @@ class ModelConfig:
 
 
 @dataclass
+class ScalingConfig:
+    """The scale search before quantization; see `reliabit.quant.mbq.settings.SearchSettings`.
+
+    Attributes:
+        search: `fast`, on drawn tokens, or `faithful`, as published.
+        modality_weight: `gradient` (MBQ), `token` (each token by its own gradient) or `none` (AWQ).
+        loss: The error of outputs that is minimized.
+        activation: The tokens whose mean magnitude makes the scales.
+        ratios: Exponents tried.
+        finalists: For `fast`, the candidates that are judged by all drawn tokens.
+    """
+
+    search: str = choice("fast", "faithful")
+    modality_weight: str = choice("gradient", "token", "none")
+    loss: str = choice("mae", "mse")
+    activation: str = choice("all", "masked", "balanced")
+    ratios: int = positive()
+    finalists: int = positive()
+
+
+@dataclass
+class CalibrationConfig:
+    """The calibration set, and what is kept of it.
+
+    Attributes:
+        split: The split of `data` whose images are used, one question each.
+        images: How many.
+        chat: An image-text chat JSON file in the layout of ShareGPT4V to use instead of `data`.
+        chat_images: The folder that its image paths start from.
+        seed: Seeds the choice of questions and tokens.
+        batch_size: Sequences a batch.
+        tokens: Tokens kept of each modality, at most.
+        contexts: Sequences kept whole for the attention, at least.
+        gram: Keep Gram matrices of all tokens, and judge plain linear layers by them.
+    """
+
+    split: str = choice("dev", "train", "val")
+    images: int = positive()
+    chat: str | None = None
+    chat_images: str | None = None
+    seed: int = MISSING
+    batch_size: int = positive()
+    tokens: int = positive()
+    contexts: int = positive()
+    gram: bool = MISSING
+
+
+@dataclass
 class QuantConfig:
     """How the model is quantized.
 
@@ -125,6 +178,8 @@ class QuantConfig:
         p_norm: The norm of the weight error that is minimized; null for the method's own.
         rules: Which modules, in order; see `reliabit.quant.plan_from_config`. What a rule leaves out, the keys
             above fill in.
+        scaling: The scale search that comes first; null quantizes the weights as they are.
+        calibration: The calibration set, for the scale search.
     """
 
     name: str = MISSING
@@ -135,6 +190,90 @@ class QuantConfig:
     solver: str = choice("chunked", "library", default="chunked")
     p_norm: float | None = positive(default=None)
     rules: list[Any] = field(default_factory=list)
+    scaling: ScalingConfig | None = None
+    calibration: CalibrationConfig | None = None
+
+
+@dataclass
+class FeaturesConfig:
+    """Which states of the answering pass a Selector reads.
+
+    Attributes:
+        layer: A decoder layer, negative ones from the last; null for the state after the final norm.
+        dtype: How they are stored.
+    """
+
+    layer: int | None = MISSING
+    dtype: str = choice("float16", "float32")
+
+
+@dataclass
+class SelectorConfig:
+    """The Selector and its training; see `reliabit.confidence.selector_training.SelectorSettings`.
+
+    Attributes:
+        inputs: Of the pooled states `image`, `question` and `first`, and `maxprob`.
+        hidden: Widths of the two hidden layers.
+        dropout: Share of hidden units that training drops.
+        standardize: Scale every input by its mean and deviation on the training split.
+        learning_rate: Its peak.
+        weight_decay: AdamW's.
+        batch_size: Examples a step.
+        epochs: At most so many passes over the training split.
+        patience: Epochs without a better validation AURC before training stops.
+        gradient_clip: The largest norm of a step's gradient.
+        seeds: One Selector is trained for each; the first is the one that is used.
+    """
+
+    inputs: list[str] = MISSING
+    hidden: list[int] = MISSING
+    dropout: float = MISSING
+    standardize: bool = MISSING
+    learning_rate: float = positive()
+    weight_decay: float = MISSING
+    batch_size: int = positive()
+    epochs: int = positive()
+    patience: int = positive()
+    gradient_clip: float = positive()
+    seeds: list[int] = MISSING
+
+
+@dataclass
+class SelfEvaluationConfig:
+    """The second prompt of P(True): a template with `{question}` and `{answer}`, and the two words to choose from."""
+
+    template: str = MISSING
+    right: str = MISSING
+    wrong: str = MISSING
+
+
+@dataclass
+class SamplingConfig:
+    """Sampled answers: how many a question, at which temperature."""
+
+    samples: int = positive()
+    temperature: float = positive()
+
+
+@dataclass
+class ConfidenceConfig:
+    """How sure the model is said to be.
+
+    Attributes:
+        name: How runs and reports call the choice.
+        estimators: Of `reliabit.confidence`, `maxprob` among them: the others are compared with it.
+        features: For the Selector.
+        selector: For the Selector.
+        p_true: For `p_true`.
+        sampling: For `self_consistency` and `semantic_entropy`.
+    """
+
+    name: str = MISSING
+    estimators: list[str] = MISSING
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
+    p_true: SelfEvaluationConfig = field(default_factory=SelfEvaluationConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
 @dataclass
@@ -165,6 +304,8 @@ class EvaluationConfig:
         certified_risks: Risks to certify a threshold for.
         delta: The probability with which a certificate may fail.
         slices: Columns of the predictions table to slice by.
+        reported: The split that reports.
+        mixtures: Mixtures of the questions as they are with those of some shifts, by name.
         resamples: Resamples of the bootstrap by image.
         level: Confidence level of intervals.
         seed: Seeds the resamples and the draw of calibration questions.
@@ -176,6 +317,8 @@ class EvaluationConfig:
     certified_risks: list[float] = MISSING
     delta: float = MISSING
     slices: list[str] = MISSING
+    reported: str = choice("train", "dev", "val", "cal", "test")
+    mixtures: dict[str, list[str]] = MISSING
     resamples: int = positive()
     level: float = MISSING
     seed: int = MISSING
@@ -200,9 +343,15 @@ class TrackingConfig:
 
 @dataclass
 class SweepConfig:
-    """How sweeps behave: `baseline` adds the unquantized cells."""
+    """How sweeps behave.
+
+    Attributes:
+        baseline: Add the unquantized cells.
+        paper: Close the sweep with the tables, figures and findings of `reliabit.evaluation.paper`.
+    """
 
     baseline: bool = MISSING
+    paper: bool = MISSING
 
 
 @dataclass
@@ -212,11 +361,13 @@ class PathsConfig:
     Attributes:
         root: The project's folder.
         data: Prepared tables.
+        cache: What several runs share.
         output: What the task writes; where it is null, the folder that Hydra gives the job.
     """
 
     root: str = MISSING
     data: str = MISSING
+    cache: str = MISSING
     output: str | None = None
 
     def output_folder(self) -> Path:
@@ -232,12 +383,17 @@ class PathsConfig:
 
 @dataclass
 class Config:
-    """One run."""
+    """One run.
+
+    `other_data` holds data sets whose test questions are asked as well, as a shift from `data`.
+    """
 
     task: TaskConfig = field(default_factory=TaskConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     quant: QuantConfig = field(default_factory=QuantConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    other_data: dict[str, DataConfig] = field(default_factory=dict)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

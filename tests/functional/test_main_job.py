@@ -1,10 +1,7 @@
 """The main job as a user runs it: a sweep in a process of its own, on the committed reference models."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,42 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
-PROJECT = Path(__file__).parents[2]
+from functional.place import PROJECT, Place
 
-
-class Place:
-    """A folder of its own for everything that a run writes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.uri = f"sqlite:///{folder}/mlruns/mlflow.db"
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-        placed = [
-            f"hydra.run.dir={self.folder}/run",
-            f"hydra.sweep.dir={self.folder}/sweep",
-            f"paths.data={self.folder}/data",
-            f"tracking.uri={self.uri}",
-            f"tracking.artifacts={self.folder}/mlruns/artifacts",
-            "trainer.progress_bar=false",
-        ]
-        return subprocess.run(
-            [sys.executable, "src/run.py", *arguments, *placed],
-            capture_output=True,
-            text=True,
-            cwd=PROJECT,
-            env=environment,
-            check=False,
-        )
-
-    def runs(self, kind: str):
-        client = MlflowClient(tracking_uri=self.uri)
-        experiment = client.get_experiment_by_name("reliabit")
-        return client.search_runs([experiment.experiment_id], filter_string=f"tags.kind = '{kind}'")
-
-
-SMALL = ["data.ask={val: 10, cal: 100, test: 40}", "evaluation.resamples=50"]
+SMALL = ["data.ask={dev: 40, val: 10, cal: 100, test: 40}", "evaluation.resamples=50"]
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +159,7 @@ def test_a_failed_cell_fails_the_sweep_and_spares_the_others(tmp_path):
         "quant=none",
         *SMALL,
         "data.ask={test: 5, val: 0, cal: 0}",
+        "confidence=maxprob",
     )
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: model.path=")
@@ -206,7 +171,7 @@ def test_a_failed_cell_fails_the_sweep_and_spares_the_others(tmp_path):
 
 def test_cells_that_were_asked_other_questions_are_compared_with_their_own_baseline(tmp_path):
     place = Place(tmp_path)
-    asked = ["data.ask.test=4,6", "data.ask.val=0", "data.ask.cal=0", "evaluation.resamples=20"]
+    asked = ["data.ask.test=4,6", "data.ask.val=0", "data.ask.cal=0", "evaluation.resamples=20", "confidence=maxprob"]
     done = place.run("-m", "quant.bits=2", *asked)
     assert done.returncode == 0, done.stderr
     (parent,) = place.runs("sweep")
@@ -222,6 +187,7 @@ def test_the_second_family_quantizes_to_a_checkpoint_that_answers(tmp_path):
         "data=scenes",
         "data.splits={test: 8, train: 0, dev: 0, val: 0, cal: 0}",
         "data.ask={test: 8, val: 0, cal: 0}",
+        "confidence=maxprob",
     ]
     done = place.run("task=quantize", *model, "quant.bits=4", f"task.checkpoint={tmp_path}/quantized")
     assert done.returncode == 0, done.stderr
@@ -271,6 +237,6 @@ def test_a_reference_model_can_be_trained_and_then_answers(tmp_path):
     again = place.run("task=pretrain", f"model.path={tmp_path}/trained")
     assert again.returncode == 2
     assert "exists already" in again.stderr
-    data = [f"data.splits={few}", "data.ask={test: 2, val: 0, cal: 0}"]
+    data = [f"data.splits={few}", "data.ask={test: 2, val: 0, cal: 0}", "confidence=maxprob"]
     answered = place.run("task=answer", "quant=none", f"model.path={tmp_path}/trained", *data)
     assert answered.returncode == 0, answered.stderr

@@ -24,16 +24,18 @@ def answers_to(table, texts):
     ]
 
 
+def asked(table):
+    return table.add_column("split", ["test"] * len(table)).add_column("shift", ["none"] * len(table))
+
+
 @pytest.fixture
 def questions(tables):
-    return tables["easy_vqa"]["test"].select(range(3))
+    return asked(tables["easy_vqa"]["test"].select(range(3)))
 
 
 def test_answers_are_judged_after_normalization(questions):
     truth = questions["answers"][0][0]
-    table = predictions_table(
-        questions, answers_to(questions, [f"The {truth.upper()}.", "nonsense", "  "]), split="test"
-    )
+    table = predictions_table(questions, answers_to(questions, [f"The {truth.upper()}.", "nonsense", "  "]))
     assert table["accuracy"].to_pylist() == [1.0, 0.0, 0.0]
     assert table["answer_normalized"].to_pylist()[0] == truth
     assert table["conf_maxprob"].to_pylist() == pytest.approx([1.0, math.exp(-0.1), math.exp(-0.2)])
@@ -47,24 +49,24 @@ def test_annotators_who_disagree_give_soft_accuracy(questions):
     from datasets import Dataset
 
     mixed = Dataset.from_list(rows, features=questions.features)
-    table = predictions_table(mixed, answers_to(mixed, ["a dog", "x", "y"]), split="test")
+    table = predictions_table(mixed, answers_to(mixed, ["a dog", "x", "y"]))
     assert table["accuracy"].to_pylist()[0] == pytest.approx(0.9)
 
 
 def test_answers_to_other_questions_are_refused(questions):
     with pytest.raises(ReliabitError, match="do not belong to these 3 questions"):
-        predictions_table(questions, answers_to(questions, ["a", "b", "c"])[:2], split="test")
+        predictions_table(questions, answers_to(questions, ["a", "b", "c"])[:2])
 
 
 def test_a_table_comes_back_as_it_was_written(questions, tmp_path):
-    table = predictions_table(questions, answers_to(questions, ["a", "b", "c"]), split="test")
+    table = predictions_table(questions, answers_to(questions, ["a", "b", "c"]))
     write_predictions(table, tmp_path / "deep" / "predictions.parquet")
     assert read_predictions(tmp_path / "deep" / "predictions.parquet").equals(table)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["predictions.parquet"]
 
 
 def test_a_failed_write_leaves_the_old_table(questions, tmp_path, monkeypatch):
-    table = predictions_table(questions, answers_to(questions, ["a", "b", "c"]), split="test")
+    table = predictions_table(questions, answers_to(questions, ["a", "b", "c"]))
     path = tmp_path / "predictions.parquet"
     write_predictions(table, path)
 
@@ -85,7 +87,7 @@ def test_files_that_are_no_predictions_are_refused(questions, tmp_path):
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(ReliabitError, match="is not a Parquet file"):
         read_predictions(tmp_path / "text.parquet")
-    table = predictions_table(questions, answers_to(questions, ["a", "b", "c"]), split="test")
+    table = predictions_table(questions, answers_to(questions, ["a", "b", "c"]))
     pq.write_table(table.drop_columns(["accuracy"]), tmp_path / "less.parquet")
     with pytest.raises(ReliabitError, match="it lacks accuracy"):
         read_predictions(tmp_path / "less.parquet")

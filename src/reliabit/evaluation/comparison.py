@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.report import REPORTED, as_predictions, suite_of
+from reliabit.evaluation.confidences import signed
+from reliabit.evaluation.report import suite_of
+from reliabit.evaluation.roles import MAXPROB, image_keys, measured, reported_rows
 from reliabit.metrics.bootstrap import cluster_bootstrap
-from reliabit.metrics.intervals import Difference, Interval
+from reliabit.metrics.intervals import Difference
 from reliabit.metrics.slices import slice_report
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class Comparison:
         """The differences as a table; a star marks those whose interval excludes zero."""
         metrics = list(next(iter(self.differences.values()), {}))
         lines = [["configuration", *(f"Δ {metric}" for metric in metrics)], ["---"] * (len(metrics) + 1)]
-        lines += [[name, *(_cell(found[metric]) for metric in metrics)] for name, found in self.differences.items()]
+        lines += [[name, *(signed(found[metric]) for metric in metrics)] for name, found in self.differences.items()]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"Differences to {self.baseline}, in percentage points.\n\n{table}\n"
 
@@ -53,12 +55,12 @@ def compare(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, bas
     Raises:
         ReliabitError: The tables are not about the same questions.
     """
-    _check_paired(tables, baseline=baseline)
+    _check_paired(tables, baseline=baseline, split=settings.reported)
     suite = suite_of(settings)
-    prepared = {name: as_predictions(table, suite=suite) for name, table in tables.items()}
+    prepared = {name: measured(table, MAXPROB, split=settings.reported, suite=suite) for name, table in tables.items()}
     drawn = cluster_bootstrap(
         {name: predictions for name, (predictions, _) in prepared.items()},
-        prepared[baseline][1].image_ids,
+        prepared[baseline][1].images,
         suite=suite,
         n_resamples=settings.resamples,
         seed=settings.seed,
@@ -86,14 +88,12 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
     Raises:
         ReliabitError: The tables are not about the same questions.
     """
-    import pyarrow.compute as pc
-
-    _check_paired(tables, baseline=baseline)
+    _check_paired(tables, baseline=baseline, split=settings.reported)
     suite = suite_of(settings)
-    rows = tables[baseline].filter(pc.equal(tables[baseline]["split"], REPORTED))
+    rows = reported_rows(tables[baseline], settings.reported)
     report = slice_report(
-        {name: as_predictions(table, suite=suite)[0] for name, table in tables.items()},
-        rows["image_id"].to_pylist(),
+        {name: measured(table, MAXPROB, split=settings.reported, suite=suite)[0] for name, table in tables.items()},
+        image_keys(rows),
         {column: rows[column].to_pylist() for column in settings.slices},
         baseline=baseline,
         suite=suite,
@@ -110,8 +110,8 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
             gap.metric,
             gap.best,
             gap.worst,
-            _cell(gap.gap),
-            _cell(gap.change) if gap.change is not None and gap.configuration != baseline else "",
+            signed(gap.gap),
+            signed(gap.change) if gap.change is not None and gap.configuration != baseline else "",
         ]
         for gap in report.gaps
         if gap.metric in SLICED
@@ -119,20 +119,8 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _check_paired(tables: "Mapping[str, pa.Table]", *, baseline: str) -> None:
-    asked = {name: _asked(table) for name, table in tables.items()}
+def _check_paired(tables: "Mapping[str, pa.Table]", *, baseline: str, split: str) -> None:
+    asked = {name: reported_rows(table, split)["question_id"].to_pylist() for name, table in tables.items()}
     for name, questions in asked.items():
         if questions != asked[baseline]:
             raise ReliabitError(f"{name} and {baseline} were not asked the same questions; they cannot be paired")
-
-
-def _asked(table: "pa.Table") -> list[str]:
-    import pyarrow.compute as pc
-
-    questions: list[str] = table.filter(pc.equal(table["split"], REPORTED))["question_id"].to_pylist()
-    return questions
-
-
-def _cell(difference: Interval) -> str:
-    star = "*" if difference.low > 0 or difference.high < 0 else ""
-    return f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]{star}"

@@ -1,5 +1,6 @@
 """Answering: greedy decoding as a LightningModule, with what the model's probabilities say of each answer."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,8 @@ import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
+from reliabit.inference.features import FeatureWriter
+from reliabit.inference.states import pool_states, prompt_states, state_module
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
 
@@ -83,20 +86,39 @@ def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tens
     )
 
 
+def end_of_answers(tokens: torch.Tensor, *, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find where answers end.
+
+    Args:
+        tokens: Generated tokens, `[questions, steps]`.
+        end: The token that ends an answer.
+
+    Returns:
+        How many tokens belong to each answer, its end included, and whether it ended at all; `[questions]`.
+
+    >>> end_of_answers(torch.tensor([[5, 9, 0], [5, 6, 7]]), end=9)
+    (tensor([2, 3]), tensor([ True, False]))
+    """
+    ends = tokens == end
+    return torch.where(ends.any(1), ends.int().argmax(1) + 1, tokens.shape[1]), ends.any(1)
+
+
 class Answering(lightning.LightningModule):  # type: ignore[misc]
     """Answers the questions of a batch greedily; the model is used as it is and never trained."""
 
-    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: FeatureWriter | None = None) -> None:
         """Wrap a model.
 
         Args:
             checkpoint: The model and its encoder.
             max_new_tokens: Where an answer is cut off.
+            features: Takes the pooled states of every question, in order.
         """
         super().__init__()
         self.model = checkpoint.model
         self.encoder = checkpoint.encoder
         self.max_new_tokens = max_new_tokens
+        self.features = features
         self.end = checkpoint.encoder.processor.tokenizer.convert_tokens_to_ids(
             checkpoint.encoder.adapter.end_of_answer
         )
@@ -113,11 +135,12 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
             The fields of `Answer`, one mapping a question.
         """
         shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
-        output: Any = self.model.generate(**batch.text, **shared)
+        with self._states() as states:
+            output: Any = self.model.generate(**batch.text, **shared)
+        self._keep(states, batch)
         logits = torch.stack(output.logits, dim=1)
         tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
-        ended = tokens == self.end
-        lengths = torch.where(ended.any(1), ended.int().argmax(1) + 1, tokens.shape[1])
+        lengths, ended = end_of_answers(tokens, end=self.end)
         scores = score_tokens(logits, tokens, lengths)
         texts = self.encoder.processor.tokenizer.batch_decode(
             [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)], skip_special_tokens=True
@@ -127,7 +150,7 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
                 question_id=batch.question_ids[i],
                 answer=texts[i].strip(),
                 n_tokens=int(lengths[i]),
-                truncated=not bool(ended[i].any()),
+                truncated=not bool(ended[i]),
                 **{name: float(values[i]) for name, values in vars(scores).items()},
             )
             for i in range(len(texts))
@@ -137,12 +160,18 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the model's device."""
-        return Batch(
-            question_ids=batch.question_ids,
-            text={name: tensor.to(device) for name, tensor in batch.text.items()},
-            images={name: tensor.to(device) for name, tensor in batch.images.items()},
-            image_of=batch.image_of.to(device),
-        )
+        return batch.to(device)
+
+    def _states(self) -> Any:
+        if self.features is None:
+            return nullcontext([])
+        return prompt_states(state_module(self.model, self.encoder.adapter, layer=self.features.settings.layer))
+
+    def _keep(self, states: list[torch.Tensor], batch: Batch) -> None:
+        if self.features is None:
+            return
+        pooled = pool_states(states[0], image_tokens=batch.image_tokens, question_tokens=batch.question_tokens)
+        self.features.append({name: block.float().cpu().numpy() for name, block in vars(pooled).items()})
 
     def _greedy(self) -> Any:
         """Greedy decoding, whatever sampling settings the checkpoint ships."""
@@ -162,7 +191,14 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
 
 
 def answer_table(
-    table: "Dataset", checkpoint: Checkpoint, *, batch_size: int, max_new_tokens: int, accelerator: str, progress: bool
+    table: "Dataset",
+    checkpoint: Checkpoint,
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    accelerator: str,
+    progress: bool,
+    features: FeatureWriter | None = None,
 ) -> list[dict[str, Any]]:
     """Answer every question of a VQA table.
 
@@ -173,10 +209,28 @@ def answer_table(
         max_new_tokens: Where an answer is cut off.
         accelerator: Lightning's name of the device.
         progress: Show a progress bar with the time left.
+        features: Takes the pooled states of every question, in order.
 
     Returns:
         The fields of `Answer`, one mapping a question, in table order.
     """
+    module = Answering(checkpoint, max_new_tokens=max_new_tokens, features=features)
+    batches = predict(
+        module, table, checkpoint.encoder, batch_size=batch_size, accelerator=accelerator, progress=progress
+    )
+    return [answer for batch in batches for answer in batch]
+
+
+def predict(
+    module: lightning.LightningModule,
+    table: "Dataset",
+    collate: Any,
+    *,
+    batch_size: int,
+    accelerator: str,
+    progress: bool,
+) -> list[Any]:
+    """Run a module's `predict_step` over a table, in order; what it returned for each batch."""
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices=1,
@@ -185,11 +239,5 @@ def answer_table(
         enable_progress_bar=progress,
         enable_model_summary=False,
     )
-    loader: DataLoader[Any] = DataLoader(
-        table,
-        batch_size=batch_size,
-        shuffle=False,
-        collate_fn=checkpoint.encoder,
-    )
-    batches = trainer.predict(Answering(checkpoint, max_new_tokens=max_new_tokens), loader)
-    return [answer for batch in batches or [] for answer in batch]
+    loader: DataLoader[Any] = DataLoader(table, batch_size=batch_size, shuffle=False, collate_fn=collate)
+    return trainer.predict(module, loader) or []

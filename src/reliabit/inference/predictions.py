@@ -17,6 +17,7 @@ PREDICTIONS = "predictions.parquet"
 COLUMNS = {
     "source": "string",
     "split": "string",
+    "shift": "string",
     "question_id": "string",
     "image_id": "string",
     "question_type": "string",
@@ -37,14 +38,16 @@ COLUMNS = {
 }
 """Column and Arrow type. Confidences are named `conf_<name>`; `accuracy` is the soft VQA accuracy in [0, 1]."""
 
+NO_SHIFT = "none"
+"""What the column `shift` holds for questions that are asked as they are."""
 
-def predictions_table(questions: "Dataset", answers: Sequence[dict[str, Any]], *, split: str) -> "pa.Table":
+
+def predictions_table(questions: "Dataset", answers: Sequence[dict[str, Any]]) -> "pa.Table":
     """Judge answers by their references and lay both out as a predictions table.
 
     Args:
-        questions: The VQA table that was asked.
+        questions: The VQA table that was asked, with the columns `split` and `shift`.
         answers: The fields of `Answer`, one mapping a question, in the same order.
-        split: The split that the questions are of.
 
     Raises:
         ReliabitError: The answers are not those of these questions.
@@ -62,7 +65,6 @@ def predictions_table(questions: "Dataset", answers: Sequence[dict[str, Any]], *
         {
             **question,
             **answer,
-            "split": split,
             "answer_normalized": normalize_answer(answer["answer"]),
             "accuracy": vqa_accuracy(answer["answer"], question["answers"]),
             "n_annotators": len(question["answers"]),
@@ -73,6 +75,16 @@ def predictions_table(questions: "Dataset", answers: Sequence[dict[str, Any]], *
     return pa.Table.from_pylist(
         rows, schema=pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
     )
+
+
+def with_column(table: "pa.Table", name: str, values: Sequence[float], *, rows: Sequence[int]) -> "pa.Table":
+    """Add a column of numbers that some rows have; the others hold null."""
+    import pyarrow as pa
+
+    column: list[float | None] = [None] * table.num_rows
+    for row, value in zip(rows, values, strict=True):
+        column[row] = value
+    return table.append_column(name, pa.array(column, type=pa.float64()))
 
 
 def write_predictions(table: "pa.Table", path: Path) -> None:

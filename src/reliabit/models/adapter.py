@@ -32,6 +32,7 @@ class Adapter(ABC):
         model_type: The family's name in `config.json`.
         image_token: The text that the chat template puts where the image goes.
         decoder_layers: The dotted path of the language model's decoder layers.
+        final_norm: The dotted path of the norm after them, whose output the head reads.
         answer_prefix: What the template leaves between the prompt and the first word of the answer.
         end_of_answer: The special token that ends an answer.
     """
@@ -39,6 +40,7 @@ class Adapter(ABC):
     model_type: ClassVar[str]
     image_token: ClassVar[str]
     decoder_layers: ClassVar[str]
+    final_norm: ClassVar[str]
     answer_prefix: ClassVar[str] = ""
     end_of_answer: ClassVar[str]
 

@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reliabit.data.table import decode_image
+from reliabit.errors import ReliabitError
 from reliabit.models.adapter import Adapter
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
     from transformers import ProcessorMixin
+
+
+STAND_IN = "\ue000"
+"""A character for private use, which no template and no question holds."""
 
 
 @dataclass
@@ -22,12 +27,27 @@ class Batch:
         text: `input_ids`, `attention_mask` and, for families that use it, `mm_token_type_ids`; `[questions, tokens]`.
         images: The distinct images of the batch, as the vision tower takes them.
         image_of: The image of each question, `[questions]`.
+        image_tokens: Where image tokens stand, `[questions, tokens]`, bool.
+        question_tokens: Where the question itself stands, template and instructions left out, likewise.
     """
 
     question_ids: list[str]
     text: "dict[str, torch.Tensor]"
     images: "dict[str, torch.Tensor]"
     image_of: "torch.Tensor"
+    image_tokens: "torch.Tensor"
+    question_tokens: "torch.Tensor"
+
+    def to(self, device: "torch.device") -> "Batch":
+        """The same batch with its tensors on a device."""
+        return Batch(
+            question_ids=self.question_ids,
+            text={name: tensor.to(device) for name, tensor in self.text.items()},
+            images={name: tensor.to(device) for name, tensor in self.images.items()},
+            image_of=self.image_of.to(device),
+            image_tokens=self.image_tokens.to(device),
+            question_tokens=self.question_tokens.to(device),
+        )
 
 
 @dataclass(frozen=True)
@@ -54,25 +74,70 @@ class Encoder:
             self.prompt(row["question"], placeholder=encoded.placeholders[image])
             for row, image in zip(rows, image_of, strict=True)
         ]
+        text, offsets = self._tokenize(prompts)
+        before, after = self._around_question()
+        spans = [
+            (len(self._expand(before, placeholder=encoded.placeholders[image])), len(prompt) - len(after))
+            for prompt, image in zip(prompts, image_of, strict=True)
+        ]
         return Batch(
             question_ids=[row["question_id"] for row in rows],
-            text=self.tokenize(prompts),
+            text=text,
             images=encoded.tensors,
             image_of=torch.tensor(image_of),
+            image_tokens=text["input_ids"] == self.processor.image_token_id,
+            question_tokens=tokens_within(offsets, spans),
         )
 
     def prompt(self, question: str, *, placeholder: str) -> str:
         """The whole prompt of a question, the image's placeholder expanded to as many tokens as it has."""
         text = self.adapter.prompt(self.processor, self.template.format(question=question))
-        return text.replace(self.adapter.image_token, placeholder, 1)
+        return self._expand(text, placeholder=placeholder)
 
     def tokenize(self, texts: list[str]) -> "dict[str, torch.Tensor]":
         """Tokenize whole prompts, padded on the left; image tokens are told apart in `mm_token_type_ids`."""
-        inputs = self.processor.tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
+        return self._tokenize(texts)[0]
+
+    def _expand(self, text: str, *, placeholder: str) -> str:
+        return text.replace(self.adapter.image_token, placeholder, 1)
+
+    def _around_question(self) -> tuple[str, str]:
+        """What stands before and after the question in every prompt, the image's token not yet expanded."""
+        parts = self.adapter.prompt(self.processor, self.template.format(question=STAND_IN)).split(STAND_IN)
+        if len(parts) != 2:
+            raise ReliabitError(
+                f"model.template={self.template!r} shows the question {len(parts) - 1} times; write {{question}} once"
+            )
+        return parts[0], parts[1]
+
+    def _tokenize(self, texts: list[str]) -> "tuple[dict[str, torch.Tensor], torch.Tensor]":
+        inputs = self.processor.tokenizer(
+            texts, padding=True, return_tensors="pt", add_special_tokens=False, return_offsets_mapping=True
+        )
         tensors = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
         if "mm_token_type_ids" in self.processor.model_input_names:
             tensors["mm_token_type_ids"] = (inputs["input_ids"] == self.processor.image_token_id).int()
-        return tensors
+        return tensors, inputs["offset_mapping"]
+
+
+def tokens_within(offsets: "torch.Tensor", spans: Sequence[tuple[int, int]]) -> "torch.Tensor":
+    """Mark the tokens that overlap a span of characters.
+
+    Args:
+        offsets: First and last character of each token, `[texts, tokens, 2]`; padding has none, `(0, 0)`.
+        spans: First and last character of each text's span.
+
+    Returns:
+        `[texts, tokens]`, bool.
+
+    >>> import torch
+    >>> tokens_within(torch.tensor([[[0, 0], [0, 3], [3, 5], [5, 9]]]), [(4, 9)])
+    tensor([[False, False,  True,  True]])
+    """
+    import torch
+
+    starts, ends = torch.tensor(spans).unbind(-1)
+    return (offsets[..., 0] < ends[:, None]) & (offsets[..., 1] > starts[:, None])
 
 
 def distinct_images(rows: Sequence[dict[str, Any]]) -> "tuple[list[Image], list[int]]":

@@ -18,6 +18,7 @@ class Idefics3(Adapter):
     model_type: ClassVar[str] = "idefics3"
     image_token: ClassVar[str] = "<image>"  # noqa: S105 - no password
     decoder_layers: ClassVar[str] = "model.text_model.layers"
+    final_norm: ClassVar[str] = "model.text_model.norm"
     answer_prefix: ClassVar[str] = " "
     end_of_answer: ClassVar[str] = "<end_of_utterance>"
 

@@ -18,6 +18,7 @@ class Qwen2VL(Adapter):
     model_type: ClassVar[str] = "qwen2_vl"
     image_token: ClassVar[str] = "<|image_pad|>"  # noqa: S105 - no password
     decoder_layers: ClassVar[str] = "model.language_model.layers"
+    final_norm: ClassVar[str] = "model.language_model.norm"
     end_of_answer: ClassVar[str] = "<|im_end|>"
 
     def load_processor(self, folder: Path) -> "ProcessorMixin":

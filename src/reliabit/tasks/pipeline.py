@@ -1,17 +1,17 @@
-"""`task=pipeline`: quantize, answer and evaluate in one process, recorded as one run."""
-
-from pathlib import Path
+"""`task=pipeline`: quantize, answer, select and evaluate in one process, recorded as one run."""
 
 import yaml
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.evaluation.report import build_report
-from reliabit.inference.predictions import PREDICTIONS, write_predictions
+from reliabit.inference.features import FEATURES
 from reliabit.tasks.answer import Answered, answer_questions
+from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import load_questions
 from reliabit.tasks.runtime import set_up
+from reliabit.tasks.select import fit_estimators
 from reliabit.tracking.tracker import TrackedRun, Tracker, read_parent
 
 BASELINE_BITS = 16
@@ -45,6 +45,7 @@ def efficiency(model: QuantizedCheckpoint, answered: Answered) -> dict[str, floa
         "efficiency/effective_bits_whole_model": model.size.effective_bits,
         "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
         "efficiency/peak_memory_bytes": float(answered.peak_bytes),
+        **{f"efficiency/{name}_seconds": seconds for name, seconds in answered.extra_seconds.items()},
     }
 
 
@@ -61,16 +62,18 @@ def pipeline(config: Config) -> float:
 
 
 def _run(config: Config, run: TrackedRun) -> float:
-    questions = load_questions(config.data, root=Path(config.paths.data))
+    questions = load_questions(config, training=needs_training(config.confidence))
     model = load_quantized(config)
     if model.report is not None:
         run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
-    answered = answer_questions(config, model, questions)
     output = config.paths.output_folder()
-    write_predictions(answered.predictions, output / PREDICTIONS)
+    answered = answer_questions(config, model, questions, features=output / FEATURES)
+    selected = fit_estimators(config, answered.predictions, features=output / FEATURES)
+    written = selected.write(output)
     title = f"{run_name(config)} · {config.data.name}"
-    report = build_report(answered.predictions, config.evaluation, title=title)
-    run.log_metrics({**report.recorded(), **efficiency(model, answered)})
-    for path in [output / PREDICTIONS, *report.write(output)]:
-        run.log_file(path)
+    report = build_report(selected.predictions, config.evaluation, title=title)
+    run.log_metrics({**report.recorded(), **selected.recorded(), **efficiency(model, answered)})
+    for path in [*written, *report.write(output)]:
+        folder = path.parent.relative_to(output).as_posix()
+        run.log_file(path, folder=None if folder == "." else folder)
     return report.metrics["selective/aurc"]

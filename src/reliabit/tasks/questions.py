@@ -1,17 +1,26 @@
 """The questions that a configuration names."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.config import DataConfig
+from reliabit.config import Config, DataConfig
 from reliabit.data.prepare import load_split, prepare
+from reliabit.data.shifts import apply_shift, parse_shift
 from reliabit.data.sources import SourceSpec
 from reliabit.data.table import first_images
 from reliabit.errors import ReliabitError
+from reliabit.inference.predictions import NO_SHIFT
 from reliabit.metrics import one_per_image
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+TRAINING_SPLIT, CHOOSING_SPLIT = "dev", "val"
+"""The split that trains confidence estimators (asked only where one is trained), and the one that chooses them."""
+
+SHIFTED_SPLIT = "test"
 
 
 def source_spec(data: DataConfig) -> SourceSpec:
@@ -25,19 +34,66 @@ def source_spec(data: DataConfig) -> SourceSpec:
     )
 
 
-def load_questions(data: DataConfig, *, root: Path) -> "dict[str, Dataset]":
-    """The questions to ask, by split, prepared first where they are not yet.
+def load_questions(config: Config, *, training: bool) -> "Dataset":
+    """Everything that is asked, in one table, prepared first where it is not yet.
+
+    Args:
+        config: Which splits, shifts and other data sets.
+        training: Whether an estimator is trained, so that the training split is asked as well.
+
+    Returns:
+        A VQA table with the columns `split` and `shift`, the splits as they are first.
 
     Raises:
-        ReliabitError: The data cannot be prepared, or there is nothing to ask.
+        ReliabitError: The data cannot be prepared, there is nothing to ask, or nothing to train an estimator on.
     """
-    folder = prepare(source_spec(data), root=root)
-    asked = {
-        split: first_images(load_split(folder, split), images) for split, images in data.ask.items() if images != 0
-    }
-    for split in data.one_question_an_image:
-        if split in asked:
-            asked[split] = asked[split].select(one_per_image(asked[split]["image_id"], seed=data.seed))
+    from datasets import concatenate_datasets
+
+    splits = [split for split in _asked_splits(config.data) if training or split != TRAINING_SPLIT]
+    missing = [split for split in (TRAINING_SPLIT, CHOOSING_SPLIT) if training and split not in splits]
+    if missing:
+        raise ReliabitError(
+            f"confidence={config.confidence.name} is trained on the split {TRAINING_SPLIT} and chosen on "
+            f"{CHOOSING_SPLIT}, and data.ask leaves out {' and '.join(missing)}; ask them, or set confidence=maxprob"
+        )
+    asked = [*_splits(config, splits), *_shifted(config), *_other_data(config)]
     if not asked:
-        raise ReliabitError(f"data.ask={data.ask} asks nothing; name at least one split with a number of images")
-    return asked
+        raise ReliabitError(f"data.ask={config.data.ask} asks nothing; name at least one split with a number of images")
+    return concatenate_datasets(asked)
+
+
+def prepared_split(config: Config, data: DataConfig, split: str) -> "Dataset":
+    """One split of a data source, prepared first where it is not yet."""
+    return load_split(prepare(source_spec(data), root=Path(config.paths.data)), split)
+
+
+def _asked_splits(data: DataConfig) -> list[str]:
+    return [split for split, images in data.ask.items() if images != 0 and data.splits.get(split)]
+
+
+def _splits(config: Config, splits: Sequence[str]) -> "Iterator[Dataset]":
+    data = config.data
+    for split in splits:
+        table = first_images(prepared_split(config, data, split), data.ask[split])
+        if split in data.one_question_an_image:
+            table = table.select(one_per_image(table["image_id"], seed=data.seed))
+        yield _marked(table, split=split, shift=NO_SHIFT)
+
+
+def _shifted(config: Config) -> "Iterator[Dataset]":
+    if not config.data.shifts:
+        return
+    table = first_images(prepared_split(config, config.data, SHIFTED_SPLIT), config.data.shift_images)
+    for label in config.data.shifts:
+        changed = apply_shift(table, parse_shift(label), seed=config.data.seed)
+        yield _marked(changed, split=SHIFTED_SPLIT, shift=label)
+
+
+def _other_data(config: Config) -> "Iterator[Dataset]":
+    for name, data in config.other_data.items():
+        table = first_images(prepared_split(config, data, SHIFTED_SPLIT), config.data.shift_images)
+        yield _marked(table, split=SHIFTED_SPLIT, shift=name)
+
+
+def _marked(table: "Dataset", *, split: str, shift: str) -> "Dataset":
+    return table.add_column("split", [split] * len(table)).add_column("shift", [shift] * len(table))

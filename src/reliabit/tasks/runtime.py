@@ -18,10 +18,13 @@ def set_up(config: Config) -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
+    import datasets
     import lightning.pytorch as lightning
     import torch
     import transformers
 
+    # Bars of steps that take milliseconds.
+    datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     lightning.seed_everything(config.seed, workers=True, verbose=False)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARAMETERS_A_CALL = 100
+METRICS_A_CALL = 1000
 PARENT_TAG = "mlflow.parentRunId"
 
 
@@ -44,12 +45,14 @@ class TrackedRun:
             self.client.log_batch(self.run_id, params=parameters[start : start + PARAMETERS_A_CALL])
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Record metrics in one call; an infinite one, which MLflow would store as a huge number, as not a number."""
+        """Record metrics in few calls; an infinite one, which MLflow would store as a huge number, as not a number."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         finite = {name: value if math.isfinite(value) else math.nan for name, value in metrics.items()}
-        self.client.log_batch(self.run_id, metrics=[Metric(name, value, now, 0) for name, value in finite.items()])
+        found = [Metric(name, value, now, 0) for name, value in finite.items()]
+        for start in range(0, len(found), METRICS_A_CALL):
+            self.client.log_batch(self.run_id, metrics=found[start : start + METRICS_A_CALL])
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Record a file as an artifact."""

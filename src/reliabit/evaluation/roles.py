@@ -1,0 +1,140 @@
+"""Who does what among the rows of a predictions table: `val` chooses, `cal` certifies, the reported split reports.
+
+An estimator that was fitted carries the images that it has seen; reporting or certifying on one of them is an error.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from reliabit.confidence.leakage import FittedOn, check_unseen
+from reliabit.errors import ReliabitError
+from reliabit.inference.predictions import NO_SHIFT
+from reliabit.metrics import Predictions, Suite
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+THRESHOLDS, CERTIFIED = "val", "cal"
+"""The split that chooses thresholds, and the one that certifies them."""
+
+MAXPROB = "maxprob"
+"""The confidence that every table has and all others are compared with."""
+
+PREFIX = "conf_"
+SEED_PREFIX = "seed_"
+"""Columns of confidences, and of the same estimator trained with other seeds."""
+
+FITTED_ON = b"reliabit.fitted_on"
+"""Where the table's metadata says which images each estimator has seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Answers with one confidence, as arrays of shape `(N,)`.
+
+    Attributes:
+        confidence: How sure the model is.
+        accuracy: How right it is.
+        images: The image of each question, as `source/image_id`.
+    """
+
+    confidence: "np.ndarray[Any, Any]"
+    accuracy: "np.ndarray[Any, Any]"
+    images: list[str]
+
+    def take(self, rows: "np.ndarray[Any, Any]") -> "Judged":
+        """Some of the answers."""
+        return Judged(self.confidence[rows], self.accuracy[rows], [self.images[row] for row in rows])
+
+
+def confidences_of(predictions: "pa.Table") -> list[str]:
+    """The confidences that a table holds."""
+    return [name.removeprefix(PREFIX) for name in predictions.column_names if name.startswith(PREFIX)]
+
+
+def seeds_of(predictions: "pa.Table", confidence: str) -> list[str]:
+    """The columns of the same estimator trained with other seeds."""
+    return [name for name in predictions.column_names if name.startswith(f"{SEED_PREFIX}{confidence}_")]
+
+
+def rows_of(predictions: "pa.Table", split: str, *, shift: str = NO_SHIFT) -> "pa.Table":
+    """The rows of a split, asked as they are or under a shift."""
+    import pyarrow.compute as pc
+
+    return predictions.filter(pc.and_(pc.equal(predictions["split"], split), pc.equal(predictions["shift"], shift)))
+
+
+def judged(rows: "pa.Table", confidence: str) -> Judged:
+    """The answers of some rows with one confidence, or with another column of confidences by its full name."""
+    column = confidence if confidence.startswith(SEED_PREFIX) else f"{PREFIX}{confidence}"
+    return Judged(confidence=rows[column].to_numpy(), accuracy=rows["accuracy"].to_numpy(), images=image_keys(rows))
+
+
+def image_keys(rows: "pa.Table") -> list[str]:
+    """The image of each row, as `source/image_id`."""
+    return [
+        f"{source}/{image}"
+        for source, image in zip(rows["source"].to_pylist(), rows["image_id"].to_pylist(), strict=True)
+    ]
+
+
+def reported_rows(predictions: "pa.Table", split: str) -> "pa.Table":
+    """The rows to report on, asked as they are.
+
+    Raises:
+        ReliabitError: There are none.
+    """
+    rows = rows_of(predictions, split)
+    if not rows.num_rows:
+        raise ReliabitError(f"the predictions table has no rows of the split {split}; answer that split as well")
+    return rows
+
+
+def thresholds_of(predictions: "pa.Table", confidence: str, *, suite: Suite) -> dict[float, float]:
+    """The thresholds that `val` chooses for a confidence, by cost; none where it was not asked."""
+    rows = rows_of(predictions, THRESHOLDS)
+    if not rows.num_rows:
+        return {}
+    chosen = judged(rows, confidence)
+    return suite.fit_thresholds(chosen.confidence, chosen.accuracy)
+
+
+def measured(predictions: "pa.Table", confidence: str, *, split: str, suite: Suite) -> tuple[Predictions, Judged]:
+    """What the metrics need of one confidence: the reported rows, and thresholds that `val` chose.
+
+    Raises:
+        ReliabitError: The table lacks the split, or the estimator has seen one of its images.
+    """
+    check_roles(predictions, confidence, split=split)
+    answers = judged(reported_rows(predictions, split), confidence)
+    thresholds = thresholds_of(predictions, confidence, suite=suite)
+    return Predictions(answers.confidence, answers.accuracy, thresholds), answers
+
+
+def check_roles(predictions: "pa.Table", confidence: str, *, split: str) -> None:
+    """Check that an estimator has seen no image that reports on it or certifies it.
+
+    Raises:
+        ReliabitError: It has.
+    """
+    fitted_on = fitted_on_of(predictions).get(confidence)
+    if fitted_on is None:
+        return
+    for role in (split, CERTIFIED):
+        rows = rows_of(predictions, role)
+        check_unseen(fitted_on, image_keys(rows), what=f"the split {role}, which judges {confidence}")
+
+
+def with_fitted_on(predictions: "pa.Table", fitted_on: Mapping[str, FittedOn]) -> "pa.Table":
+    """Record in a table's metadata which images each estimator has seen."""
+    record = json.dumps({name: asdict(seen) for name, seen in fitted_on.items()})
+    return predictions.replace_schema_metadata({**(predictions.schema.metadata or {}), FITTED_ON: record})
+
+
+def fitted_on_of(predictions: "pa.Table") -> dict[str, FittedOn]:
+    """Which images each fitted estimator of a table has seen."""
+    record = json.loads((predictions.schema.metadata or {}).get(FITTED_ON, b"{}"))
+    return {name: FittedOn(trained=tuple(seen["trained"]), chose=tuple(seen["chose"])) for name, seen in record.items()}

@@ -1,0 +1,179 @@
+"""The features file: pooled states of every question beside its prediction, written as they come.
+
+A folder with one array a block (`image.npy`, `question.npy`, `first.npy`; `[questions, width]`) whose rows are those of
+the predictions table, and `features.json`. A hundred thousand questions of a 3584-wide model take 2.1 GB in float16;
+neither writing nor reading holds them in memory.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reliabit.errors import ReliabitError
+from reliabit.files import staged_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FEATURES = "features"
+"""The name of the folder among what a run writes."""
+
+BLOCKS = ("image", "question", "first")
+KEY_COLUMNS = ("source", "split", "shift", "question_id")
+RECORD = "features.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Which states are kept, and how.
+
+    Attributes:
+        layer: A decoder layer, or `None` for the state after the final norm.
+        dtype: `float16` or `float32`, for states beyond 65 504.
+    """
+
+    layer: int | None = None
+    dtype: str = "float16"
+
+
+class FeatureWriter:
+    """Appends rows to the blocks of a features folder."""
+
+    def __init__(self, folder: Path, *, rows: int, settings: FeatureSettings) -> None:
+        """Start a folder.
+
+        Args:
+            folder: Where to.
+            rows: How many rows there will be.
+            settings: The type to store.
+        """
+        self.folder = folder
+        self.rows = rows
+        self.settings = settings
+        self.written = 0
+        self.widths: dict[str, int] = {}
+        self._files: dict[str, IO[bytes]] = {}
+        self._open = ExitStack()
+
+    def append(self, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write the next rows.
+
+        Args:
+            blocks: Arrays of `[questions, width]` by the names in `BLOCKS`.
+
+        Raises:
+            ReliabitError: A value is not finite, or does not fit the type.
+        """
+        for name in BLOCKS:
+            values = self._stored(blocks[name], block=name)
+            if name not in self._files:
+                self._start(name, width=values.shape[1])
+            self._files[name].write(values.tobytes())
+        self.written += len(blocks[BLOCKS[0]])
+
+    def close(self) -> None:
+        """Close the files."""
+        self._open.close()
+
+    def _start(self, name: str, *, width: int) -> None:
+        file = self._open.enter_context((self.folder / f"{name}.npy").open("wb"))
+        header = {"descr": np.dtype(self.settings.dtype).str, "fortran_order": False, "shape": (self.rows, width)}
+        # The header is written first because the number of rows is known: rows can then follow one by one.
+        np.lib.format.write_array_header_1_0(file, header)
+        self._files[name], self.widths[name] = file, width
+
+    def _stored(self, values: npt.NDArray[Any], *, block: str) -> npt.NDArray[Any]:
+        if not np.isfinite(values).all():
+            raise ReliabitError(
+                f"the {block} states of question {self.written + _bad_row(values)} are not finite; the model overflows"
+            )
+        with np.errstate(over="ignore"):
+            stored = values.astype(self.settings.dtype)
+        if not np.isfinite(stored).all():
+            raise ReliabitError(
+                f"the {block} states of question {self.written + _bad_row(stored)} reach {np.abs(values).max():.0f}, "
+                f"too large for {self.settings.dtype}; set features.dtype=float32"
+            )
+        return stored
+
+
+@contextmanager
+def feature_writer(
+    folder: Path, *, keys: "pa.Table", settings: FeatureSettings, origin: Mapping[str, str] | None = None
+) -> Iterator[FeatureWriter]:
+    """Write a features folder that appears whole or not at all.
+
+    Args:
+        folder: Where to.
+        keys: The questions in the order in which their rows will come, with `KEY_COLUMNS`.
+        settings: Which states, and their type.
+        origin: What else to record.
+
+    Raises:
+        ReliabitError: Fewer or more rows came than there are questions.
+    """
+    with staged_folder(folder) as staging:
+        writer = FeatureWriter(staging, rows=keys.num_rows, settings=settings)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        if writer.written != keys.num_rows:
+            raise ReliabitError(f"{writer.written} feature rows do not belong to {keys.num_rows} questions")
+        record = {
+            "version": VERSION,
+            "rows": keys.num_rows,
+            "widths": writer.widths,
+            "layer": settings.layer,
+            "dtype": settings.dtype,
+            "keys_sha256": keys_digest(keys),
+            **(origin or {}),
+        }
+        (staging / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDArray[Any]]:
+    """Map the features of a predictions table into memory; pages are read when they are used.
+
+    Args:
+        folder: The features folder.
+        predictions: The table that was written with it.
+
+    Returns:
+        Arrays of `[questions, width]` by block, in the order of the table.
+
+    Raises:
+        ReliabitError: There is no such folder, a file is truncated, or the features are of other questions.
+    """
+    if not (folder / RECORD).is_file():
+        raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
+    record = json.loads((folder / RECORD).read_text())
+    if record["version"] > VERSION:
+        raise ReliabitError(f"{folder} is of format {record['version']}, newer than {VERSION}; update reliabit")
+    if record["keys_sha256"] != keys_digest(predictions):
+        raise ReliabitError(f"the features in {folder} are not of these predictions; run task=answer again")
+    try:
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in BLOCKS}
+    except (OSError, ValueError) as error:
+        raise ReliabitError(f"a file in {folder} is missing or truncated ({error}); run task=answer again") from error
+
+
+def keys_digest(table: "pa.Table") -> str:
+    """A digest of which questions a table is about, in order."""
+    digest = sha256()
+    for batch in table.select(list(KEY_COLUMNS)).to_batches():
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest.update("\x1f".join(row).encode() + b"\x1e")
+    return digest.hexdigest()
+
+
+def _bad_row(values: npt.NDArray[Any]) -> int:
+    return int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])

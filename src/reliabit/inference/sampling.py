@@ -1,0 +1,124 @@
+"""Sampled answers: several draws of an answer to each question, for confidences that look at how much they agree."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as lightning
+import torch
+
+from reliabit.inference.answering import end_of_answers, predict, score_tokens
+from reliabit.models.checkpoint import Checkpoint
+from reliabit.models.encoding import Batch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How answers are drawn.
+
+    Attributes:
+        samples: Answers a question.
+        temperature: Of the distribution that they are drawn from, above 0.
+        seed: Seeds the draws; they also depend on the batch size.
+    """
+
+    samples: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class SampledAnswers:
+    """The answers drawn for one question, and their log-probabilities under the model at temperature 1."""
+
+    answers: list[str]
+    log_probs: list[float]
+
+
+class Sampling(lightning.LightningModule):  # type: ignore[misc]
+    """Draws answers; the vision tower runs once a batch, the language model once a draw."""
+
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, settings: SamplingSettings) -> None:
+        """Wrap a model.
+
+        Args:
+            checkpoint: The model and its encoder.
+            max_new_tokens: Where an answer is cut off.
+            settings: How to draw.
+        """
+        from transformers import GenerationConfig
+
+        super().__init__()
+        self.model = checkpoint.model
+        self.encoder = checkpoint.encoder
+        self.settings = settings
+        tokenizer = checkpoint.encoder.processor.tokenizer
+        self.end = tokenizer.convert_tokens_to_ids(checkpoint.encoder.adapter.end_of_answer)
+        self.generation = GenerationConfig(
+            do_sample=True,
+            temperature=settings.temperature,
+            top_k=0,
+            top_p=1.0,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.end,
+            pad_token_id=tokenizer.pad_token_id,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+
+    def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
+        """Draw the answers of a batch; the fields of `SampledAnswers`, one mapping a question."""
+        shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.settings.seed * 1_000_003 + batch_index)
+            drawn = [self._draw(batch, shared) for _ in range(self.settings.samples)]
+        return [
+            {"answers": [texts[i] for texts, _ in drawn], "log_probs": [scores[i] for _, scores in drawn]}
+            for i in range(len(batch.question_ids))
+        ]
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the model's device."""
+        return batch.to(device)
+
+    def _draw(self, batch: Batch, shared: dict[str, Any]) -> tuple[list[str], list[float]]:
+        output: Any = self.model.generate(**batch.text, **shared, generation_config=self.generation)
+        tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
+        lengths, _ = end_of_answers(tokens, end=self.end)
+        scores = score_tokens(torch.stack(output.logits, dim=1), tokens, lengths)
+        texts = self.encoder.processor.tokenizer.batch_decode(
+            [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)], skip_special_tokens=True
+        )
+        return [text.strip() for text in texts], scores.log_prob.tolist()
+
+
+def sample_answers(
+    table: "Dataset",
+    checkpoint: Checkpoint,
+    *,
+    settings: SamplingSettings,
+    batch_size: int,
+    max_new_tokens: int,
+    accelerator: str,
+    progress: bool,
+) -> list[SampledAnswers]:
+    """Draw several answers to every question of a VQA table, in table order.
+
+    Args:
+        table: The questions.
+        checkpoint: The model and its encoder.
+        settings: How to draw.
+        batch_size: Questions a batch.
+        max_new_tokens: Where an answer is cut off.
+        accelerator: Lightning's name of the device.
+        progress: Show a progress bar with the time left.
+    """
+    module = Sampling(checkpoint, max_new_tokens=max_new_tokens, settings=settings)
+    batches = predict(
+        module, table, checkpoint.encoder, batch_size=batch_size, accelerator=accelerator, progress=progress
+    )
+    return [SampledAnswers(**fields) for batch in batches for fields in batch]

@@ -1,0 +1,149 @@
+"""P(True): the model is shown the question and its own answer, and asked whether the answer is right.
+
+One more forward pass a question (Kadavath et al. 2022, "Language Models (Mostly) Know What They Know"). The confidence
+is p(right) / (p(right) + p(wrong)) at the first token in which the two words for it differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as lightning
+import torch
+
+from reliabit.errors import ReliabitError
+from reliabit.inference.answering import predict
+from reliabit.models.checkpoint import Checkpoint
+from reliabit.models.encoding import Batch, Encoder
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class SelfEvaluationPrompt:
+    """The second prompt.
+
+    Attributes:
+        template: Shows `{question}` and `{answer}`, and asks.
+        right: The word that says the answer is right.
+        wrong: The word that says it is wrong.
+    """
+
+    template: str
+    right: str
+    wrong: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where the two words part: the tokens they share, and the first one in which they differ."""
+
+    shared: list[int]
+    right: int
+    wrong: int
+
+
+def find_verdict(encoder: Encoder, prompt: SelfEvaluationPrompt) -> Verdict:
+    """Find the tokens that decide between the two words.
+
+    Raises:
+        ReliabitError: One word begins with all of the other.
+    """
+    prefix = encoder.adapter.answer_prefix
+    right, wrong = (
+        encoder.processor.tokenizer(prefix + word, add_special_tokens=False)["input_ids"]
+        for word in (prompt.right, prompt.wrong)
+    )
+    for position, (one, other) in enumerate(zip(right, wrong, strict=False)):
+        if one != other:
+            return Verdict(shared=right[:position], right=one, wrong=other)
+    raise ReliabitError(
+        f"the words {prompt.right!r} and {prompt.wrong!r} of confidence.p_true cannot be told apart; choose others"
+    )
+
+
+class SelfEvaluation(lightning.LightningModule):  # type: ignore[misc]
+    """Reads from one forward pass how likely the model finds its answer right."""
+
+    def __init__(self, checkpoint: Checkpoint, *, verdict: Verdict) -> None:
+        """Wrap a model.
+
+        Args:
+            checkpoint: The model and its encoder.
+            verdict: The tokens to compare.
+        """
+        super().__init__()
+        self.model = checkpoint.model
+        self.encoder = checkpoint.encoder
+        self.verdict = verdict
+
+    def predict_step(self, batch: Batch, batch_index: int) -> list[float]:
+        """The confidence of each question of a batch."""
+        shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
+        text = begun(batch.text, self.verdict.shared)
+        logits = self.model(**text, **shared, use_cache=False, logits_to_keep=1).logits[:, -1].double()
+        log_odds = logits[:, self.verdict.right] - logits[:, self.verdict.wrong]
+        confidence: list[float] = log_odds.sigmoid().tolist()
+        return confidence
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the model's device."""
+        return batch.to(device)
+
+
+def begun(text: dict[str, torch.Tensor], tokens: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Prompts after which some answer tokens are already written.
+
+    >>> text = {"input_ids": torch.tensor([[5, 6]]), "attention_mask": torch.tensor([[0, 1]])}
+    >>> {name: tensor.tolist() for name, tensor in begun(text, [7]).items()}
+    {'input_ids': [[5, 6, 7]], 'attention_mask': [[0, 1, 1]]}
+    """
+    fill = {"attention_mask": [1] * len(tokens), "input_ids": list(tokens), "mm_token_type_ids": [0] * len(tokens)}
+    return {
+        name: torch.cat([tensor, tensor.new_tensor(fill[name]).expand(len(tensor), -1)], dim=1)
+        for name, tensor in text.items()
+    }
+
+
+def self_evaluations(
+    table: "Dataset",
+    answers: Sequence[str],
+    checkpoint: Checkpoint,
+    *,
+    prompt: SelfEvaluationPrompt,
+    batch_size: int,
+    accelerator: str,
+    progress: bool,
+) -> list[float]:
+    """Ask a model about its own answers.
+
+    Args:
+        table: The questions.
+        answers: The model's answer to each.
+        checkpoint: The model and its encoder.
+        prompt: The second prompt.
+        batch_size: Questions a batch.
+        accelerator: Lightning's name of the device.
+        progress: Show a progress bar with the time left.
+
+    Returns:
+        P(True) of each answer, in [0, 1].
+
+    Raises:
+        ReliabitError: The words of the prompt cannot be told apart.
+    """
+    # The whole second prompt stands where a question would, so that the chat template surrounds it as it should.
+    encoder = Encoder(adapter=checkpoint.encoder.adapter, processor=checkpoint.encoder.processor)
+    asked = [
+        prompt.template.format(question=question, answer=answer)
+        for question, answer in zip(table["question"], answers, strict=True)
+    ]
+
+    def collate(rows: Sequence[dict[str, Any]]) -> Batch:
+        return encoder([{**row, "question": asked[row["row"]]} for row in rows])
+
+    module = SelfEvaluation(checkpoint, verdict=find_verdict(encoder, prompt))
+    numbered = table.add_column("row", list(range(len(asked))))
+    batches = predict(module, numbered, collate, batch_size=batch_size, accelerator=accelerator, progress=progress)
+    return [confidence for batch in batches for confidence in batch]

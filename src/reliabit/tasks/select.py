@@ -1,0 +1,233 @@
+"""`task=select`: fit confidence estimators to the answers of `dev`, and say how sure every other answer is."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+
+from reliabit.confidence.catalogue import estimators
+from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks, examples_of
+from reliabit.confidence.leakage import FittedOn, check_disjoint
+from reliabit.config import Config
+from reliabit.errors import ReliabitError
+from reliabit.evaluation.roles import PREFIX, SEED_PREFIX, image_keys, with_fitted_on
+from reliabit.inference.features import FEATURES, read_features
+from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
+from reliabit.tasks.estimators import (
+    SELECTORS,
+    TRANSFER,
+    estimator_settings,
+    needs_features,
+    selector_settings,
+)
+from reliabit.tasks.questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks.runtime import set_up
+from reliabit.tasks.unquantized import unquantized_answers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from reliabit.confidence.estimator import FittedEstimator
+    from reliabit.confidence.selector import TrainedSelector
+
+SELECTOR_FOLDER = "selectors"
+
+Rows: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an estimator costs.
+
+    Attributes:
+        extra_forwards: Passes of the model beyond the answering one, a question.
+        fit_seconds: Time to fit it.
+        seconds_per_question: Time to apply it, passes of the model left out.
+    """
+
+    extra_forwards: float
+    fit_seconds: float
+    seconds_per_question: float
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What fitting the estimators gave.
+
+    Attributes:
+        predictions: The table with a column `conf_<name>` for each, null where the answers trained estimators.
+        selectors: The trained Selectors by name.
+        costs: What each estimator costs.
+    """
+
+    predictions: "pa.Table"
+    selectors: "Mapping[str, TrainedSelector]"
+    costs: dict[str, Cost]
+
+    def recorded(self) -> dict[str, float]:
+        """The costs and validation AURCs as a run records them."""
+        values = {
+            f"confidence/{key}.{name}": value for name, cost in self.costs.items() for key, value in vars(cost).items()
+        }
+        return values | {f"confidence/val_aurc.{name}": found.val_aurc for name, found in self.selectors.items()}
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the table and the Selectors."""
+        from reliabit.confidence.store import save_selector
+
+        write_predictions(self.predictions, folder / PREDICTIONS)
+        for name, found in self.selectors.items():
+            save_selector(found, folder / SELECTOR_FOLDER / name)
+        saved = [path for path in sorted((folder / SELECTOR_FOLDER).glob("*/*")) if path.is_file()]
+        return [folder / PREDICTIONS, *saved]
+
+
+def select(config: Config) -> None:
+    """Fit the configured estimators to a predictions table and its features."""
+    set_up(config)
+    if config.task.predictions is None:
+        raise ReliabitError("task.predictions is not set; name the predictions table that task=answer wrote")
+    path = Path(config.task.predictions)
+    selected = fit_estimators(config, read_predictions(path), features=path.parent / FEATURES)
+    for path in selected.write(config.paths.output_folder()):
+        sys.stdout.write(f"{path}\n")
+
+
+def fit_estimators(config: Config, predictions: "pa.Table", *, features: Path) -> Selected:
+    """Fit the configured estimators and apply them to every answer that trained none.
+
+    Args:
+        config: Which estimators, and how.
+        predictions: The answers.
+        features: Their features, read if an estimator needs them.
+
+    Raises:
+        ReliabitError: Splits share an image, or what an estimator reads is missing.
+    """
+    check_disjoint(_roles(predictions))
+    blocks = read_features(features, predictions=predictions) if needs_features(config.confidence) else None
+    asked = np.flatnonzero(np.array(predictions["split"].to_pylist()) != TRAINING_SPLIT)
+    evidence = _examples(predictions, blocks, asked)
+    families = [
+        _fit(config, name, predictions, blocks)
+        for name in config.confidence.estimators
+        # There is nothing to transfer to the very model that a transferred Selector is trained on.
+        if not (name == TRANSFER and config.quant.method == "none")
+    ]
+    table = predictions
+    costs: dict[str, Cost] = {}
+    for family in families:
+        for column, estimator in family.columns().items():
+            start = time.perf_counter()
+            values = estimator(evidence)
+            seconds = (time.perf_counter() - start) / max(1, len(asked))
+            costs.setdefault(family.name, Cost(estimator.extra_forwards, family.fit_seconds, seconds))
+            if column not in table.column_names:
+                table = with_column(table, column, values.tolist(), rows=asked.tolist())
+    fitted_on = {family.name: family.fitted_on for family in families if family.fitted_on is not None}
+    return Selected(
+        predictions=with_fitted_on(table, fitted_on),
+        selectors={family.name: family.selector for family in families if family.selector is not None},
+        costs=costs,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """An estimator, fitted with every seed it has.
+
+    Attributes:
+        name: The estimator.
+        members: One a seed; the first is the one that is used.
+        fit_seconds: Time to fit one.
+        selector: The first, where it is a Selector.
+    """
+
+    name: str
+    members: "Sequence[FittedEstimator]"
+    fit_seconds: float
+    selector: "TrainedSelector | None" = None
+
+    @property
+    def fitted_on(self) -> FittedOn | None:
+        """The images that it has seen."""
+        return self.members[0].fitted_on
+
+    def columns(self) -> "dict[str, FittedEstimator]":
+        """The column of each member: the confidence itself, and the same with other seeds."""
+        others = {f"{SEED_PREFIX}{self.name}_{number}": found for number, found in enumerate(self.members) if number}
+        return {f"{PREFIX}{self.name}": self.members[0], **others}
+
+
+def _fit(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBlocks | None) -> Family:
+    if name in SELECTORS:
+        return _fit_selector(config, name, predictions, blocks)
+    start = time.perf_counter()
+    [estimator] = estimators([name], settings=estimator_settings(config))
+    if not estimator.fitted:
+        return Family(name, [cast("FittedEstimator", estimator)], fit_seconds=0.0)
+    fitted = estimator.fit(*_learning(predictions, blocks))
+    return Family(name, [fitted], fit_seconds=time.perf_counter() - start)
+
+
+def _fit_selector(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBlocks | None) -> Family:
+    from reliabit.confidence.selector_training import train_selectors
+
+    source = unquantized_answers(config) if name == TRANSFER else (predictions, blocks)
+    seeds = config.confidence.selector.seeds
+    start = time.perf_counter()
+    trained = train_selectors(
+        *_learning(*source),
+        settings=selector_settings(config.confidence),
+        seeds=seeds,
+        accelerator=config.trainer.accelerator,
+        progress=config.trainer.progress_bar,
+    )
+    seconds = (time.perf_counter() - start) / len(seeds)
+    return Family(name, trained, fit_seconds=seconds, selector=trained[0])
+
+
+def _learning(predictions: "pa.Table", blocks: FeatureBlocks | None) -> tuple[Examples, Examples]:
+    """The examples that train, and those that choose.
+
+    Raises:
+        ReliabitError: One of the two splits was not asked.
+    """
+    found = []
+    for split in (TRAINING_SPLIT, CHOOSING_SPLIT):
+        rows = _plain(predictions, split)
+        if not len(rows):
+            raise ReliabitError(
+                f"the predictions have no rows of the split {split}, which confidence estimators need; "
+                f"set data.ask.{split} to a number of images, or confidence=maxprob"
+            )
+        found.append(_examples(predictions, blocks, rows))
+    return found[0], found[1]
+
+
+def _examples(predictions: "pa.Table", blocks: FeatureBlocks | None, rows: Rows) -> Examples:
+    # What further passes found is there for the rows that are judged alone.
+    table = predictions.take(rows)
+    empty = [name for name in EXTRA_SCALARS if name in table.column_names and table[name].null_count]
+    features = None if blocks is None else {name: _part(block, rows) for name, block in blocks.items()}
+    return examples_of(table.drop_columns(empty), features=features)
+
+
+def _part(block: "np.ndarray[Any, Any]", rows: Rows) -> "np.ndarray[Any, Any]":
+    # A slice of a mapped file stays on disk; rows picked one by one would be copied into memory.
+    first, last = int(rows[0]), int(rows[-1])
+    return block[first : last + 1] if last - first + 1 == len(rows) else block[rows]
+
+
+def _plain(predictions: "pa.Table", split: str) -> Rows:
+    splits, shifts = (np.array(predictions[column].to_pylist()) for column in ("split", "shift"))
+    return np.flatnonzero((splits == split) & (shifts == NO_SHIFT))
+
+
+def _roles(predictions: "pa.Table") -> dict[str, list[str]]:
+    splits = dict.fromkeys(predictions["split"].to_pylist())
+    return {split: image_keys(predictions.take(_plain(predictions, split))) for split in splits}

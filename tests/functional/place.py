@@ -1,0 +1,43 @@
+"""A folder of its own for everything that a run in a process of its own writes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Place:
+    """A folder of its own for everything that a run writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uri = f"sqlite:///{folder}/mlruns/mlflow.db"
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+        placed = [
+            f"hydra.run.dir={self.folder}/run",
+            f"hydra.sweep.dir={self.folder}/sweep",
+            f"paths.data={self.folder}/data",
+            f"paths.cache={self.folder}/cache",
+            f"tracking.uri={self.uri}",
+            f"tracking.artifacts={self.folder}/mlruns/artifacts",
+            "trainer.progress_bar=false",
+        ]
+        return subprocess.run(
+            [sys.executable, "src/run.py", *arguments, *placed],
+            capture_output=True,
+            text=True,
+            cwd=PROJECT,
+            env=environment,
+            check=False,
+        )
+
+    def runs(self, kind: str):
+        client = MlflowClient(tracking_uri=self.uri)
+        experiment = client.get_experiment_by_name("reliabit")
+        return client.search_runs([experiment.experiment_id], filter_string=f"tags.kind = '{kind}'")
