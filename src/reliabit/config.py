@@ -84,14 +84,27 @@ class TaskConfig:
         format: For `quantize`, `reliabit` or `compressed_tensors`, which serving engines read.
         predictions: For `select` and `evaluate`, the predictions table to read; for `evaluate`, a file or
             `runs:/<run id>`.
+        sweep: For `report`, the parent run of a sweep.
         baseline: For `evaluate`, another predictions table to compare with.
     """
 
-    name: str = choice("prepare", "pretrain", "calibrate", "quantize", "footprint", "answer", "select", "evaluate", "pipeline")
+    name: str = choice(
+        "prepare",
+        "pretrain",
+        "calibrate",
+        "quantize",
+        "footprint",
+        "answer",
+        "select",
+        "evaluate",
+        "report",
+        "pipeline",
+    )
     recipe: RecipeConfig | None = None
     checkpoint: str | None = None
     format: str = choice("reliabit", "compressed_tensors", default="reliabit")
     predictions: str | None = None
+    sweep: str | None = None
     baseline: str | None = None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.confidences import signed
+from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.report import suite_of
 from reliabit.evaluation.roles import MAXPROB, image_keys, measured, reported_rows
 from reliabit.metrics.bootstrap import cluster_bootstrap
@@ -38,10 +39,9 @@ class Comparison:
     def markdown(self) -> str:
         """The differences as a table; a star marks those whose interval excludes zero."""
         metrics = list(next(iter(self.differences.values()), {}))
-        lines = [["configuration", *(f"Δ {metric}" for metric in metrics)], ["---"] * (len(metrics) + 1)]
-        lines += [[name, *(signed(found[metric]) for metric in metrics)] for name, found in self.differences.items()]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return f"Differences to {self.baseline}, in percentage points.\n\n{table}\n"
+        lines = [[name, *(signed(found[metric]) for metric in metrics)] for name, found in self.differences.items()]
+        table = markdown_table(["configuration", *(f"Δ {metric}" for metric in metrics)], lines)
+        return f"Differences to {self.baseline}, in percentage points.\n\n{table}"
 
 
 def compare(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, baseline: str) -> Comparison:
@@ -102,8 +102,7 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
         seed=settings.seed,
     )
     headings = ["configuration", "sliced by", "metric", "best", "worst", "gap", f"change from {baseline}"]
-    lines = [headings, ["---"] * len(headings)]
-    lines += [
+    lines = [
         [
             gap.configuration,
             gap.column,
@@ -116,7 +115,7 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
         for gap in report.gaps
         if gap.metric in SLICED
     ]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(headings, lines)
 
 
 def _check_paired(tables: "Mapping[str, pa.Table]", *, baseline: str, split: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reliabit.config import EvaluationConfig
+from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.roles import (
     MAXPROB,
     check_roles,
@@ -106,20 +107,17 @@ class ConfidenceReport:
 
     def markdown(self) -> str:
         """Two tables in per cent: the metrics, and the paired differences to MaxProb."""
-        headings = ["questions", "confidence", "n", *HEADLINE.values()]
-        lines = [headings, ["---"] * len(headings)]
-        lines += [[row.set_name, row.confidence, str(row.questions), *_shown(row)] for row in self.measured]
-        text = _table(lines)
+        lines = [[row.set_name, row.confidence, str(row.questions), *_shown(row)] for row in self.measured]
+        text = markdown_table(["questions", "confidence", "n", *HEADLINE.values()], lines)
         compared = [row for row in self.measured if row.against_maxprob]
         if compared:
-            headings = ["questions", "confidence", *(f"Δ {HEADLINE[name]}" for name in DIFFERENCES)]
-            lines = [headings, ["---"] * len(headings)]
-            lines += [
+            lines = [
                 [row.set_name, row.confidence, *(signed(found) for found in row.against_maxprob.values())]
                 for row in compared
             ]
             text += f"\nDifferences to {MAXPROB} on the same answers, in percentage points (* excludes zero).\n\n"
-            text += _table(lines)
+            headings = ["questions", "confidence", *(f"Δ {HEADLINE[name]}" for name in DIFFERENCES)]
+            text += markdown_table(headings, lines)
         return text
 
     def csv(self) -> str:
@@ -207,10 +205,6 @@ def signed(difference: Interval) -> str:
 
 def _shown(row: Measured) -> list[str]:
     return [f"{100 * row.values[name].estimate:.1f}" if name in row.values else "-" for name in HEADLINE]
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def _ends(found: Interval) -> list[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from reliabit.evaluation.markdown import markdown_table
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
@@ -48,8 +50,7 @@ class Summary:
 
     def markdown(self) -> str:
         """The table in Markdown."""
-        lines = [self.headings, ["---"] * len(self.headings), *self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+        return markdown_table(self.headings, self.rows)
 
     def csv(self) -> str:
         """The table as comma-separated values."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reliabit.config import EvaluationConfig
 from reliabit.tracking.differences import compare_with_baselines
+from reliabit.tracking.paper_cells import report_of_sweep
 from reliabit.tracking.summary import Summary, summarize
 from reliabit.tracking.tracker import TrackedRun, Tracker, parent_file, write_parent
 
@@ -26,6 +28,7 @@ class OpenSweep:
     tracker: Tracker
     run: TrackedRun
     settings: EvaluationConfig
+    paper: bool
 
 
 _open: list[OpenSweep] = []
@@ -49,7 +52,7 @@ class SweepParent(Callback):
         settings = OmegaConf.to_object(config.evaluation)
         if not isinstance(settings, EvaluationConfig):
             raise TypeError("the schema decides the type of a configuration")
-        _open.append(OpenSweep(tracker=tracker, run=run, settings=settings))
+        _open.append(OpenSweep(tracker=tracker, run=run, settings=settings, paper=config.sweep.paper))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Put the table of the cells on the parent run, print it, and close the parent."""
@@ -88,6 +91,11 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]
     show(summary)
     for name, table in compare_with_baselines(finished, tracker=sweep.tracker, settings=sweep.settings).items():
         sweep.run.log_text(table, name)
+    if sweep.paper and finished:
+        with TemporaryDirectory() as folder:
+            report = report_of_sweep(finished, tracker=sweep.tracker, settings=sweep.settings)
+            for path in report.write(Path(folder)):
+                sweep.run.log_file(path)
     sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
 
 

@@ -1,0 +1,231 @@
+"""The claims of the paper (arXiv 2602.13289) as contrasts of what was measured.
+
+Each claim plans contrasts for one model; `findings` corrects for their number and judges them. The numbers in the
+texts, 98 % of the accuracy and 0.4 points, are the paper's own.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from reliabit.evaluation.contrasts import (
+    ABOVE_ZERO,
+    BELOW_ZERO,
+    NOT_BELOW_ZERO,
+    SHORT_OF_ZERO,
+    Condition,
+    Expectation,
+    Planned,
+    some,
+    within,
+)
+from reliabit.evaluation.paper_measurement import SELECTOR, MeasuredModel, PaperCell, mixture_of
+from reliabit.evaluation.roles import MAXPROB
+from reliabit.evaluation.sets import IN_DOMAIN, mixture_name
+
+ACCURACY, AURC, COVERAGE = "accuracy/mean", "selective/aurc", "selective/coverage_at_1pct_risk"
+LOW_BITS = (4, 3, 2)
+DATA_FREE, DATA_AWARE = "hqq", "mbq"
+KEPT_ACCURACY, KEPT = 0.98, "98 %"
+EQUIVALENCE_MARGIN = 0.004
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        name: Its letter.
+        statement: What the paper says.
+        test: What would have to hold here.
+        needs: What must have been measured.
+        conditions: Plans its contrasts for one model.
+    """
+
+    name: str
+    statement: str
+    test: str
+    needs: str
+    conditions: Callable[[MeasuredModel], list[Condition]]
+
+
+def _lower_bits_lose_accuracy(model: MeasuredModel) -> list[Condition]:
+    planned = _against_unquantized(model, LOW_BITS, {ACCURACY: BELOW_ZERO})
+    return [Condition("every width below 8 bits is less accurate", planned)]
+
+
+def _lower_bits_lose_reliability(model: MeasuredModel) -> list[Condition]:
+    planned = _against_unquantized(model, LOW_BITS, {AURC: ABOVE_ZERO, COVERAGE: BELOW_ZERO})
+    return [Condition("every width below 8 bits is less reliable", planned)]
+
+
+def _eight_bits_are_as_good(model: MeasuredModel) -> list[Condition]:
+    equivalent = within(EQUIVALENCE_MARGIN)
+    planned = _against_unquantized(model, (8,), {ACCURACY: equivalent, AURC: equivalent, COVERAGE: equivalent})
+    return [Condition("8 bits are equivalent", planned)]
+
+
+def _data_aware_loses_less(model: MeasuredModel) -> list[Condition]:
+    planned = []
+    for bits in LOW_BITS:
+        aware, free = model.find(DATA_AWARE, bits), model.find(DATA_FREE, bits)
+        if aware and free:
+            planned += [
+                _paired(model, (aware, MAXPROB), (free, MAXPROB), metric, expected=expected)
+                for metric, expected in ((ACCURACY, ABOVE_ZERO), (AURC, BELOW_ZERO))
+            ]
+    return [Condition(f"{DATA_AWARE} beats {DATA_FREE} at every width", planned)]
+
+
+def _selector_beats_maxprob(model: MeasuredModel) -> list[Condition]:
+    planned = [
+        _paired(model, (cell, SELECTOR), (cell, MAXPROB), metric, expected=expected)
+        for cell in _with_selector(model)
+        for metric, expected in ((AURC, BELOW_ZERO), (COVERAGE, ABOVE_ZERO))
+    ]
+    return [Condition("the Selector is better at every width", planned)]
+
+
+def _selector_softens_collapse(model: MeasuredModel) -> list[Condition]:
+    softens, collapses = [], []
+    for mixture in dict.fromkeys(mixture_of(part.name) for part in model.sets.values() if part.kind == "mixture"):
+        plain, shifted = (mixture_name(mixture, Fraction(share)) for share in (0, 1))
+        for cell in _with_selector(model):
+            softens.append(
+                _paired(model, (cell, SELECTOR), (cell, MAXPROB), AURC, expected=BELOW_ZERO, set_name=shifted)
+            )
+            covered = [model.resampled(cell, SELECTOR, COVERAGE, set_name=name) for name in (shifted, plain)]
+            what = f"{cell.name}, {SELECTOR}: all shifted - none shifted"
+            difference = covered[0].minus_independent(covered[1])
+            collapses.append(Planned(what, COVERAGE, f"{shifted} - {plain}", difference, BELOW_ZERO))
+    return [
+        Condition("where all questions are shifted, the Selector ranks better than MaxProb", softens),
+        Condition("where all questions are shifted, the Selector covers less than where none is", collapses),
+    ]
+
+
+def _best_trade_off(model: MeasuredModel) -> list[Condition]:
+    chosen, unquantized = model.find(DATA_AWARE, 4), model.unquantized
+    if chosen not in _with_selector(model) or chosen is None or unquantized is None:
+        return [Condition("4 bits, data-aware, with the Selector")]
+    accuracy, coverage = _both_conditions(model, chosen, unquantized, expected=NOT_BELOW_ZERO)
+    conditions = [
+        Condition(f"{chosen.name} keeps {KEPT} of the accuracy", [accuracy]),
+        Condition(f"{chosen.name} with the Selector covers no less than none with MaxProb", [coverage]),
+    ]
+    narrower = [
+        Condition(
+            f"{cell.name} with the Selector misses one of the two",
+            list(_both_conditions(model, cell, unquantized, expected=SHORT_OF_ZERO)),
+            combine=some,
+        )
+        for cell in _with_selector(model)
+        if cell.bits < chosen.bits
+    ]
+    return conditions + (narrower or [Condition("a narrower width with the Selector")])
+
+
+def _both_conditions(
+    model: MeasuredModel, cell: PaperCell, unquantized: PaperCell, *, expected: Expectation
+) -> tuple[Planned, Planned]:
+    accuracy, reference = (model.resampled(one, MAXPROB, ACCURACY, set_name=IN_DOMAIN) for one in (cell, unquantized))
+    kept = accuracy.minus(reference.times(KEPT_ACCURACY))
+    return (
+        Planned(f"{cell.name} - {KEPT} of {unquantized.name}", ACCURACY, IN_DOMAIN, kept, expected),
+        _paired(model, (cell, SELECTOR), (unquantized, MAXPROB), COVERAGE, expected=expected),
+    )
+
+
+def _against_unquantized(
+    model: MeasuredModel, bits: Collection[int], expected: Mapping[str, Expectation]
+) -> list[Planned]:
+    """Every quantizer at some widths against the unquantized model, with MaxProb; nothing without the latter."""
+    unquantized = model.unquantized
+    if unquantized is None:
+        return []
+    return [
+        _paired(model, (cell, MAXPROB), (unquantized, MAXPROB), metric, expected=side)
+        for cell in model.quantized
+        if cell.bits in bits
+        for metric, side in expected.items()
+    ]
+
+
+def _paired(
+    model: MeasuredModel,
+    one: tuple[PaperCell, str],
+    other: tuple[PaperCell, str],
+    metric: str,
+    *,
+    expected: Expectation,
+    set_name: str = IN_DOMAIN,
+) -> Planned:
+    sides = [model.resampled(cell, confidence, metric, set_name=set_name) for cell, confidence in (one, other)]
+    # Accuracy is that of the answers, whatever confidence they are ranked by.
+    names = [cell.name if metric == ACCURACY else f"{cell.name}, {confidence}" for cell, confidence in (one, other)]
+    return Planned(" - ".join(names), metric, set_name, sides[0].minus(sides[1]), expected)
+
+
+def _with_selector(model: MeasuredModel) -> list[PaperCell]:
+    return [cell for cell in model.cells if SELECTOR in cell.confidences]
+
+
+CLAIMS = (
+    Claim(
+        "a",
+        "Lower bits lose accuracy.",
+        "The accuracy of every quantizer at 4, 3 and 2 bits is below that of the unquantized model.",
+        "an unquantized cell and one at 4, 3 or 2 bits",
+        _lower_bits_lose_accuracy,
+    ),
+    Claim(
+        "b",
+        "Lower bits lose reliability.",
+        "With MaxProb, AURC at 4, 3 and 2 bits is above that of the unquantized model, and C@1% below it, for every "
+        "quantizer.",
+        "an unquantized cell and one at 4, 3 or 2 bits",
+        _lower_bits_lose_reliability,
+    ),
+    Claim(
+        "b, side remark",
+        "8 bits are as good as none.",
+        f"With MaxProb, accuracy, AURC and C@1% at 8 bits are within {100 * EQUIVALENCE_MARGIN:g} points of those of "
+        "the unquantized model, for every quantizer.",
+        "an unquantized cell and one at 8 bits",
+        _eight_bits_are_as_good,
+    ),
+    Claim(
+        "c",
+        "Data-aware quantization loses less than data-free quantization.",
+        "With MaxProb, the accuracy of mbq is above that of hqq, and its AURC below, at each of 4, 3 and 2 bits.",
+        "cells of mbq and hqq at the same width of 4, 3 or 2 bits",
+        _data_aware_loses_less,
+    ),
+    Claim(
+        "d",
+        "The Selector beats MaxProb at every width.",
+        "In the domain, AURC of the Selector is below that of MaxProb, and C@1% above it, in every cell.",
+        "a cell with the Selector",
+        _selector_beats_maxprob,
+    ),
+    Claim(
+        "e",
+        "Under strong shift the Selector softens the collapse, but does not prevent it.",
+        "On mixtures in which every question is shifted, AURC of the Selector is below that of MaxProb, and C@1% of "
+        "the Selector is below its C@1% on the same mixture without shifted questions. The two mixtures are resampled "
+        "independently of each other.",
+        "a cell with the Selector and shifted questions in mixtures",
+        _selector_softens_collapse,
+    ),
+    Claim(
+        "f",
+        "4 bits, data-aware, with the Selector is the best trade-off.",
+        f"The accuracy of mbq at 4 bits is at least {KEPT} of that of the unquantized model; C@1% of mbq at 4 bits "
+        "with the Selector is not below that of the unquantized model with MaxProb; and every narrower cell with the "
+        "Selector, of any quantizer, misses one of the two. So `supported` means that this is the narrowest measured "
+        "configuration that does both. It says nothing about other metrics, or about hqq at 4 bits.",
+        "an unquantized cell, mbq at 4 bits with the Selector, and a narrower cell with the Selector",
+        _best_trade_off,
+    ),
+)
+"""The claims, in the order of the report."""

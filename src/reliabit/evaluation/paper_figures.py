@@ -1,0 +1,137 @@
+"""Figures of a sweep: what each width costs, and how configurations fare the more questions are shifted."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from reliabit.evaluation.paper_measurement import SELECTOR, UNQUANTIZED, mixture_of
+from reliabit.evaluation.paper_rows import PaperRow, PaperRows
+from reliabit.evaluation.paper_suite import TABLE
+from reliabit.evaluation.roles import MAXPROB
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACCURACY = "accuracy/mean"
+OF_WIDTHS = (ACCURACY, "selective/coverage_at_1pct_risk", "selective/aurc")
+OF_MIXTURES = ("selective/coverage_at_1pct_risk", "selective/aurc")
+LINES = {MAXPROB: "--", SELECTOR: "-"}
+"""The confidences that are drawn; tables have the others."""
+
+SHOWN_BITS = (4, 2)
+"""The widths that figures of mixtures show beside the unquantized model."""
+
+
+def paper_figures(rows: PaperRows) -> "dict[str, Figure]":
+    """All figures by file name.
+
+    Args:
+        rows: What was measured.
+    """
+    drawn = {"widths.png": widths_figure(rows)}
+    drawn |= {f"mixtures.{model.replace('/', '_')}.png": mixtures_figure(rows, model) for model in rows.models}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def widths_figure(rows: PaperRows) -> "Figure | None":
+    """Accuracy, C@1% and AURC against bits, one row of panels a model.
+
+    A line a quantizer and confidence, and the unquantized model as a horizontal band. Accuracy is drawn once a
+    quantizer, as it does not depend on the confidence. `None` where nothing was quantized.
+    """
+    models = {model: _drawn(rows.of(model)) for model in rows.models}
+    quantizers = sorted({row.cell.quantizer for found in models.values() for row in found} - {UNQUANTIZED})
+    if not quantizers:
+        return None
+    colors = {UNQUANTIZED: "0.4"} | {name: f"C{number % 10}" for number, name in enumerate(quantizers)}
+    figure, grid = _grid(rows=len(models), columns=len(OF_WIDTHS), title="Widths, questions as they are")
+    for panels, (model, found) in zip(grid, models.items(), strict=True):
+        for axes, metric in zip(panels, OF_WIDTHS, strict=True):
+            _draw_widths(axes, found, metric=metric, colors=colors)
+            axes.set(title=model, xlabel="bits", ylabel=f"{TABLE[metric]}, %")
+    # Accuracy has one line a quantizer; the last panel has all.
+    _legend(figure, grid[0][-1])
+    return figure
+
+
+def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
+    """C@1% and AURC of a model against the share of shifted questions, one row of panels a mixture.
+
+    A line for the unquantized model and each quantizer at 4 and 2 bits, with MaxProb and the Selector. `None` without
+    mixtures.
+    """
+    sets = rows.sets(model, kind="mixture")
+    mixtures = list(dict.fromkeys(mixture_of(name) for name in sets))
+    if not mixtures:
+        return None
+    figure, grid = _grid(rows=len(mixtures), columns=len(OF_MIXTURES), title=f"{model}: shifted questions")
+    for panels, mixture in zip(grid, mixtures, strict=True):
+        found = [_drawn(rows.of(model, set_name=name)) for name in sets if mixture_of(name) == mixture]
+        # Rows of all sets come in the same order of cells and confidences.
+        series = [
+            same
+            for same in zip(*found, strict=True)
+            if same[0].cell.quantizer == UNQUANTIZED or same[0].cell.bits in SHOWN_BITS
+        ]
+        names = list(dict.fromkeys(same[0].cell.name for same in series))
+        for axes, metric in zip(panels, OF_MIXTURES, strict=True):
+            for same in series:
+                at = [100 * row.measured.shifted_share for row in same]
+                _line(axes, at, same, metric=metric, color=f"C{names.index(same[0].cell.name) % 10}")
+            axes.set(title=mixture, xlabel="shifted questions, %", ylabel=f"{TABLE[metric]}, %", ylim=(0, None))
+    _legend(figure, grid[0][0])
+    return figure
+
+
+def _draw_widths(axes: "Axes", found: Sequence[PaperRow], *, metric: str, colors: Mapping[str, str]) -> None:
+    widths = sorted({row.cell.bits for row in found if row.cell.quantizer != UNQUANTIZED})
+    for quantizer, color in colors.items():
+        for confidence in (MAXPROB,) if metric == ACCURACY else LINES:
+            line = [row for row in found if (row.cell.quantizer, row.measured.confidence) == (quantizer, confidence)]
+            if line and quantizer == UNQUANTIZED:
+                _band(axes, line[0], metric=metric, color=color)
+            elif line:
+                _line(axes, [row.cell.bits for row in line], line, metric=metric, color=color, label=quantizer)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(widths, [str(bits) for bits in widths])
+    axes.minorticks_off()
+
+
+def _line(
+    axes: "Axes", at: Sequence[float], line: Sequence[PaperRow], *, metric: str, color: str, label: str = ""
+) -> None:
+    first = line[0]
+    values = [row.measured.values[metric] for row in line]
+    axes.plot(
+        at,
+        [100 * value.estimate for value in values],
+        marker=".",
+        color=color,
+        linestyle=LINES[first.measured.confidence],
+        label=f"{label or first.cell.name}, {first.measured.confidence}",
+    )
+    low, high = [100 * value.low for value in values], [100 * value.high for value in values]
+    axes.fill_between(at, low, high, alpha=0.12, color=color, linewidth=0)
+
+
+def _band(axes: "Axes", row: PaperRow, *, metric: str, color: str) -> None:
+    value, confidence = row.measured.values[metric], row.measured.confidence
+    axes.axhspan(100 * value.low, 100 * value.high, alpha=0.12, color=color, linewidth=0)
+    axes.axhline(100 * value.estimate, color=color, linestyle=LINES[confidence], label=f"{UNQUANTIZED}, {confidence}")
+
+
+def _drawn(rows: Sequence[PaperRow]) -> list[PaperRow]:
+    return [row for row in rows if row.measured.confidence in LINES]
+
+
+def _legend(figure: "Figure", axes: "Axes") -> None:
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7, handlelength=3.5)
+
+
+def _grid(*, rows: int, columns: int, title: str) -> "tuple[Figure, list[list[Axes]]]":
+    # Not pyplot: it keeps every figure alive, and chooses a backend for the whole process.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.4 + 4.2 * columns, 0.8 + 3.2 * rows), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    return figure, figure.subplots(rows, columns, squeeze=False).tolist()

@@ -1,0 +1,26 @@
+"""`task=report`: the paper's tables, figures and findings from the predictions of a recorded sweep."""
+
+import sys
+
+from reliabit.config import Config
+from reliabit.errors import ReliabitError
+from reliabit.tracking.paper_cells import report_of_sweep
+from reliabit.tracking.tracker import Tracker
+
+
+def report(config: Config) -> None:
+    """Write the report of a sweep's finished cells.
+
+    Raises:
+        ReliabitError: No sweep is named, or it has no finished cell.
+    """
+    if config.task.sweep is None:
+        raise ReliabitError("task.sweep is not set; name the parent run of the sweep to report on")
+    tracking = config.tracking
+    tracker = Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
+    finished = [run for run in tracker.children(config.task.sweep) if run.info.status == "FINISHED"]
+    if not finished:
+        raise ReliabitError(f"the run {config.task.sweep} has no finished cells in {tracking.uri}; was it a sweep?")
+    found = report_of_sweep(finished, tracker=tracker, settings=config.evaluation)
+    for path in found.write(config.paths.output_folder()):
+        sys.stdout.write(f"{path}\n")
