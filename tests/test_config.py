@@ -102,10 +102,10 @@ def run(*arguments):
         (["-m", "quant.bits=2,5"], "error: quant.bits=5 is not a value of this key; choose one of: null, 2, 3, 4, 8"),
         (
             ["quant=squeeze"],
-            "error: quant=squeeze is not an option of this group; choose one of: hqq, hqq_plus, hybrid, none, rtn",
+            "error: quant=squeeze is not an option of this group; choose one of: awq, hqq, hqq_plus, hybrid, mbq, none, rtn",
         ),
         (["quantizer=hqq"], "error: there is no key or group 'quantizer'; the configuration has: confidence, data, evaluation, "),
-        (["quant.bitz=3"], "error: there is no key or group 'quant.bitz'; quant has: bits, group_size, method, name, "),
+        (["quant.bitz=3"], "error: there is no key or group 'quant.bitz'; quant has: bits, calibration, group_size, method, "),
         (["trainer.batch_size=few"], "error: trainer.batch_size=few is not a value of this key; "),
     ],
 )

@@ -13,9 +13,9 @@ from evaluation.sweep import PLANTED, SETTINGS, cell_of, sweep
 from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.confidences import compare_confidences
+from reliabit.evaluation.headline import HEADLINE, SUITE, TABLE
 from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.paper_measurement import measure_models
-from reliabit.evaluation.paper_suite import SUITE, TABLE
 from reliabit.evaluation.published import PUBLISHED, published
 from reliabit.evaluation.roles import judged, rows_of, with_fitted_on
 from reliabit.evaluation.sets import evaluation_sets
@@ -89,9 +89,9 @@ def test_the_lean_suite_says_what_the_full_one_says():
     assert lean == {
         name: value
         for name, value in evaluate(Predictions(confidence, accuracy, thresholds), suite=full).items()
-        if name in TABLE
+        if name in HEADLINE
     }
-    assert set(lean) == set(TABLE)
+    assert set(lean) == set(HEADLINE)
 
 
 def test_intervals_and_differences_are_those_of_the_report_of_one_cell(cells, report):

@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reliabit.evaluation.confidences import HEADLINE, ConfidenceReport, Measured
+from reliabit.evaluation.confidences import ConfidenceReport, Measured
+from reliabit.evaluation.headline import HEADLINE
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.evaluation.sets import IN_DOMAIN
 from reliabit.metrics.functional import risk_coverage_curve

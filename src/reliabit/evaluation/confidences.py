@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reliabit.config import EvaluationConfig
+from reliabit.evaluation.headline import HEADLINE, SUITE
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.roles import (
     MAXPROB,
+    Judged,
     check_roles,
     confidences_of,
     judged,
@@ -19,27 +21,12 @@ from reliabit.evaluation.roles import (
     thresholds_of,
 )
 from reliabit.evaluation.sets import IN_DOMAIN, EvaluationSet, Kind, evaluation_sets
-from reliabit.metrics import Predictions, Suite
+from reliabit.metrics import Predictions, evaluate
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
 from reliabit.metrics.intervals import Difference, Interval
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-HEADLINE = {
-    "accuracy/mean": "Acc",
-    "calibration/ece_15": "ECE",
-    "selective/coverage_at_0_5pct_risk": "C@0.5%",
-    "selective/coverage_at_1pct_risk": "C@1%",
-    "selective/coverage_at_5pct_risk": "C@5%",
-    "selective/aurc": "AURC",
-    "selective/augrc": "AUGRC",
-    "selective/phi_10": "Φ10",
-    "selective/phi_100": "Φ100",
-}
-"""The columns of the published tables, and AUGRC."""
-
-SUITE = Suite(risks=(0.005, 0.01, 0.05), costs=(10, 100), n_bins=(15,))
 
 DIFFERENCES = (
     "calibration/ece_15",
@@ -150,28 +137,26 @@ def compare_confidences(predictions: "pa.Table", settings: EvaluationConfig) -> 
         check_roles(predictions, name, split=settings.reported)
     reported = predictions.filter(pc.equal(predictions["split"], settings.reported))
     thresholds = {name: thresholds_of(predictions, name, suite=SUITE) for name in names}
-    seeds = {name: [name, *seeds_of(predictions, name)] for name in names}
-    answers = {column: judged(reported, column) for name in names for column in seeds[name]}
+    answers = {name: judged(reported, name) for name in names}
+    others = {name: [judged(reported, column) for column in seeds_of(predictions, name)] for name in names}
     measured: list[Measured] = []
     for part in evaluation_sets(reported, settings):
-        taken = {column: found.take(part.rows) for column, found in answers.items()}
+        taken = {name: found.take(part.rows) for name, found in answers.items()}
         drawn = cluster_bootstrap(
-            {
-                column: Predictions(taken[column].confidence, taken[column].accuracy, thresholds[name])
-                for name in names
-                for column in seeds[name]
-            },
+            {name: Predictions(found.confidence, found.accuracy, thresholds[name]) for name, found in taken.items()},
             taken[MAXPROB].images,
             suite=SUITE,
             n_resamples=settings.resamples,
             seed=settings.seed,
         )
-        measured += [_measured(part, name, drawn, seeds=seeds[name], level=settings.level) for name in names]
+        for name in names:
+            seeds = [found.take(part.rows) for found in others[name]]
+            measured.append(_measured(part, name, drawn, seeds=seeds, level=settings.level))
     return ConfidenceReport(measured)
 
 
 def _measured(
-    part: EvaluationSet, confidence: str, drawn: Bootstrap, *, seeds: Sequence[str], level: float
+    part: EvaluationSet, confidence: str, drawn: Bootstrap, *, seeds: Sequence[Judged], level: float
 ) -> Measured:
     names = [name for name in HEADLINE if name in drawn.estimates[confidence]]
     differences = {}
@@ -181,6 +166,7 @@ def _measured(
             {name: drawn.replicates[name] for name in (MAXPROB, confidence)},
         )
         differences = {name: both.compare(MAXPROB, name, level=level)[confidence] for name in DIFFERENCES}
+    every = [drawn.estimates[confidence], *(_estimates(found) for found in seeds)]
     return Measured(
         set_name=part.name,
         kind=part.kind,
@@ -189,8 +175,12 @@ def _measured(
         questions=len(part.rows),
         values={name: drawn.interval(confidence, name, level=level) for name in names},
         against_maxprob=differences,
-        seeds={name: [drawn.estimates[seed][name] for seed in seeds] for name in SPREAD} if len(seeds) > 1 else {},
+        seeds={name: [values[name] for values in every] for name in SPREAD} if seeds else {},
     )
+
+
+def _estimates(answers: Judged) -> dict[str, float]:
+    return evaluate(Predictions(answers.confidence, answers.accuracy), suite=SUITE)
 
 
 def signed(difference: Interval) -> str:

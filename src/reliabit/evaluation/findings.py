@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reliabit.evaluation.claims import CLAIMS, Claim
-from reliabit.evaluation.confidences import HEADLINE, signed
+from reliabit.evaluation.confidences import signed
 from reliabit.evaluation.contrasts import Condition, Contrast, Verdict, every
+from reliabit.evaluation.headline import HEADLINE
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.paper_measurement import MeasuredModel
 

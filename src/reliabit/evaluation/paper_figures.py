@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from reliabit.evaluation.headline import TABLE
 from reliabit.evaluation.paper_measurement import SELECTOR, UNQUANTIZED, mixture_of
 from reliabit.evaluation.paper_rows import PaperRow, PaperRows
-from reliabit.evaluation.paper_suite import TABLE
 from reliabit.evaluation.roles import MAXPROB
 
 if TYPE_CHECKING:

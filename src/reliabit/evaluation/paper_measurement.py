@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.contrasts import Resampled
-from reliabit.evaluation.paper_suite import SUITE
+from reliabit.evaluation.headline import SUITE
 from reliabit.evaluation.roles import (
     MAXPROB,
     PREFIX,

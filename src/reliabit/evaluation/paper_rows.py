@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reliabit.evaluation.confidences import Measured
+from reliabit.evaluation.headline import TABLE
 from reliabit.evaluation.paper_measurement import MeasuredModel, PaperCell, key
-from reliabit.evaluation.paper_suite import TABLE
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.evaluation.sets import IN_DOMAIN
 from reliabit.metrics.bootstrap import Bootstrap

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from io import StringIO
 
 from reliabit.evaluation.confidences import signed
+from reliabit.evaluation.headline import TABLE
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.paper_measurement import mixture_of
 from reliabit.evaluation.paper_rows import DIFFERENCES, PaperRow, PaperRows
-from reliabit.evaluation.paper_suite import TABLE
 from reliabit.evaluation.published import FAMILIES, SOURCE, Published, family_of, published
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.metrics.intervals import Interval
