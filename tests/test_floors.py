@@ -14,11 +14,14 @@ PACKAGE = Path(reliabit.__file__).parent
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "cache": 0,
     "metrics": 1,
     "quant": 1,
     "data": 1,
     "config": 1,
     "composition": 2,
+    "digests": 2,
+    "identity": 3,
     "config_errors": 3,
     "models": 2,
     "inference": 3,
@@ -27,6 +30,7 @@ FLOORS = {
     "tracking": 6,
     "tasks": 7,
     "main": 8,
+    "cli": 8,
 }
 PURE = ("metrics", "quant", "data")
 FORBIDDEN_BELOW = {"mlflow", "hydra", "omegaconf", "dvc", "lightning"}

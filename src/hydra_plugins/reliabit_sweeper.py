@@ -11,10 +11,20 @@ from omegaconf import DictConfig
 
 from reliabit.composition import to_config
 from reliabit.tracking.baselines import with_baselines
+from reliabit.tracking.sweep_parent import raise_refusal
 
 
 class BaselineSweeper(BasicSweeper):
     """A grid over the command line's lists, run by whichever launcher is configured."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the cells, unless the sweep's parent run was refused."""
+        # Hydra only warns when a callback raises.
+        raise_refusal()
+        if self._swept().sweep.on_failure == "stop":
+            # The basic sweeper looks at results after each batch, and raises where one failed.
+            self.max_batch_size = 1
+        return super().sweep(arguments)
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """The next cells to launch; the first batch carries the baselines."""

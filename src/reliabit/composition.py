@@ -96,16 +96,14 @@ def _check_shifts(labels: Sequence[str]) -> None:
 
 
 def _check_quant(quant: QuantConfig) -> None:
+    if (quant.calibration.chat is None) != (quant.calibration.chat_images is None):
+        raise ReliabitError("quant.calibration.chat and quant.calibration.chat_images go together; set both or neither")
     if quant.method == "none":
         return
     if not quant.rules:
         raise ReliabitError(f"quant.rules is empty, and quant.method={quant.method} needs to know which modules")
     if quant.bits is None and not all("bits" in rule for rule in quant.rules):
         raise ReliabitError(f"quant.bits is null, and a rule of quant.name={quant.name} brings no bits of its own")
-    if quant.scaling is not None and quant.calibration is None:
-        raise ReliabitError(f"quant.scaling of quant.name={quant.name} needs a calibration set; set quant.calibration")
-    if quant.calibration is not None and (quant.calibration.chat is None) != (quant.calibration.chat_images is None):
-        raise ReliabitError("quant.calibration.chat and quant.calibration.chat_images go together; set both or neither")
     if quant.solver == "library" and quant.method != "hqq":
         raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
 

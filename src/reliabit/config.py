@@ -134,7 +134,7 @@ class ScalingConfig:
     """The scale search before quantization; see `reliabit.quant.mbq.settings.SearchSettings`.
 
     Attributes:
-        search: `fast`, on drawn tokens, or `faithful`, as published.
+        search: `none`, `fast`, on drawn tokens, or `faithful`, as published.
         modality_weight: `gradient` (MBQ), `token` (each token by its own gradient) or `none` (AWQ).
         loss: The error of outputs that is minimized.
         activation: The tokens whose mean magnitude makes the scales.
@@ -142,12 +142,12 @@ class ScalingConfig:
         finalists: For `fast`, the candidates that are judged by all drawn tokens.
     """
 
-    search: str = choice("fast", "faithful")
-    modality_weight: str = choice("gradient", "token", "none")
-    loss: str = choice("mae", "mse")
-    activation: str = choice("all", "masked", "balanced")
-    ratios: int = positive()
-    finalists: int = positive()
+    search: str = choice("none", "fast", "faithful", default="none")
+    modality_weight: str = choice("gradient", "token", "none", default="gradient")
+    loss: str = choice("mae", "mse", default="mae")
+    activation: str = choice("all", "masked", "balanced", default="all")
+    ratios: int = positive(default=20)
+    finalists: int = positive(default=3)
 
 
 @dataclass
@@ -166,15 +166,15 @@ class CalibrationConfig:
         gram: Keep Gram matrices of all tokens, and judge plain linear layers by them.
     """
 
-    split: str = choice("dev", "train", "val")
-    images: int = positive()
+    split: str = choice("dev", "train", "val", default="dev")
+    images: int = positive(default=256)
     chat: str | None = None
     chat_images: str | None = None
-    seed: int = MISSING
-    batch_size: int = positive()
-    tokens: int = positive()
-    contexts: int = positive()
-    gram: bool = MISSING
+    seed: int = 0
+    batch_size: int = positive(default=16)
+    tokens: int = positive(default=256)
+    contexts: int = positive(default=48)
+    gram: bool = False
 
 
 @dataclass
@@ -191,7 +191,7 @@ class QuantConfig:
         p_norm: The norm of the weight error that is minimized; null for the method's own.
         rules: Which modules, in order; see `reliabit.quant.plan_from_config`. What a rule leaves out, the keys
             above fill in.
-        scaling: The scale search that comes first; null quantizes the weights as they are.
+        scaling: The scale search that comes first.
         calibration: The calibration set, for the scale search.
     """
 
@@ -203,8 +203,8 @@ class QuantConfig:
     solver: str = choice("chunked", "library", default="chunked")
     p_norm: float | None = positive(default=None)
     rules: list[Any] = field(default_factory=list)
-    scaling: ScalingConfig | None = None
-    calibration: CalibrationConfig | None = None
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
 
 @dataclass
@@ -360,10 +360,16 @@ class SweepConfig:
 
     Attributes:
         baseline: Add the unquantized cells.
+        force: Repeat what is finished already.
+        resume: Go on with an earlier sweep: `last`, or the id of its parent run.
+        on_failure: Whether the cells after a failed one still run.
         paper: Close the sweep with the tables, figures and findings of `reliabit.evaluation.paper`.
     """
 
     baseline: bool = MISSING
+    force: bool = MISSING
+    resume: str | None = MISSING
+    on_failure: str = choice("continue", "stop")
     paper: bool = MISSING
 
 

@@ -15,6 +15,10 @@ from reliabit.errors import ReliabitError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+RESUME = "sweep.resume="
+NO_CELL = ("-m", "--multirun", "sweep.", "tracking", "hydra", "paths.", "trainer.")
+"""Arguments that say how and where a sweep runs, and not which cells it has."""
+
 
 def run_task(config: Config) -> float | None:
     """Run the task that a configuration names.
@@ -37,6 +41,11 @@ def main() -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     register()
+    try:
+        sys.argv[1:] = resumed(sys.argv[1:])
+    except (ReliabitError, HydraException, OmegaConfBaseException) as error:
+        sys.stderr.write(f"error: {error if isinstance(error, ReliabitError) else explain(error)}\n")
+        sys.exit(2)
     show_traceback = "HYDRA_FULL_ERROR" in os.environ
     # Hydra would print exceptions itself, over several lines, and exit; ours to do.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -65,6 +74,29 @@ def main() -> None:
         sys.exit(2)
     finally:
         _close_abandoned_sweep()
+
+
+def resumed(arguments: list[str]) -> list[str]:
+    """The arguments of a sweep to go on with, where the command line says no more than which one it is.
+
+    They are put in before anything is composed: the cells, the evaluation and the report are then those of the sweep.
+
+    Raises:
+        ReliabitError: There is no such sweep.
+    """
+    named = [argument for argument in arguments if argument.startswith(RESUME)]
+    if not named or not all(argument.startswith(NO_CELL) for argument in arguments):
+        return arguments
+    from hydra import compose, initialize_config_dir
+
+    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.resuming import find_sweep, overrides_of
+
+    overrides = [argument for argument in arguments if not argument.startswith(("-", "hydra."))]
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        tracking = to_config(compose("config", overrides=overrides)).tracking
+    sweep = find_sweep(open_tracker(tracking), named[-1].removeprefix(RESUME))
+    return ["-m", *overrides_of(sweep), *(argument for argument in arguments if argument not in ("-m", "--multirun"))]
 
 
 def _placed(config: Config) -> Config:

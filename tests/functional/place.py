@@ -17,9 +17,9 @@ class Place:
         self.folder = folder
         self.uri = f"sqlite:///{folder}/mlruns/mlflow.db"
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-        placed = [
+    def placed(self) -> list[str]:
+        """The overrides that keep a run within the folder."""
+        return [
             f"hydra.run.dir={self.folder}/run",
             f"hydra.sweep.dir={self.folder}/sweep",
             f"paths.data={self.folder}/data",
@@ -28,8 +28,11 @@ class Place:
             f"tracking.artifacts={self.folder}/mlruns/artifacts",
             "trainer.progress_bar=false",
         ]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
         return subprocess.run(
-            [sys.executable, "src/run.py", *arguments, *placed],
+            [sys.executable, "src/run.py", *arguments, *self.placed()],
             capture_output=True,
             text=True,
             cwd=PROJECT,
@@ -37,7 +40,14 @@ class Place:
             check=False,
         )
 
+    def has_store(self) -> bool:
+        return (self.folder / "mlruns" / "mlflow.db").is_file()
+
     def runs(self, kind: str):
+        if not self.has_store():
+            return []
         client = MlflowClient(tracking_uri=self.uri)
         experiment = client.get_experiment_by_name("reliabit")
+        if experiment is None:
+            return []
         return client.search_runs([experiment.experiment_id], filter_string=f"tags.kind = '{kind}'")

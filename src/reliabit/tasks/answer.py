@@ -3,21 +3,16 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.config import Config
-from reliabit.inference.features import (
-    FEATURES,
-    KEY_COLUMNS,
-    FeatureSettings,
-    FeatureWriter,
-    feature_writer,
-)
-from reliabit.inference.memory import peak_memory, reset_peak_memory
-from reliabit.inference.predictions import PREDICTIONS, predictions_table, with_column, write_predictions
+from reliabit.inference.answer_store import AnswerStore, gather, gather_features
+from reliabit.inference.features import FEATURES, FeatureSettings, FeatureWriter
+from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
+from reliabit.tasks.answer_identity import answering_identity
 from reliabit.tasks.estimators import needs_features, needs_training
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
@@ -26,6 +21,9 @@ from reliabit.tasks.runtime import set_up
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
+
+CHUNK_BATCHES = 16
+"""Batches a chunk: so much a killed run may lose."""
 
 SAMPLED = ("self_consistency", "semantic_entropy")
 
@@ -60,7 +58,7 @@ def answer(config: Config) -> None:
 
 
 def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dataset", *, features: Path) -> Answered:
-    """Ask a loaded model some questions.
+    """Ask a loaded model some questions, but for those that it was asked before.
 
     Args:
         config: How to ask, and which estimators the answers are for.
@@ -68,22 +66,37 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
         questions: What to ask, see `load_questions`.
         features: Where pooled states go, if an estimator reads them.
     """
-    from reliabit.inference.answering import answer_table
+    from tqdm import tqdm
 
-    reset_peak_memory()
-    start = time.perf_counter()
-    with _features(config, questions, folder=features) as writer:
-        answers = answer_table(
-            questions,
-            model.checkpoint,
-            max_new_tokens=config.model.max_new_tokens,
-            features=writer,
-            **_how(config),
-        )
-    seconds = time.perf_counter() - start
-    predictions = predictions_table(questions, answers)
+    store, stored = answer_store(config), []
+    shown = None if config.trainer.progress_bar else True
+    with tqdm(total=len(questions), desc="answer", unit=" questions", disable=shown) as bar:
+        for chunk in store.ask(questions, partial(_answer_chunk, config, model)):
+            stored.append(chunk)
+            bar.update(chunk.questions)
+    predictions = gather(stored)
+    if store.features is not None:
+        gather_features(stored, features, predictions=predictions, settings=store.features)
     predictions, extra_seconds = _with_further_passes(config, model, questions, predictions)
-    return Answered(predictions=predictions, seconds=seconds, extra_seconds=extra_seconds, peak_bytes=peak_memory())
+    return Answered(
+        predictions=predictions,
+        seconds=sum(chunk.seconds for chunk in stored),
+        extra_seconds=extra_seconds,
+        peak_bytes=max(chunk.peak_bytes for chunk in stored),
+    )
+
+
+def answer_store(config: Config) -> AnswerStore:
+    """Where the answers of a configuration are kept, under a digest of everything they depend on."""
+    features = None
+    if needs_features(config.confidence):
+        features = FeatureSettings(layer=config.confidence.features.layer, dtype=config.confidence.features.dtype)
+    return AnswerStore(
+        folder=Path(config.paths.cache) / "answers",
+        identity=answering_identity(config, features=features),
+        chunk=CHUNK_BATCHES * config.trainer.batch_size,
+        features=features,
+    )
 
 
 def _how(config: Config) -> dict[str, Any]:
@@ -94,12 +107,18 @@ def _how(config: Config) -> dict[str, Any]:
     }
 
 
-def _features(config: Config, questions: "Dataset", *, folder: Path) -> AbstractContextManager[FeatureWriter | None]:
-    if not needs_features(config.confidence):
-        return nullcontext()
-    settings = FeatureSettings(layer=config.confidence.features.layer, dtype=config.confidence.features.dtype)
-    keys = questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]
-    return feature_writer(folder, keys=keys, settings=settings)
+def _answer_chunk(
+    config: Config, model: QuantizedCheckpoint, questions: "Dataset", writer: FeatureWriter | None
+) -> list[dict[str, Any]]:
+    from reliabit.inference.answering import answer_table
+
+    return answer_table(
+        questions,
+        model.checkpoint,
+        max_new_tokens=config.model.max_new_tokens,
+        features=writer,
+        **{**_how(config), "progress": False},
+    )
 
 
 def _with_further_passes(

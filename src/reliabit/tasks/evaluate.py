@@ -41,8 +41,8 @@ def read(place: str, tracking: TrackingConfig) -> "pa.Table":
     """Read a predictions table from a file, or from the run that recorded it."""
     if not place.startswith(RUN):
         return read_predictions(Path(place))
-    from reliabit.tracking.tracker import Tracker
+    from reliabit.tracking.opening import open_tracker
 
-    tracker = Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
+    tracker = open_tracker(tracking)
     with TemporaryDirectory() as folder:
         return read_predictions(tracker.fetch(place.removeprefix(RUN), PREDICTIONS, Path(folder)))

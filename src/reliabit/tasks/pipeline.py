@@ -1,18 +1,31 @@
 """`task=pipeline`: quantize, answer, select and evaluate in one process, recorded as one run."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import yaml
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
+from reliabit.errors import ReliabitError
 from reliabit.evaluation.report import build_report
+from reliabit.identity import FINGERPRINT
 from reliabit.inference.features import FEATURES
 from reliabit.tasks.answer import Answered, answer_questions
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import load_questions
+from reliabit.tasks.run_identity import recorded_inputs, run_identity
 from reliabit.tasks.runtime import set_up
 from reliabit.tasks.select import fit_estimators
-from reliabit.tracking.tracker import TrackedRun, Tracker, read_parent
+from reliabit.tracking.context import context_tags
+from reliabit.tracking.opening import open_tracker
+from reliabit.tracking.tracker import PARENT_TAG, TrackedRun, Tracker, read_parent
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 BASELINE_BITS = 16
 """The width of the weights that the checkpoints store unquantized, in bfloat16."""
@@ -50,15 +63,53 @@ def efficiency(model: QuantizedCheckpoint, answered: Answered) -> dict[str, floa
 
 
 def pipeline(config: Config) -> float:
-    """Run one configuration from checkpoint to report; returns its AURC."""
+    """Run one configuration from checkpoint to report, unless a finished run has its numbers; returns its AURC."""
     set_up(config)
-    tracking = config.tracking
-    tracker = Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
-    parent = read_parent(tracking.parent_file)
-    with tracker.run(run_name(config), tags=run_tags(config), parent=parent) as run:
+    tracker = open_tracker(config.tracking)
+    parent = read_parent(config.tracking.parent_file)
+    with recorded_failure(config, tracker, parent=parent):
+        identity = run_identity(config)
+    finished = None if config.sweep.force else tracker.find_finished(identity.hex)
+    if finished is not None:
+        return reuse(finished, config, tracker, parent=parent)
+    if parent is not None:
+        tracker.supersede(identity.hex, parent=parent)
+    tags = {**run_tags(config), **identity.to_tags(), **context_tags()}
+    with tracker.run(run_name(config), tags=tags, parent=parent) as run:
         run.log_parameters(to_mapping(config))
         run.log_text(yaml.safe_dump(dict(to_mapping(config)), sort_keys=False), "config.yaml")
+        run.log_text(identity.to_json(), FINGERPRINT)
+        run.log_inputs(recorded_inputs(config))
         return _run(config, run)
+
+
+@contextmanager
+def recorded_failure(config: Config, tracker: Tracker, *, parent: str | None) -> Iterator[None]:
+    """Record what fails before a run has an identity as a failed run all the same."""
+    try:
+        yield
+    except ReliabitError as error:
+        with tracker.run(run_name(config), tags=run_tags(config), parent=parent):
+            raise error
+
+
+def reuse(finished: "Run", config: Config, tracker: Tracker, *, parent: str | None) -> float:
+    """Take over the numbers and files of a finished run of the same identity.
+
+    Args:
+        finished: The run.
+        config: The configuration that asked for it.
+        tracker: Where it is recorded.
+        parent: The sweep that it becomes a member of as well.
+    """
+    if parent is not None and finished.data.tags.get(PARENT_TAG) != parent:
+        tracker.adopt(finished.info.run_id, parent=parent)
+    tracker.fetch_all(finished.info.run_id, config.paths.output_folder())
+    sys.stdout.write(
+        f"{run_name(config)} is finished already: run {finished.info.run_id} has the same identity; its files are in "
+        f"{config.paths.output_folder()} (sweep.force=true repeats it)\n"
+    )
+    return float(finished.data.metrics["selective/aurc"])
 
 
 def _run(config: Config, run: TrackedRun) -> float:

@@ -4,8 +4,8 @@ import sys
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
+from reliabit.tracking.opening import open_tracker
 from reliabit.tracking.paper_cells import report_of_sweep
-from reliabit.tracking.tracker import Tracker
 
 
 def report(config: Config) -> None:
@@ -17,7 +17,7 @@ def report(config: Config) -> None:
     if config.task.sweep is None:
         raise ReliabitError("task.sweep is not set; name the parent run of the sweep to report on")
     tracking = config.tracking
-    tracker = Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
+    tracker = open_tracker(tracking)
     finished = [run for run in tracker.children(config.task.sweep) if run.info.status == "FINISHED"]
     if not finished:
         raise ReliabitError(f"the run {config.task.sweep} has no finished cells in {tracking.uri}; was it a sweep?")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -177,16 +178,19 @@ def _fit(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBloc
 def _fit_selector(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBlocks | None) -> Family:
     from reliabit.confidence.selector_training import train_selectors
 
-    source = unquantized_answers(config) if name == TRANSFER else (predictions, blocks)
     seeds = config.confidence.selector.seeds
-    start = time.perf_counter()
-    trained = train_selectors(
-        *_learning(*source),
-        settings=selector_settings(config.confidence),
-        seeds=seeds,
-        accelerator=config.trainer.accelerator,
-        progress=config.trainer.progress_bar,
-    )
+    with TemporaryDirectory() as folder:
+        source = (
+            unquantized_answers(config, features=Path(folder, FEATURES)) if name == TRANSFER else (predictions, blocks)
+        )
+        start = time.perf_counter()
+        trained = train_selectors(
+            *_learning(*source),
+            settings=selector_settings(config.confidence),
+            seeds=seeds,
+            accelerator=config.trainer.accelerator,
+            progress=config.trainer.progress_bar,
+        )
     seconds = (time.perf_counter() - start) / len(seeds)
     return Family(name, trained, fit_seconds=seconds, selector=trained[0])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
-from reliabit.tracking.summary import PLACES, labels
+from reliabit.tracking.summary import decides, labels
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
 
 def _but_for_quantization(run: "Run") -> tuple[tuple[str, str], ...]:
     # What a cell must share with its baseline: the questions, and everything else but how weights are stored.
-    shared = {
-        key: value for key, value in run.data.params.items() if not key.startswith("quant.") and key not in PLACES
-    }
+    shared = {key: value for key, value in run.data.params.items() if not key.startswith("quant.") and decides(key)}
     return tuple(sorted(shared.items()))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
+from reliabit.files import replacing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,6 +68,7 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
 
     with _store_lock(uri):
         try:
+            _create_database(uri)
             client = MlflowClient(tracking_uri=uri)
             found = client.get_experiment_by_name(experiment)
             if found is not None:
@@ -79,3 +81,17 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
         except (MlflowException, SQLAlchemyError) as error:
             reason = " ".join(str(error).split())
             raise ReliabitError(f"the tracking store {uri} cannot be opened: {reason}") from error
+
+
+def _create_database(uri: str) -> None:
+    """Make a sqlite database that is not there yet under another name, and rename it once it has all its tables.
+
+    A process that is killed while it creates tables would leave a database that nothing can open.
+    """
+    from mlflow import MlflowClient
+
+    database = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or database.exists():
+        return
+    with replacing(database) as unfinished:
+        MlflowClient(tracking_uri=f"{SQLITE}{unfinished}").search_experiments(max_results=1)

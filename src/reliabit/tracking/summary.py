@@ -8,6 +8,8 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from reliabit.evaluation.markdown import markdown_table
+from reliabit.identity import is_transport
+from reliabit.tracking.tracker import PARENT_TAG, REUSED
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -37,8 +39,16 @@ COLUMNS = (
     Column("peak MiB", "efficiency/peak_memory_bytes", ".0f", 2**-20),
 )
 
-PLACES = frozenset({"paths.root", "paths.data", "paths.output", "tracking.parent_file"})
-"""Parameters that say where a run wrote, not what it measured."""
+
+def decides(key: str) -> bool:
+    """Whether runs that differ in a parameter are different for a reader.
+
+    Which model and which files are read is told by their place, though their contents identify a run.
+
+    >>> decides("paths.output"), decides("model.path"), decides("quant.bits")
+    (False, True, True)
+    """
+    return key in ("model.path", "data.root") or not is_transport(key)
 
 
 @dataclass(frozen=True)
@@ -59,13 +69,18 @@ class Summary:
         return text.getvalue()
 
 
-def summarize(runs: "Sequence[Run]") -> Summary:
-    """Build the table of some runs; one that did not finish shows its state and no numbers."""
+def summarize(runs: "Sequence[Run]", *, parent: str | None = None) -> Summary:
+    """Build the table of some runs; one that did not finish shows its state and no numbers.
+
+    Args:
+        runs: The runs.
+        parent: The sweep that they are shown for; runs of another one were reused by it.
+    """
     names = labels(runs)
     ordered = sorted(runs, key=_order)
     return Summary(
         headings=["configuration", "state", *(column.heading for column in COLUMNS)],
-        rows=[[names[run.info.run_id], state(run), *_cells(run)] for run in ordered],
+        rows=[[names[run.info.run_id], state(run, parent=parent), *_cells(run)] for run in ordered],
     )
 
 
@@ -80,7 +95,7 @@ def labels(runs: "Sequence[Run]") -> dict[str, str]:
         shared[run.info.run_name or run.info.run_id].append(run)
     found = {}
     for name, members in shared.items():
-        keys = [key for key in members[0].data.params if key not in PLACES and _differ(members, key)]
+        keys = [key for key in members[0].data.params if decides(key) and _differ(members, key)]
         for number, run in enumerate(members, 1):
             parts = [f"{key}={run.data.params.get(key)}" for key in keys]
             # Nothing but the place differs for a cell that was run twice.
@@ -93,9 +108,11 @@ def _differ(runs: "Sequence[Run]", key: str) -> bool:
     return len({run.data.params.get(key) for run in runs}) > 1
 
 
-def state(run: "Run") -> str:
-    """`ok`, or what became of a run instead."""
-    return "ok" if run.info.status == "FINISHED" else str(run.info.status).lower()
+def state(run: "Run", *, parent: str | None = None) -> str:
+    """`ok`, `reused` for a finished run of another sweep, or what became of a run instead."""
+    if run.info.status != "FINISHED":
+        return str(run.info.status).lower()
+    return "ok" if parent is None or run.data.tags.get(PARENT_TAG) == parent else REUSED
 
 
 def _cells(run: "Run") -> list[str]:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.config import EvaluationConfig
+from reliabit.config import EvaluationConfig, TrackingConfig
+from reliabit.errors import ReliabitError
 from reliabit.tracking.differences import compare_with_baselines
+from reliabit.tracking.opening import open_tracker
 from reliabit.tracking.paper_cells import report_of_sweep
+from reliabit.tracking.reaping import reap
+from reliabit.tracking.resuming import find_sweep, reopen, start_parent
 from reliabit.tracking.summary import Summary, summarize
 from reliabit.tracking.tracker import TrackedRun, Tracker, parent_file, write_parent
 
@@ -32,6 +36,7 @@ class OpenSweep:
 
 
 _open: list[OpenSweep] = []
+_refused: list[ReliabitError] = []
 
 
 class SweepParent(Callback):
@@ -42,21 +47,46 @@ class SweepParent(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Create the store, open the parent run, and leave its id for the cells."""
-        tracking = config.tracking
-        tracker = Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
-        overrides = list(config.hydra.overrides.task)
-        name = f"sweep·{' '.join(overrides) or 'default'}"[:250]
-        run = tracker.start(name, tags={"kind": "sweep", "overrides": " ".join(overrides)})
-        write_parent(parent_file(Path(config.hydra.sweep.dir)), run.run_id)
-        settings = OmegaConf.to_object(config.evaluation)
-        if not isinstance(settings, EvaluationConfig):
-            raise TypeError("the schema decides the type of a configuration")
-        _open.append(OpenSweep(tracker=tracker, run=run, settings=settings, paper=config.sweep.paper))
+        """Open the parent run, or keep for `raise_refusal` why that is refused."""
+        try:
+            _open.append(open_sweep(config))
+        except ReliabitError as error:
+            _refused.append(error)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Put the table of the cells on the parent run, print it, and close the parent."""
-        close(_open.pop(), status="FINISHED")
+        if _open:
+            close(_open.pop(), status="FINISHED")
+
+
+def open_sweep(config: DictConfig) -> OpenSweep:
+    """Create the store, close what dead processes left, open the parent run, and leave its id for the cells.
+
+    Raises:
+        ReliabitError: The store cannot be opened, or the sweep to go on with is unknown or still running.
+    """
+    settings, tracking = OmegaConf.to_object(config.evaluation), OmegaConf.to_object(config.tracking)
+    if not isinstance(settings, EvaluationConfig) or not isinstance(tracking, TrackingConfig):
+        raise TypeError("the schema decides the type of a configuration")
+    tracker = open_tracker(tracking)
+    for found in reap(tracker):
+        sys.stdout.write(f"closed the run {found.name} ({found.run_id}): {found.reason}\n")
+    if config.sweep.resume is None:
+        run = start_parent(tracker, overrides=list(config.hydra.overrides.task))
+    else:
+        run = reopen(tracker, find_sweep(tracker, config.sweep.resume))
+    write_parent(parent_file(Path(config.hydra.sweep.dir)), run.run_id)
+    return OpenSweep(tracker=tracker, run=run, settings=settings, paper=config.sweep.paper)
+
+
+def raise_refusal() -> None:
+    """Raise what kept the parent run from being opened; Hydra only warns of what its callbacks raise.
+
+    Raises:
+        ReliabitError: The parent run was refused.
+    """
+    if _refused:
+        raise _refused.pop()
 
 
 def close_abandoned() -> None:
@@ -81,11 +111,13 @@ def close(sweep: OpenSweep, *, status: str) -> None:
         raise
     sweep.tracker.client.set_terminated(sweep.run.run_id, status)
     sys.stdout.write(f"{len(finished)} of {len(runs)} cells finished; parent run {sweep.run.run_id}\n")
+    if len(finished) < len(runs):
+        sys.stdout.write(f"Run the others again: python src/run.py sweep.resume={sweep.run.run_id}\n")
     sys.stdout.write("Compare them in the MLflow UI: make ui\n")
 
 
 def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]") -> None:
-    summary = summarize(runs)
+    summary = summarize(runs, parent=sweep.run.run_id)
     sweep.run.log_text(summary.markdown(), "summary.md")
     sweep.run.log_text(summary.csv(), "summary.csv")
     show(summary)

@@ -4,7 +4,7 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
+from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
+from reliabit.tracking.redaction import redact, redact_values
 from reliabit.tracking.store import open_store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 PARAMETERS_A_CALL = 100
 METRICS_A_CALL = 1000
+
+FINGERPRINT_TAG = "fingerprint"
+"""See `reliabit.identity`."""
+
+REUSED = "reused"
 PARENT_TAG = "mlflow.parentRunId"
 
 
@@ -40,7 +47,7 @@ class TrackedRun:
         """Record a nested configuration as parameters, `quant.bits` and so on."""
         from mlflow.entities import Param
 
-        parameters = [Param(key, str(value)) for key, value in flatten(config).items()]
+        parameters = [Param(key, redact(str(value))) for key, value in flatten(config).items()]
         for start in range(0, len(parameters), PARAMETERS_A_CALL):
             self.client.log_batch(self.run_id, params=parameters[start : start + PARAMETERS_A_CALL])
 
@@ -60,7 +67,11 @@ class TrackedRun:
 
     def log_text(self, text: str, name: str) -> None:
         """Record a text as an artifact of that name."""
-        self.client.log_text(self.run_id, text, name)
+        self.client.log_text(self.run_id, redact(text), name)
+
+    def log_inputs(self, datasets: "Sequence[DatasetInput]") -> None:
+        """Record the data sets that a run read."""
+        self.client.log_inputs(self.run_id, datasets=list(datasets))
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Record a figure as an artifact of that name."""
@@ -68,7 +79,7 @@ class TrackedRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
-        for key, value in tags.items():
+        for key, value in redact_values(tags).items():
             self.client.set_tag(self.run_id, key, value)
 
 
@@ -84,11 +95,12 @@ class Tracker:
 
         Args:
             name: The run's name.
-            tags: Its tags.
+            tags: Its tags; credentials in them are redacted, as in everything that is recorded.
             parent: The run it belongs to.
         """
         own = {PARENT_TAG: parent} if parent else {}
-        run = self.client.create_run(self.experiment_id, run_name=name, tags={**tags, **own})
+        every = {**redact_values(tags), **heartbeat_tags(), **own}
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=every)
         return TrackedRun(client=self.client, run_id=run.info.run_id)
 
     @contextmanager
@@ -96,7 +108,8 @@ class Tracker:
         """Open a run for as long as a block runs; an exception makes it a failed one, with its reason on it."""
         run = self.start(name, tags=tags, parent=parent)
         try:
-            yield run
+            with heartbeat(run):
+                yield run
         except BaseException as error:
             run.set_tags({"failure.type": type(error).__name__, "failure.reason": str(error)[:500]})
             if not isinstance(error, ReliabitError):
@@ -104,6 +117,21 @@ class Tracker:
             self.client.set_terminated(run.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         self.client.set_terminated(run.run_id, "FINISHED")
+
+    def find_finished(self, fingerprint: str) -> "Run | None":
+        """The last finished run of a fingerprint, if there is one."""
+        found = [run for run in self.runs_with({FINGERPRINT_TAG: fingerprint}) if run.info.status == "FINISHED"]
+        return found[-1] if found else None
+
+    def adopt(self, run_id: str, *, parent: str) -> None:
+        """Make a finished run a member of another sweep, which needs not repeat it."""
+        self.client.set_tag(run_id, adoption_tag(parent), REUSED)
+
+    def supersede(self, fingerprint: str, *, parent: str) -> None:
+        """Take attempts at a run that did not finish out of a sweep; MLflow keeps them among its deleted runs."""
+        for run in self.runs_with({PARENT_TAG: parent, FINGERPRINT_TAG: fingerprint}):
+            if run.info.status not in ("FINISHED", "RUNNING"):
+                self.client.delete_run(run.info.run_id)
 
     def fetch(self, run_id: str, name: str, folder: Path) -> Path:
         """Download an artifact of a run into a folder.
@@ -119,15 +147,37 @@ class Tracker:
         except (MlflowException, OSError) as error:
             raise ReliabitError(f"the run {run_id} has no {name} to read; was it finished?") from error
 
+    def fetch_all(self, run_id: str, folder: Path) -> None:
+        """Download every artifact of a run into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.client.download_artifacts(run_id, "", str(folder))
+
     def children(self, parent: str) -> "list[Run]":
-        """The runs that belong to a run, oldest first."""
-        found = self.client.search_runs(
-            [self.experiment_id],
-            filter_string=f"tags.`{PARENT_TAG}` = '{parent}'",
-            order_by=["attributes.start_time ASC"],
-            max_results=5000,
-        )
-        return list(found)
+        """The runs that belong to a run, oldest first: its own, and those that it adopted."""
+        members = [*self.runs_with({PARENT_TAG: parent}), *self.runs_with({adoption_tag(parent): REUSED})]
+        unique = {run.info.run_id: run for run in members}
+        return sorted(unique.values(), key=lambda run: int(run.info.start_time))
+
+    def runs_with(self, tags: Mapping[str, str]) -> "list[Run]":
+        """All runs that carry some tags, oldest first."""
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        found: list[Run] = []
+        token: str | None = ""
+        while token is not None:
+            page = self.client.search_runs(
+                [self.experiment_id],
+                filter_string=wanted,
+                order_by=["attributes.start_time ASC"],
+                page_token=token or None,
+            )
+            found += page
+            token = page.token or None
+        return found
+
+
+def adoption_tag(parent: str) -> str:
+    """The tag that a finished run carries for each sweep that reused it."""
+    return f"sweep.{parent}"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

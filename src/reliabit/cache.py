@@ -1,0 +1,74 @@
+"""What several runs share below `paths.cache`: how much it is, and making room.
+
+Every entry is a folder that is named after everything it depends on, so any of them may be removed at any time: what is
+missing is made again. The time stamp of an entry says when it was last of use.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+KINDS = ("answers", "calibration")
+"""Folders below the cache that hold one entry a folder."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A shared result.
+
+    Attributes:
+        kind: One of `KINDS`.
+        folder: Where it lies.
+        size: Its bytes.
+        used: When it was last of use, in seconds since 1970.
+    """
+
+    kind: str
+    folder: Path
+    size: int
+    used: float
+
+
+def entries(cache: Path) -> Iterator[Entry]:
+    """Every entry of a cache, finished ones alone.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     (Path(folder) / "answers" / "abc").mkdir(parents=True)
+    ...     _ = (Path(folder) / "answers" / "abc" / "x").write_text("12345")
+    ...     [(entry.kind, entry.folder.name, entry.size) for entry in entries(Path(folder))]
+    [('answers', 'abc', 5)]
+    """
+    for kind in KINDS:
+        for folder in sorted((cache / kind).glob("*")):
+            if folder.is_dir() and not folder.name.startswith("."):
+                yield Entry(kind, folder, size=_bytes_below(folder), used=folder.stat().st_mtime)
+
+
+def make_room(cache: Path, *, limit: int) -> list[Entry]:
+    """Remove the entries that were of no use for longest, until the rest is no larger than a limit.
+
+    Args:
+        cache: The cache.
+        limit: Bytes that may stay.
+
+    Returns:
+        What was removed.
+    """
+    found = sorted(entries(cache), key=lambda entry: entry.used, reverse=True)
+    kept, removed = 0, []
+    for entry in found:
+        kept += entry.size
+        if kept > limit:
+            removed.append(entry)
+    for entry in removed:
+        # Renamed first: whoever looks for it meanwhile finds all of it or nothing.
+        gone = entry.folder.with_name(f".{entry.folder.name}.removed")
+        entry.folder.rename(gone)
+        shutil.rmtree(gone)
+    return removed
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,175 @@
+"""Content digests of what a run is made of: checkpoints, tables, source code, and the versions of libraries."""
+
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from reliabit.data.prepare import MANIFEST, read_manifest, sha256
+from reliabit.errors import ReliabitError
+from reliabit.files import replacing
+
+CODE = ("data", "models", "quant", "inference", "confidence", "metrics", "evaluation", "tasks")
+"""The rooms of this package that a result depends on."""
+
+LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "hqq", "datasets", "pillow", "lightning")
+
+SETTLED_SECONDS = 2.0
+"""A file that was changed less than this ago may change again within the same time stamp; its digest is not kept."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """What tells that a file has not changed; the inode's own time catches copies that keep the modification time."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True)
+class DigestCache:
+    """SHA-256 of files, kept by path, size and time stamps, so that 15 GB of weights are hashed once.
+
+    Each file has a record of its own that is replaced whole, so processes may share the folder without a lock.
+
+    Attributes:
+        folder: Where digests are kept.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "a.txt")
+        ...     _ = path.write_text("a")
+        ...     DigestCache(Path(folder, "digests")).sha256(path)[:8]
+        'ca978112'
+    """
+
+    folder: Path
+
+    def sha256(self, path: Path) -> str:
+        """The SHA-256 of a file, in hexadecimal.
+
+        Raises:
+            ReliabitError: The file cannot be read.
+        """
+        try:
+            before = _state(path)
+            record = self.folder / f"{hashlib.sha256(before.path.encode()).hexdigest()[:32]}.json"
+            known = _read_record(record, before)
+            if known is not None:
+                return known
+            digest = sha256(path)
+            after = _state(path)
+        except OSError as error:
+            raise ReliabitError(f"{path} cannot be read ({error.strerror}); restore it or correct the path") from error
+        if after == before and time.time() - max(after.mtime_ns, after.ctime_ns) / 1e9 > SETTLED_SECONDS:
+            with replacing(record) as unfinished:
+                unfinished.write_text(json.dumps({"state": asdict(after), "sha256": digest}))
+        return digest
+
+    def files(self, folder: Path, *, wanted: Callable[[Path], bool] = lambda _: True) -> dict[str, str]:
+        """The SHA-256 of the files below a folder, by path relative to it; hidden ones are left out.
+
+        Args:
+            folder: The folder.
+            wanted: Which files count, by path relative to the folder.
+
+        Raises:
+            ReliabitError: It is no folder, or holds none of the files.
+        """
+        found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        counted = {
+            relative.as_posix(): self.sha256(path)
+            for relative, path in found.items()
+            if wanted(relative) and not any(part.startswith(".") for part in relative.parts)
+        }
+        if not counted:
+            raise ReliabitError(f"{folder} holds no files to identify; correct the path")
+        return counted
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """One digest of named digests, whatever their order.
+
+    >>> combined({"a": "1", "b": "2"}) == combined({"b": "2", "a": "1"}) != combined({"a": "2", "b": "1"})
+    True
+    """
+    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+
+
+def checkpoint_inputs(folder: Path, *, cache: DigestCache, name: str = "model") -> dict[str, str]:
+    """The contents of a checkpoint folder: weights, configuration, tokenizer and processor, but not its texts.
+
+    Raises:
+        ReliabitError: The folder is missing or empty.
+    """
+    found = cache.files(folder, wanted=lambda path: path.suffix != ".md")
+    return {f"{name}/{path}": digest for path, digest in found.items()}
+
+
+def table_inputs(folder: Path, *, cache: DigestCache, name: str) -> dict[str, str]:
+    """The contents of a prepared table, split by split, checked against its manifest.
+
+    Raises:
+        ReliabitError: The folder is no prepared table, or a split is missing or not the one that was written.
+    """
+    found = {}
+    for split, record in read_manifest(folder).items():
+        path = folder / f"{split}.parquet"
+        if not path.is_file() or cache.sha256(path) != record.sha256:
+            raise ReliabitError(
+                f"{path} is missing or differs from its hash in {MANIFEST}; delete {folder} and run task=prepare again"
+            )
+        found[f"{name}/{split}"] = record.sha256
+    return found
+
+
+@functools.cache
+def code_digests(rooms: Sequence[str] = CODE, *, package: Path = Path(__file__).parent) -> Mapping[str, str]:
+    """One digest a room over its Python files, names included; computed once a process, as code is imported once."""
+    return {
+        room: combined(
+            {
+                path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in (package / room).rglob("*.py")
+            }
+        )
+        for room in rooms
+    }
+
+
+def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """The versions of installed libraries; `absent` for those that are not.
+
+    >>> library_versions(["no-such-library"])
+    {'no-such-library': 'absent'}
+    """
+    return {name: _version(name) for name in names}
+
+
+def _state(path: Path) -> _State:
+    resolved = path.resolve()
+    found = resolved.stat()
+    return _State(str(resolved), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _read_record(record: Path, state: _State) -> str | None:
+    try:
+        content = json.loads(record.read_text())
+        return str(content["sha256"]) if content["state"] == asdict(state) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@functools.cache
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"

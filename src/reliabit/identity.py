@@ -1,0 +1,196 @@
+"""The identity of a run: a versioned fingerprint of everything that decides its numbers.
+
+A fingerprint is computed from plain data (the composed configuration as `to_mapping` gives it, digests, versions), so a
+run that is about to start and the log of one that has finished give the same. It has four parts:
+
+* the configuration, without the keys that say where and how a run is carried out (`TRANSPORT`);
+* the contents of its inputs, by name, whatever folder they lie in;
+* the source of the rooms of this package that results depend on, comments included: a changed comment costs a run, a
+  parser's idea of what is equal could cost a wrong number;
+* the versions of the libraries that compute.
+
+The device is part of it only as the configuration names it: `trainer.accelerator=auto` on two machines is one identity.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from reliabit.digests import code_digests, library_versions
+from reliabit.errors import ReliabitError
+
+FINGERPRINT_VERSION = 1
+"""Raised when the same run would get another fingerprint."""
+
+FINGERPRINT = "fingerprint.json"
+"""The artifact that holds a run's fingerprint."""
+
+TAG = "fingerprint"
+"""The tag that finished runs are found by; its parts are `fingerprint.config` and so on."""
+
+TRANSPORT = (
+    "hydra",
+    "tracking",
+    "paths",
+    "sweep",
+    "trainer.progress_bar",
+    "trainer.threads",
+    # Where inputs lie, and where outputs go; inputs are identified by their contents.
+    "model.path",
+    "data.root",
+    "other_data.*.root",
+    "task.checkpoint",
+    "task.predictions",
+    "task.baseline",
+    "task.recipe.data.*.root",
+)
+"""Keys of the configuration that do not decide a result; a `*` stands for one or more names."""
+
+PARTS = ("config", "inputs", "code", "libraries")
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What identifies a run.
+
+    Attributes:
+        config: The configuration without its transport keys, nested.
+        inputs: SHA-256 of each input, by name.
+        code: SHA-256 of the source of each room.
+        libraries: Versions, by name.
+        version: `FINGERPRINT_VERSION` of the code that computed it.
+    """
+
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    code: Mapping[str, str]
+    libraries: Mapping[str, str]
+    version: int = FINGERPRINT_VERSION
+
+    @property
+    def hex(self) -> str:
+        """The whole fingerprint as one SHA-256."""
+        return _digest(asdict(self))
+
+    def to_tags(self) -> dict[str, str]:
+        """The fingerprint as tags of a run: the whole, its version, and each part, all as digests."""
+        parts = {f"{TAG}.{part}": _digest(getattr(self, part)) for part in PARTS}
+        return {TAG: self.hex, f"{TAG}.version": str(self.version), **parts}
+
+    def to_json(self) -> str:
+        """The fingerprint as the text of the artifact `FINGERPRINT`."""
+        return json.dumps({"hex": self.hex, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Fingerprint":
+        """Read a fingerprint back from a run's artifact.
+
+        Raises:
+            ReliabitError: It is of another version, or is not what was written.
+        """
+        try:
+            fields = json.loads(text)
+            written, found = fields.pop("hex"), fields["version"]
+            if found != FINGERPRINT_VERSION:
+                raise ReliabitError(
+                    f"the fingerprint is of version {found} and this Reliabit computes version {FINGERPRINT_VERSION}; "
+                    "run it again to compare"
+                )
+            fingerprint = cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ReliabitError(f"{FINGERPRINT} is no fingerprint ({error}); the run must be repeated") from error
+        if fingerprint.hex != written:
+            raise ReliabitError(f"{FINGERPRINT} was changed after it was written; the run must be repeated")
+        return fingerprint
+
+
+def identify(config: Mapping[str, Any], *, inputs: Mapping[str, str]) -> Fingerprint:
+    """The fingerprint of a run of this code with these libraries.
+
+    Args:
+        config: The composed configuration as nested mappings, from `to_mapping` or a run's `config.yaml`.
+        inputs: SHA-256 of each input by name; see `checkpoint_inputs` and `table_inputs` of
+            `reliabit.digests`, and `DigestCache.sha256` for single files.
+
+    Returns:
+        The fingerprint; `hex` is equal for runs that must give the same numbers.
+    """
+    return Fingerprint(
+        config=without_transport(config), inputs=dict(inputs), code=code_digests(), libraries=library_versions()
+    )
+
+
+def without_transport(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as it is compared: without `TRANSPORT`, and without groups that hold nothing.
+
+    >>> without_transport({"seed": 0, "paths": {"root": "/x"}, "trainer": {"threads": 2, "batch_size": 8}})
+    {'seed': 0, 'trainer': {'batch_size': 8}}
+    """
+    return _kept(config, prefix="")
+
+
+def is_transport(key: str) -> bool:
+    """Whether a dotted key says where or how a run is carried out, and not what it measures.
+
+    >>> is_transport("paths.root"), is_transport("trainer.threads"), is_transport("trainer.batch_size")
+    (True, True, False)
+    """
+    names = key.split(".")
+    above = [".".join(names[: depth + 1]) for depth in range(len(names))]
+    return any(fnmatchcase(name, pattern) for name in above for pattern in TRANSPORT)
+
+
+def explain(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """Say in words what differs between two fingerprints; empty where they are equal.
+
+    Returns:
+        One phrase for each difference: keys and libraries with both values, inputs and rooms by name.
+    """
+    versions = [] if old.version == new.version else [f"fingerprint version: {old.version} -> {new.version}"]
+    config = [f"{key}: {_shown(a)} -> {_shown(b)}" for key, a, b in _differences(old.config, new.config)]
+    inputs = [f"input {name} {_change(a, b)}" for name, a, b in _differences(old.inputs, new.inputs)]
+    code = [f"source of {room} {_change(a, b)}" for room, a, b in _differences(old.code, new.code)]
+    found = _differences(old.libraries, new.libraries)
+    return [*versions, *config, *inputs, *code, *(f"{name}: {_shown(a)} -> {_shown(b)}" for name, a, b in found)]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _kept(config: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if any(fnmatchcase(name, pattern) for pattern in TRANSPORT):
+            continue
+        found = _kept(value, prefix=f"{name}.") if isinstance(value, Mapping) else value
+        if found != {}:
+            kept[str(key)] = found
+    return kept
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, object, object]]:
+    for key in sorted({*old, *new}):
+        a, b = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from _differences(a, b, f"{prefix}{key}.")
+        elif a is _ABSENT or b is _ABSENT or _digest(a) != _digest(b):
+            yield f"{prefix}{key}", a, b
+
+
+def _shown(value: object) -> str:
+    return "absent" if value is _ABSENT else json.dumps(value, ensure_ascii=False)
+
+
+def _change(old: object, new: object) -> str:
+    if old is _ABSENT:
+        return "is new"
+    return "is gone" if new is _ABSENT else "changed"

@@ -1,0 +1,20 @@
+"""Opening what a configuration names to record runs in: a tracking store, or a journal."""
+
+from pathlib import Path
+
+from reliabit.config import TrackingConfig
+from reliabit.tracking.journal import Journal
+from reliabit.tracking.tracker import Tracker
+
+JOURNAL = "journal://"
+
+
+def open_tracker(tracking: TrackingConfig) -> Tracker:
+    """Open the tracker of a configuration.
+
+    Raises:
+        ReliabitError: The store cannot be opened, or the journal's folder cannot be written.
+    """
+    if tracking.uri.startswith(JOURNAL):
+        return Journal(Path(tracking.uri.removeprefix(JOURNAL)))
+    return Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)

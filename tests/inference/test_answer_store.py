@@ -1,0 +1,142 @@
+"""Kept answers: nothing is asked twice, nothing stale is reused, and what was cut off goes on."""
+
+import threading
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from reliabit.inference.answer_store import AnswerStore, chunks, gather, gather_features, questions_digest
+from reliabit.inference.features import FeatureSettings, read_features
+
+
+def answered(questions, number=0):
+    return [
+        {
+            "question_id": question_id,
+            "answer": f"{question_id}-{number}",
+            "log_prob": -0.5,
+            "n_tokens": 2,
+            "truncated": False,
+            "first_token_prob": 0.9,
+            "min_token_prob": 0.8,
+            "first_token_entropy": 0.1,
+            "first_token_margin": 0.7,
+        }
+        for question_id in questions["question_id"]
+    ]
+
+
+class Model:
+    """Answers, keeps what it was asked, and may break down after some questions."""
+
+    def __init__(self, breaks_after=None):
+        self.asked = []
+        self.breaks_after = breaks_after
+
+    def __call__(self, questions, writer):
+        if self.breaks_after is not None and len(self.asked) >= self.breaks_after:
+            raise KeyboardInterrupt
+        self.asked += questions["question_id"]
+        if writer is not None:
+            numbers = np.array([[float(len(question_id))] * 3 for question_id in questions["question_id"]])
+            writer.append(dict.fromkeys(("image", "question", "first"), numbers))
+        return answered(questions)
+
+
+@pytest.fixture
+def questions(tables):
+    """The same table asked as it is and under a shift."""
+    table = tables["easy_vqa"]["test"].select(range(10))
+    parts = [table.add_column("split", ["test"] * 10).add_column("shift", [shift] * 10) for shift in ("none", "blur_1")]
+    return Dataset.from_list([row for part in parts for row in part], features=parts[0].features)
+
+
+def store_in(folder, *, identity="a", chunk=4, features=None):
+    return AnswerStore(folder=folder, identity=identity, chunk=chunk, features=features)
+
+
+def test_chunks_lie_within_one_shift(questions):
+    assert [len(part) for part in chunks(questions, size=4)] == [4, 4, 2, 4, 4, 2]
+    assert all(len(set(part["shift"])) == 1 for part in chunks(questions, size=7))
+
+
+def test_nothing_is_asked_twice(questions, tmp_path):
+    first, second = Model(), Model()
+    stored = list(store_in(tmp_path).ask(questions, first))
+    again = list(store_in(tmp_path).ask(questions, second))
+    assert len(first.asked) == 20
+    assert second.asked == []
+    assert gather(again).equals(gather(stored))
+    assert [chunk.seconds for chunk in again] == [chunk.seconds for chunk in stored]
+
+
+def test_what_was_cut_off_goes_on(questions, tmp_path):
+    broken, rest = Model(breaks_after=8), Model()
+    with pytest.raises(KeyboardInterrupt):
+        list(store_in(tmp_path).ask(questions, broken))
+    assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name.startswith(".")]
+    whole = gather(list(store_in(tmp_path).ask(questions, rest)))
+    assert len(broken.asked) == 8
+    assert len(rest.asked) == 12
+    assert whole["question_id"].to_pylist() == questions["question_id"]
+
+
+def test_a_part_of_the_questions_is_found_where_all_were_asked(questions, tmp_path):
+    list(store_in(tmp_path).ask(questions, Model()))
+    part = Model()
+    list(store_in(tmp_path).ask(questions.select(range(10, 20)), part))
+    assert part.asked == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": "b"},
+        {"question": "is it blue?"},
+        {"answers": ["blue"]},
+        {"image": b"other"},
+    ],
+)
+def test_whatever_changes_is_asked_again(questions, tmp_path, change):
+    list(store_in(tmp_path).ask(questions, Model()))
+    other = Model()
+    if "identity" in change:
+        list(store_in(tmp_path, **change).ask(questions, other))
+        assert len(other.asked) == 20
+        return
+    rows = questions.to_list()
+    rows[0] |= change
+    changed = Dataset.from_list(rows, features=questions.features)
+    assert questions_digest(changed) != questions_digest(questions)
+    list(store_in(tmp_path).ask(changed, other))
+    assert other.asked == questions["question_id"][:4]
+
+
+def test_features_are_gathered_in_order(questions, tmp_path):
+    settings = FeatureSettings()
+    stored = list(store_in(tmp_path / "store", features=settings).ask(questions, Model()))
+    predictions = gather(stored)
+    gather_features(stored, tmp_path / "features", predictions=predictions, settings=settings)
+    blocks = read_features(tmp_path / "features", predictions=predictions)
+    expected = [float(len(question_id)) for question_id in questions["question_id"]]
+    assert blocks["image"][:, 0].tolist() == expected
+    without = Model()
+    list(store_in(tmp_path / "store").ask(questions, without))
+    assert without.asked == [], "the identity tells whether features are kept; the store alone does not"
+
+
+def test_of_two_that_ask_at_once_one_answers(questions, tmp_path):
+    models = [Model(), Model(), Model()]
+    started = threading.Barrier(3)
+
+    def ask(model):
+        started.wait()
+        list(store_in(tmp_path).ask(questions, model))
+
+    threads = [threading.Thread(target=ask, args=(model,)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(question for model in models for question in model.asked) == sorted(questions["question_id"])

@@ -1,0 +1,76 @@
+"""`reliabit reap | sync | doctor`, as a user calls them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from reliabit.cache import entries, make_room
+from reliabit.cli import main
+from reliabit.tracking.journal import Journal
+from reliabit.tracking.tracker import Tracker
+
+
+def store_overrides(folder):
+    return [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"tracking.artifacts={folder}/artifacts"]
+
+
+def entry(cache, name, *, size, used):
+    import os
+
+    folder = cache / "answers" / name
+    folder.mkdir(parents=True)
+    (folder / "data").write_bytes(b"x" * size)
+    os.utime(folder, (used, used))
+
+
+def test_room_is_made_from_what_was_of_no_use_for_longest(tmp_path):
+    for number, name in enumerate("abcd"):
+        entry(tmp_path, name, size=100, used=1000 + number)
+    (tmp_path / "answers" / ".half").mkdir()
+    removed = make_room(tmp_path, limit=250)
+    assert sorted(found.folder.name for found in removed) == ["a", "b"]
+    assert [found.folder.name for found in entries(tmp_path)] == ["c", "d"]
+    assert make_room(tmp_path, limit=250) == []
+
+
+def test_the_doctor_shows_and_clears(tmp_path, capsys):
+    entry(tmp_path, "a", size=100, used=1)
+    main(["doctor", f"paths.cache={tmp_path}"])
+    assert "answers: 1 entries" in capsys.readouterr().out
+    main(["doctor", "--keep-gib", "0", f"paths.cache={tmp_path}"])
+    assert "removed 1 entries" in capsys.readouterr().out
+    assert list(entries(tmp_path)) == []
+
+
+def test_a_journal_is_imported_once(tmp_path, capsys):
+    with Journal(tmp_path / "journal").run("cell", tags={"kind": "cell"}) as run:
+        run.log_metrics({"x": 0.5})
+    for expected in ("1 runs imported, 0 were there", "0 runs imported, 1 were there"):
+        main(["sync", "--journal", str(tmp_path / "journal"), *store_overrides(tmp_path)])
+        assert expected in capsys.readouterr().out
+    tracker = Tracker(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=f"{tmp_path}/artifacts", experiment="reliabit")
+    assert [found.data.metrics for found in tracker.runs_with({"kind": "cell"})] == [{"x": 0.5}]
+
+
+def test_the_run_of_a_killed_process_is_closed(tmp_path, capsys):
+    code = (
+        "import os, signal; from reliabit.tracking.tracker import Tracker; "
+        f"t = Tracker(uri='sqlite:///{tmp_path}/mlflow.db', artifacts='{tmp_path}/artifacts', experiment='reliabit'); "
+        "t.start('cell', tags={}); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == -9
+    main(["reap", *store_overrides(tmp_path)])
+    assert "1 runs closed" in capsys.readouterr().out
+
+
+def test_mistakes_end_in_one_line(tmp_path, capsys):
+    for arguments, message in (
+        (["sync", "--journal", f"{tmp_path}/nowhere"], "is no journal"),
+        (["reap", "tracking=nowhere"], "tracking=nowhere is not an option of this group"),
+        (["reap", "tracking.uri=plain"], "is a plain folder, which MLflow 3 refuses"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
