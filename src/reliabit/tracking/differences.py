@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,10 +13,24 @@ from reliabit.tracking.summary import decides, labels
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow.entities import Run
 
 
-def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings: EvaluationConfig) -> dict[str, str]:
+@dataclass(frozen=True)
+class Compared:
+    """What a sweep's cells say when they are laid side by side, by file name.
+
+    Attributes:
+        tables: In Markdown.
+        figures: Risk-coverage curves of all cells of a model and data set.
+    """
+
+    tables: dict[str, str]
+    figures: "dict[str, Figure]"
+
+
+def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings: EvaluationConfig) -> Compared:
     """Compare finished cells with the baseline of their model and data set.
 
     Args:
@@ -24,17 +39,19 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
         settings: Resamples, level and seed.
 
     Returns:
-        Tables in Markdown by file name, for each set of cells that differ in their quantization alone and have a
-        baseline; several sets of one model and data set are numbered.
+        A comparison of each set of cells that differ in their quantization alone and have a baseline; several sets of
+        one model and data set are numbered.
     """
     # Hydra loads this module for every run; scipy, which takes a second to import, is needed by sweeps alone.
     from reliabit.evaluation.comparison import compare, compare_slices
+    from reliabit.evaluation.confidence_figures import overlay_figure
+    from reliabit.evaluation.roles import MAXPROB, judged, reported_rows
 
     names = labels(runs)
     families: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
     for run in runs:
         families[_but_for_quantization(run)].append(run)
-    tables: dict[str, str] = {}
+    found = Compared(tables={}, figures={})
     for members in families.values():
         baselines = [run for run in members if run.data.tags.get("quant") == "none"]
         if not baselines or len(members) < 2:
@@ -47,11 +64,15 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
                 for run in [*baselines, *members]
             }
         baseline = names[baselines[0].info.run_id]
-        where = _place(baselines[0], taken=tables)
-        tables[f"differences.{where}.md"] = compare(predictions, settings, baseline=baseline).markdown()
+        where = _place(baselines[0], taken=found.tables)
+        found.tables[f"differences.{where}.md"] = compare(predictions, settings, baseline=baseline).markdown()
         if settings.slices:
-            tables[f"slices.{where}.md"] = compare_slices(predictions, settings, baseline=baseline)
-    return tables
+            found.tables[f"slices.{where}.md"] = compare_slices(predictions, settings, baseline=baseline)
+        answers = {
+            name: judged(reported_rows(table, settings.reported), MAXPROB) for name, table in predictions.items()
+        }
+        found.figures[f"risk_coverage.{where}.png"] = overlay_figure(answers, title=f"{where} · {MAXPROB}")
+    return found
 
 
 def _but_for_quantization(run: "Run") -> tuple[tuple[str, str], ...]:

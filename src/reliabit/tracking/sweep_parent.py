@@ -19,6 +19,7 @@ from reliabit.tracking.paper_cells import report_of_sweep
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.resuming import find_sweep, reopen, start_parent
 from reliabit.tracking.summary import Summary, summarize
+from reliabit.tracking.sweep_figures import pareto_figure
 from reliabit.tracking.tracker import TrackedRun, Tracker, parent_file, write_parent
 
 if TYPE_CHECKING:
@@ -121,8 +122,12 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]
     sweep.run.log_text(summary.markdown(), "summary.md")
     sweep.run.log_text(summary.csv(), "summary.csv")
     show(summary)
-    for name, table in compare_with_baselines(finished, tracker=sweep.tracker, settings=sweep.settings).items():
+    compared = compare_with_baselines(finished, tracker=sweep.tracker, settings=sweep.settings)
+    for name, table in compared.tables.items():
         sweep.run.log_text(table, name)
+    for name, figure in {"pareto.png": pareto_figure(finished), **compared.figures}.items():
+        if figure is not None:
+            sweep.run.log_figure(figure, name)
     if sweep.paper and finished:
         with TemporaryDirectory() as folder:
             report = report_of_sweep(finished, tracker=sweep.tracker, settings=sweep.settings)
