@@ -1,53 +1,28 @@
 """Data-aware quantization as a user runs it: calibrated once, shared by the cells of a sweep."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-PROJECT = Path(__file__).parents[2]
+from functional.place import Place
+
 SMALL = ["data.ask={val: 10, cal: 20, test: 20}", "evaluation.resamples=50", "confidence=maxprob"]
 CALIBRATION = ["quant.calibration.images=32", "quant.scaling.ratios=5"]
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-    placed = [
-        f"hydra.run.dir={folder}/run",
-        f"hydra.sweep.dir={folder}/sweep",
-        f"paths.data={folder}/data",
-        f"paths.cache={folder}/cache",
-        f"tracking.uri=sqlite:///{folder}/mlruns/mlflow.db",
-        f"tracking.artifacts={folder}/mlruns/artifacts",
-        "trainer.progress_bar=false",
-        "trainer.threads=1",
-    ]
-    return subprocess.run(
-        [sys.executable, "src/run.py", *arguments, *placed],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=environment,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("calibrated")
+    return Place(tmp_path_factory.mktemp("calibrated"))
 
 
 def test_a_sweep_calibrates_once_for_all_its_cells(place):
-    done = run(place, "-m", "quant=awq,mbq", "quant.bits=3", *CALIBRATION, *SMALL)
+    done = place.run("-m", "quant=awq,mbq", "quant.bits=3", *CALIBRATION, *SMALL)
     assert done.returncode == 0, done.stderr
-    (folder,) = (entry for entry in (place / "cache" / "calibration").iterdir() if entry.is_dir())
+    (folder,) = (entry for entry in (place.folder / "cache" / "calibration").iterdir() if entry.is_dir())
     record = json.loads((folder / "statistics.json").read_text())
     assert record["sequences"] == 32
-    client = MlflowClient(tracking_uri=f"sqlite:///{place}/mlruns/mlflow.db")
+    client = MlflowClient(tracking_uri=f"sqlite:///{place.folder}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("reliabit")
     cells = client.search_runs([experiment.experiment_id], filter_string="tags.kind = 'cell'")
     assert sorted((cell.data.tags["quant"], cell.data.tags["bits"]) for cell in cells) == [
@@ -57,15 +32,15 @@ def test_a_sweep_calibrates_once_for_all_its_cells(place):
 
 
 def test_a_scaled_checkpoint_says_what_was_chosen(place):
-    done = run(place, "task=quantize", "quant=mbq", "quant.bits=3", f"task.checkpoint={place}/ck", *CALIBRATION)
+    done = place.run("task=quantize", "quant=mbq", "quant.bits=3", f"task.checkpoint={place.folder}/ck", *CALIBRATION)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("exponent") == 8
     assert "14 modules at 3.50 bits a weight" in done.stdout
-    assert len([entry for entry in (place / "cache" / "calibration").iterdir() if entry.is_dir()]) == 1
+    assert len([entry for entry in (place.folder / "cache" / "calibration").iterdir() if entry.is_dir()]) == 1
 
 
 def test_a_calibration_set_of_chats_needs_both_places(place):
-    done = run(place, "quant=mbq", "quant.calibration.chat=x.json")
+    done = place.run("quant=mbq", "quant.calibration.chat=x.json")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     assert "quant.calibration.chat and quant.calibration.chat_images go together; set both or neither" in done.stderr

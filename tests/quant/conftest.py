@@ -7,7 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
+from reliabit.data.prepare import load_split, prepare
+from reliabit.data.sources import SourceSpec
+from reliabit.metrics import one_per_image
+from reliabit.models.calibration import calibration_batches
+from reliabit.models.checkpoint import load_checkpoint
 from reliabit.models.reference import BUILDERS
+from reliabit.quant import ResidentDecoder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,3 +54,15 @@ def reference_model(reference_folder: Callable[[str], Path]) -> Callable[..., Pr
         return AutoModelForImageTextToText.from_pretrained(reference_folder(family), dtype=dtype)
 
     return load
+
+
+@pytest.fixture(scope="module", params=["qwen2_vl", "idefics3"])
+def trained(request, tmp_path_factory):
+    """The decoder of a committed reference model, and a calibration set of 80 easy-VQA images."""
+    folder = Path(__file__).parents[2] / "models" / f"{request.param}_tiny"
+    checkpoint = load_checkpoint(folder, family=request.param, dtype="float32", template="{question}")
+    spec = SourceSpec(name="easy_vqa", splits={"dev": 80})
+    table = load_split(prepare(spec, root=tmp_path_factory.mktemp("tables")), "dev")
+    rows = list(table.select(one_per_image(table["image_id"], seed=0)))
+    batches = calibration_batches(rows, encoder=checkpoint.encoder, batch_size=16)
+    return ResidentDecoder(checkpoint.model, checkpoint.encoder.adapter.decoder_layers), batches

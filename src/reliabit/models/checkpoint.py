@@ -52,18 +52,32 @@ def load_checkpoint(folder: Path, *, family: str, dtype: str, template: str) -> 
 
     from reliabit.quant.checkpoint import load_checkpoint as load_weights
 
-    adapter = find_adapter(family)
     check_folder(folder, family=family)
     model = load_weights(folder, dtype=getattr(torch, dtype), trust_remote_code=False)
+    return Checkpoint(
+        model=model.eval().requires_grad_(False), encoder=load_encoder(folder, family=family, template=template)
+    )
+
+
+def load_encoder(folder: Path, *, family: str, template: str) -> Encoder:
+    """Load what encodes a model's questions, without the model.
+
+    Args:
+        folder: A Hugging Face folder.
+        family: The adapter that is expected to fit.
+        template: The prompt around a question.
+
+    Raises:
+        ReliabitError: The folder is no checkpoint, is of another family, or has no processor.
+    """
+    adapter = find_adapter(family)
+    check_folder(folder, family=family)
     try:
         processor = adapter.load_processor(folder)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ReliabitError(f"the processor of {folder} cannot be loaded: {reason}") from error
-    return Checkpoint(
-        model=model.eval().requires_grad_(False),
-        encoder=Encoder(adapter=adapter, processor=processor, template=template),
-    )
+    return Encoder(adapter=adapter, processor=processor, template=template)
 
 
 def check_folder(folder: Path, *, family: str) -> None:

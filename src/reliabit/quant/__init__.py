@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from reliabit.quant.hook import register_when_imported
     from reliabit.quant.kernels.dispatch import prepare_kernels
     from reliabit.quant.linear import PackedWeight, QuantLinear
+    from reliabit.quant.mbq.batch import CalibrationBatch
+    from reliabit.quant.mbq.calibration import collect
+    from reliabit.quant.mbq.decoder import ResidentDecoder
+    from reliabit.quant.mbq.identity import CollectionSettings, folder_digest, statistics_key
+    from reliabit.quant.mbq.scaling import Calibration
+    from reliabit.quant.mbq.search import GroupScale
+    from reliabit.quant.mbq.settings import SearchSettings
+    from reliabit.quant.mbq.store import Statistics, read_statistics
     from reliabit.quant.plan import Plan, Rule, Scheme, default_plan, plan_from_config, resolve
     from reliabit.quant.plugin import register
     from reliabit.quant.size import Size, model_size
@@ -29,8 +37,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "COMPONENTS": "components",
+    "Calibration": "mbq.scaling",
+    "CalibrationBatch": "mbq.batch",
+    "CollectionSettings": "mbq.identity",
     "ConvertedModule": "convert",
     "Footprint": "estimate",
+    "GroupScale": "mbq.search",
     "Layout": "grid",
     "PackedWeight": "linear",
     "Part": "estimate",
@@ -39,16 +51,21 @@ _HOMES = {
     "QuantLinear": "linear",
     "QuantizedWeight": "grid",
     "Report": "convert",
+    "ResidentDecoder": "mbq.decoder",
     "Rule": "plan",
     "Scheme": "plan",
+    "SearchSettings": "mbq.settings",
     "Size": "size",
+    "Statistics": "mbq.store",
     "checkpoint_bytes": "checkpoint",
+    "collect": "mbq.calibration",
     "component_of": "components",
     "copy_processor": "checkpoint",
     "default_plan": "plan",
     "dequantize": "grid",
     "export_compressed_tensors": "export",
     "exportable_plan": "export",
+    "folder_digest": "mbq.identity",
     "footprint": "estimate",
     "layer_of": "components",
     "load_checkpoint": "checkpoint",
@@ -58,16 +75,22 @@ _HOMES = {
     "prepare_kernels": "kernels.dispatch",
     "quantize_model": "convert",
     "quantize_weight": "solve",
+    "read_statistics": "mbq.store",
     "register": "plugin",
     "register_when_imported": "hook",
     "resolve": "plan",
     "save_checkpoint": "checkpoint",
+    "statistics_key": "mbq.identity",
 }
 
 __all__ = [
     "COMPONENTS",
+    "Calibration",
+    "CalibrationBatch",
+    "CollectionSettings",
     "ConvertedModule",
     "Footprint",
+    "GroupScale",
     "Layout",
     "PackedWeight",
     "Part",
@@ -76,16 +99,21 @@ __all__ = [
     "QuantLinear",
     "QuantizedWeight",
     "Report",
+    "ResidentDecoder",
     "Rule",
     "Scheme",
+    "SearchSettings",
     "Size",
+    "Statistics",
     "checkpoint_bytes",
+    "collect",
     "component_of",
     "copy_processor",
     "default_plan",
     "dequantize",
     "export_compressed_tensors",
     "exportable_plan",
+    "folder_digest",
     "footprint",
     "layer_of",
     "load_checkpoint",
@@ -95,10 +123,12 @@ __all__ = [
     "prepare_kernels",
     "quantize_model",
     "quantize_weight",
+    "read_statistics",
     "register",
     "register_when_imported",
     "resolve",
     "save_checkpoint",
+    "statistics_key",
 ]
 
 

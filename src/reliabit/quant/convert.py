@@ -13,6 +13,8 @@ from reliabit.quant.components import component_of
 from reliabit.quant.embedding import QuantEmbedding
 from reliabit.quant.grid import Layout, QuantizedWeight, check_layout, dequantize
 from reliabit.quant.linear import PackedWeight, QuantLinear
+from reliabit.quant.mbq.scaling import Calibration, scale_model
+from reliabit.quant.mbq.search import GroupScale
 from reliabit.quant.plan import Plan, Scheme, resolve
 from reliabit.quant.solve import check_finite, check_method, quantize_weight
 
@@ -45,9 +47,11 @@ class Report:
 
     Attributes:
         modules: The converted modules, in the model's order.
+        scales: What was scaled before, if anything was.
     """
 
     modules: tuple[ConvertedModule, ...]
+    scales: tuple[GroupScale, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,7 +65,7 @@ class Report:
 
 
 @torch.no_grad()
-def quantize_model(model: nn.Module, plan: Plan, calibration: object | None = None) -> Report:
+def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> Report:
     """Quantize, in place, the modules that a plan names.
 
     Everything that can be refused is refused before the first module is changed.
@@ -69,14 +73,16 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: object | None = No
     Args:
         model: A model whose linear layers and embeddings carry the names that `components` knows.
         plan: Which modules, and how.
-        calibration: Statistics for data-aware methods; the data-free methods leave them unread.
+        calibration: Statistics and a scale search (MBQ, AWQ); scales are folded into the decoder before it is
+            quantized. None quantizes the weights as they are.
 
     Returns:
         What was converted: exactly the modules that the plan resolves to.
 
     Raises:
         ReliabitError: A rule that matches nothing, a module named twice or quantized already, a NaN or infinite
-            weight, a group size that does not divide the inputs, unsupported bits, or a shared weight.
+            weight, a group size that does not divide the inputs, unsupported bits, a shared weight, or statistics that
+            are not this model's.
 
     Example:
         >>> from reliabit.quant.plan import Rule
@@ -85,11 +91,10 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: object | None = No
         >>> report.names, report.effective_bits, type(model["lm_head"]).__name__
         (('lm_head',), 4.5, 'QuantLinear')
     """
-    schemes = resolve(plan, quantizable_modules(model))
-    for name, scheme in schemes.items():
-        _check_module(model, name, scheme)
+    schemes = check_schemes(model, plan)
     before = set(packed_modules(model))
-    report = Report(tuple(_convert(model, name, scheme) for name, scheme in schemes.items()))
+    scales = () if calibration is None else tuple(scale_model(model, schemes, calibration))
+    report = Report(tuple(convert(model, name, scheme) for name, scheme in schemes.items()), scales)
     converted = set(packed_modules(model)) - before
     if converted != set(schemes):
         raise RuntimeError(f"converted {sorted(converted ^ set(schemes))} against the plan")
@@ -98,6 +103,22 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: object | None = No
 
         attach(cast("PreTrainedModel", model), scheme_records(model, schemes))
     return report
+
+
+def check_schemes(model: nn.Module, plan: Plan) -> dict[str, Scheme]:
+    """Resolve a plan for a model, and refuse what cannot be quantized.
+
+    Args:
+        model: The model; weights on the meta device are checked for all but their values.
+        plan: Which modules, and how.
+
+    Raises:
+        ReliabitError: See `quantize_model`.
+    """
+    schemes = resolve(plan, quantizable_modules(model))
+    for name, scheme in schemes.items():
+        _check_module(model, name, scheme)
+    return schemes
 
 
 def scheme_records(model: nn.Module, schemes: Mapping[str, Scheme]) -> list[dict[str, Any]]:
@@ -141,7 +162,8 @@ def _check_module(model: nn.Module, name: str, scheme: Scheme) -> None:
     owners = [other for other, found in model.named_parameters(remove_duplicate=False) if found is weight]
     if len(owners) > 1:
         raise ReliabitError(f"{name} shares its weight with {sorted(set(owners) - {f'{name}.weight'})}; untie it first")
-    check_finite(weight, name=name)
+    if not weight.is_meta:
+        check_finite(weight, name=name)
 
 
 def _weight_of(module: nn.Module, name: str) -> Tensor:
@@ -151,7 +173,14 @@ def _weight_of(module: nn.Module, name: str) -> Tensor:
     return weight
 
 
-def _convert(model: nn.Module, name: str, scheme: Scheme) -> ConvertedModule:
+def convert(model: nn.Module, name: str, scheme: Scheme) -> ConvertedModule:
+    """Put a quantized module in the place of a plain one.
+
+    Args:
+        model: The model; changed in place.
+        name: The module.
+        scheme: How it is quantized.
+    """
     module = model.get_submodule(name)
     weight = _weight_of(module, name).detach()
     quantized = quantize_weight(weight, **scheme.options(), name=name)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from reliabit.errors import ReliabitError
 from reliabit.quant.components import component_of
 from reliabit.quant.convert import packed_modules, quantizable_modules
 from reliabit.quant.empty import replace_by_empty
 from reliabit.quant.grid import Layout
 from reliabit.quant.plan import Plan, Scheme, resolve
 from reliabit.quant.size import Size, model_size
+from reliabit.quant.skeleton import skeleton
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -66,12 +66,12 @@ def footprint(
     Raises:
         ReliabitError: No config in the folder, or a plan that does not fit the model.
     """
-    skeleton = _skeleton(model, dtype)
-    schemes = resolve(plan, quantizable_modules(skeleton)) if plan is not None else {}
+    empty = skeleton(model, dtype)
+    schemes = resolve(plan, quantizable_modules(empty)) if plan is not None else {}
     for name, scheme in schemes.items():
-        replace_by_empty(skeleton, name, planned_layout(scheme))
-    size = model_size(skeleton)
-    return Footprint(size, size.stored_bytes + _header_bytes(skeleton), _components(skeleton))
+        replace_by_empty(empty, name, planned_layout(scheme))
+    size = model_size(empty)
+    return Footprint(size, size.stored_bytes + _header_bytes(empty), _components(empty))
 
 
 def planned_layout(scheme: Scheme) -> Layout:
@@ -83,18 +83,6 @@ def planned_layout(scheme: Scheme) -> Layout:
     """
     values: dict[str, Any] = {"zero": scheme.zero, "metadata": scheme.metadata or "float16"}
     return Layout(scheme.bits, scheme.group_size, **values)
-
-
-def _skeleton(model: "PreTrainedConfig | Path", dtype: torch.dtype) -> nn.Module:
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    if isinstance(model, Path):
-        if not (model / "config.json").is_file():
-            raise ReliabitError(f"{model} is no checkpoint: it has no config.json")
-        model = AutoConfig.from_pretrained(model, local_files_only=True)
-    with torch.device("meta"):
-        skeleton: nn.Module = AutoModelForImageTextToText.from_config(model, dtype=dtype)
-    return skeleton
 
 
 def _components(model: nn.Module) -> dict[str, Part]:

@@ -47,7 +47,7 @@ def without(mapping: dict[str, object], *keys: str) -> dict[str, object]:
 def _calibration(config: Config, cache: DigestCache) -> dict[str, str] | None:
     """What a data-aware quantizer was calibrated on."""
     wanted = config.quant.calibration
-    if config.quant.method == "none" or config.quant.scaling is None or wanted is None:
+    if config.quant.method == "none" or config.quant.scaling.search == "none":
         return None
     if wanted.chat is not None:
         return {"chat": cache.sha256(Path(wanted.chat))}

@@ -14,6 +14,7 @@ from reliabit.evaluation.report import build_report
 from reliabit.identity import FINGERPRINT
 from reliabit.inference.features import FEATURES
 from reliabit.tasks.answer import Answered, answer_questions
+from reliabit.tasks.calibrated import scales_table
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import load_questions
@@ -117,6 +118,8 @@ def _run(config: Config, run: TrackedRun) -> float:
     model = load_quantized(config)
     if model.report is not None:
         run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
+        if model.report.scales:
+            run.log_text(scales_table(model.report.scales), "scales.txt")
     output = config.paths.output_folder()
     answered = answer_questions(config, model, questions, features=output / FEATURES)
     selected = fit_estimators(config, answered.predictions, features=output / FEATURES)

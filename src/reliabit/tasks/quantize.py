@@ -3,39 +3,63 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
+from reliabit.models.checkpoint import check_folder, find_adapter
+from reliabit.tasks.calibrated import load_calibration, scales_table
 from reliabit.tasks.quantized import build_plan, load_model
 from reliabit.tasks.runtime import set_up
 
+if TYPE_CHECKING:
+    from reliabit.quant import Report
+
 STORED_DTYPE = "bfloat16"
-"""The type of the weights that a quantized checkpoint leaves alone."""
+"""The type of the weights that an exported checkpoint leaves alone."""
 
 
 def quantize(config: Config) -> None:
     """Quantize the configured model and write it to `task.checkpoint`.
 
+    What is exported is quantized in memory; our own format a layer at a time, so that models larger than memory can be.
+
     Raises:
         ReliabitError: There is nothing to quantize, or nowhere to write it.
     """
-    from reliabit.quant import quantize_model
-    from reliabit.quant.checkpoint import checkpoint_bytes, save_checkpoint
-    from reliabit.quant.export import export_compressed_tensors, exportable_plan
+    from reliabit.quant.checkpoint import checkpoint_bytes
 
     if config.quant.method == "none":
         raise ReliabitError("task=quantize has nothing to do with quant=none; choose a quantizer")
     if config.task.checkpoint is None:
         raise ReliabitError("task.checkpoint is not set; name the folder to write to")
     set_up(config)
-    exported = config.task.format == "compressed_tensors"
-    plan = build_plan(config.quant)
-    model = load_model(replace(config.model, dtype=STORED_DTYPE)).model
-    report = quantize_model(model, exportable_plan(plan) if exported else plan)
     folder, original = Path(config.task.checkpoint), Path(config.model.path)
-    write = export_compressed_tensors if exported else save_checkpoint
-    write(model, folder, processor_from=original)
+    check_folder(original, family=config.model.family)
+    report = _export(config, folder) if config.task.format == "compressed_tensors" else _stream(config, folder)
+    sys.stdout.write(scales_table(report.scales))
     sys.stdout.write(
         f"{folder}: {len(report.names)} modules at {report.effective_bits:.2f} bits a weight, "
         f"{checkpoint_bytes(folder)} bytes (from {checkpoint_bytes(original)})\n"
     )
+
+
+def _stream(config: Config, folder: Path) -> "Report":
+    from reliabit.quant.streaming.quantize import quantize_checkpoint
+
+    return quantize_checkpoint(
+        Path(config.model.path),
+        folder,
+        build_plan(config.quant),
+        decoder_layers=find_adapter(config.model.family).decoder_layers,
+        calibration=load_calibration(config),
+    )
+
+
+def _export(config: Config, folder: Path) -> "Report":
+    from reliabit.quant import export_compressed_tensors, exportable_plan, quantize_model
+
+    model = load_model(replace(config.model, dtype=STORED_DTYPE)).model
+    report = quantize_model(model, exportable_plan(build_plan(config.quant)), load_calibration(config))
+    export_compressed_tensors(model, folder, processor_from=Path(config.model.path))
+    return report

@@ -6,6 +6,7 @@ from pathlib import Path
 from reliabit.config import Config, ModelConfig, QuantConfig
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.quant import Plan, Report, Size, model_size, plan_from_config, quantize_model
+from reliabit.tasks.calibrated import load_calibration
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
     """Load the model and quantize it in memory."""
     import torch
 
-    checkpoint = load_model(config.model)
-    report = None if config.quant.method == "none" else quantize_model(checkpoint.model, build_plan(config.quant))
+    checkpoint, report = load_model(config.model), None
+    if config.quant.method != "none":
+        report = quantize_model(checkpoint.model, build_plan(config.quant), load_calibration(config))
     size = model_size(checkpoint.model, stored_dtype=torch.bfloat16)
     return QuantizedCheckpoint(checkpoint=checkpoint, report=report, size=size)

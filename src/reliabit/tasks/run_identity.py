@@ -26,7 +26,7 @@ def run_identity(config: Config) -> Fingerprint:
         folder = prepare(source_spec(data), root=Path(config.paths.data))
         inputs |= table_inputs(folder, cache=cache, name=name)
     wanted = config.quant.calibration
-    if wanted is not None and wanted.chat is not None:
+    if wanted.chat is not None:
         inputs["calibration"] = cache.sha256(Path(wanted.chat))
     return identify(to_mapping(config), inputs=inputs)
 

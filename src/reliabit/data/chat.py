@@ -1,0 +1,112 @@
+"""Image-text chats in the layout of ShareGPT4V, as rows of a VQA table.
+
+The file is a JSON list of `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, ...]}`; image paths
+are relative to a folder of the user's choice.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reliabit.data.table import VQARow, answer_type, checked
+from reliabit.errors import ReliabitError
+
+SOURCE = "chat"
+IMAGE_MARK = "<image>"
+
+
+def draw_chats(file: Path, *, images: Path, count: int, seed: int) -> list[VQARow]:
+    """Draw chats at random, the last question and answer of each.
+
+    Args:
+        file: The JSON file.
+        images: The folder that its image paths start from.
+        count: How many, or all there are.
+        seed: Seeds the draw.
+
+    Raises:
+        ReliabitError: The file or a drawn item of it cannot be read, or an image lies outside the folder.
+    """
+    chats = read_chats(file)
+    chosen = np.random.default_rng(seed).permutation(len(chats))[:count].tolist()
+    return list(checked(_rows(chats, chosen, file=file, images=images)))
+
+
+def read_chats(file: Path) -> list[dict[str, Any]]:
+    """The chats of a file that have an image.
+
+    Raises:
+        ReliabitError: The file is missing, no JSON list, or has no such chat.
+    """
+    try:
+        items = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReliabitError(f"the chat file {file} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(items, list):
+        raise ReliabitError(f"the chat file {file} is no JSON list of chats; give a file in the layout of ShareGPT4V")
+    chats = [item for item in items if isinstance(item, dict) and item.get("image")]
+    if not chats:
+        raise ReliabitError(f"the chat file {file} has no chat about an image; calibrate with another one")
+    return chats
+
+
+def last_turn(conversations: Any, *, item: str) -> tuple[str, str]:
+    r"""The last question of a conversation and the answer to it, the image's mark left out.
+
+    Raises:
+        ReliabitError: There is none.
+
+    Example:
+        >>> turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A cat."}]
+        >>> last_turn(turns, item="1")
+        ('What is it?', 'A cat.')
+    """
+    turns = conversations if isinstance(conversations, list) else []
+    for question, answer in reversed(list(pairwise(turns))):
+        if _speaker(question) == "human" and _speaker(answer) == "gpt":
+            asked = str(question.get("value", "")).replace(IMAGE_MARK, "").strip()
+            return asked, str(answer.get("value", "")).strip()
+    raise ReliabitError(f"{item} has no question followed by an answer; repair the item or remove it")
+
+
+def image_path(relative: object, *, images: Path, item: str) -> Path:
+    """Where an item's image lies.
+
+    Raises:
+        ReliabitError: The path leaves the folder, or there is no such file.
+    """
+    root = images.resolve()
+    if not isinstance(relative, str) or Path(relative).is_absolute():
+        raise ReliabitError(f"{item} has the image path {relative!r}, which is not relative to {images}")
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        raise ReliabitError(f"{item} has the image path {relative!r}, which leads out of {images}")
+    if not path.is_file():
+        raise ReliabitError(f"{item} has the image path {relative!r}, and there is no such file in {images}")
+    return path
+
+
+def _rows(chats: list[dict[str, Any]], chosen: list[int], *, file: Path, images: Path) -> Iterator[VQARow]:
+    for number in chosen:
+        chat, item = chats[number], f"chat {chats[number].get('id', number)!r} of {file}"
+        question, answer = last_turn(chat.get("conversations"), item=item)
+        if not answer:
+            raise ReliabitError(f"{item} has an empty answer; repair the item or remove it")
+        yield VQARow(
+            image=image_path(chat["image"], images=images, item=item).read_bytes(),
+            question=question,
+            answers=[answer],
+            question_id=f"{number}",
+            image_id=str(chat["image"]),
+            question_type="chat",
+            answer_type=answer_type(answer),
+            source=SOURCE,
+        )
+
+
+def _speaker(turn: object) -> object:
+    return turn.get("from") if isinstance(turn, Mapping) else None

@@ -1,0 +1,113 @@
+"""What calibration statistics depend on, as one key: the model, the calibration set, the settings and this code."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reliabit.errors import ReliabitError
+from reliabit.quant.mbq.batch import CalibrationBatch
+
+LIBRARIES = ("torch", "transformers")
+"""Their versions decide on positions, masks and arithmetic."""
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """What is kept of the calibration set.
+
+    Attributes:
+        tokens: Tokens drawn from each modality, at most.
+        contexts: Sequences that are kept whole for the attention, at least.
+        gram: Keep a Gram matrix of each modality; memory is the square of a layer's width.
+        seed: Seeds the draws.
+    """
+
+    tokens: int = 256
+    contexts: int = 48
+    gram: bool = False
+    seed: int = 0
+
+
+def statistics_key(
+    *, weights: str, batches: Sequence[CalibrationBatch], settings: CollectionSettings, path: str, dtype: torch.dtype
+) -> str:
+    """The key of the statistics that a model gives on a calibration set.
+
+    Args:
+        weights: Digest of the model's weights.
+        batches: The calibration set.
+        settings: What is kept.
+        path: The dotted path of the decoder layers.
+        dtype: The type that the model computes in.
+
+    Returns:
+        A SHA-256 in hexadecimal.
+    """
+    record = {
+        "weights": weights,
+        "batches": [batch_digest(batch) for batch in batches],
+        "settings": asdict(settings),
+        "path": path,
+        "dtype": str(dtype),
+        "code": code_digest(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest() -> str:
+    """A digest of the source files of this package: whatever changes in them makes older statistics another thing."""
+    found = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of the weights and the configuration of a checkpoint folder.
+
+    Raises:
+        ReliabitError: The folder holds no safetensors file.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ReliabitError(f"{folder} holds no safetensors file")
+    found = hashlib.sha256()
+    for file in (*files, folder / "config.json"):
+        with file.open("rb") as opened:
+            found.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return found.hexdigest()
+
+
+def model_digest(model: nn.Module) -> str:
+    """A digest of the weights of a model in memory."""
+    found = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        found.update(name.encode())
+        _update(found, tensor)
+    return found.hexdigest()
+
+
+def batch_digest(batch: CalibrationBatch) -> str:
+    """A digest of everything in a calibration batch."""
+    found = hashlib.sha256()
+    masks = {"vision": batch.vision, "targets": batch.targets, "attended": batch.attended}
+    for name, value in sorted({**batch.inputs, **masks}.items()):
+        found.update(name.encode())
+        _update(found, value)
+    return found.hexdigest()
+
+
+def _update(found: Any, value: object) -> None:
+    if isinstance(value, Tensor):
+        found.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    else:
+        found.update(repr(value).encode())

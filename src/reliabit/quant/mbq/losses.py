@@ -1,0 +1,108 @@
+"""The loss of a scale search: errors of outputs, weighted by what they do to the answer."""
+
+import torch
+from torch import Tensor
+
+from reliabit.quant.mbq.batch import ANSWER, VISION
+from reliabit.quant.mbq.settings import SearchSettings
+
+
+def token_errors(difference: Tensor, loss: str) -> Tensor:
+    """The error of each token, `[..., channels]` to `[...]`.
+
+    Args:
+        difference: Outputs less those of the unquantized module.
+        loss: `mae` for the mean magnitude, `mse` for the mean square.
+
+    Example:
+        >>> token_errors(torch.tensor([[1.0, -3.0]]), "mae"), token_errors(torch.tensor([[1.0, -3.0]]), "mse")
+        (tensor([2.]), tensor([5.]))
+    """
+    values = difference.float()
+    return values.abs().mean(dim=-1) if loss == "mae" else values.square().mean(dim=-1)
+
+
+def modality_weights(counts: Tensor, *, ratio: float, settings: SearchSettings) -> Tensor:
+    """What the mean error of each modality counts.
+
+    With the gradients' ratio `r`, image tokens `v` and answer tokens `a`, MBQ's published losses are
+    `(sum_a |d| + r sum_v |d|) / (n_a + n_v)` for `mae` and `mean_a d^2 + r mean_v d^2` for `mse`; AWQ's is the mean
+    over all tokens.
+
+    Args:
+        counts: Tokens of each modality in the calibration set, `[modalities]`.
+        ratio: The sensitivity of image tokens relative to answer tokens.
+        settings: The search.
+
+    Returns:
+        float32 `[modalities]`.
+
+    Example:
+        >>> modality_weights(torch.tensor([1, 3, 4]), ratio=0.5, settings=SearchSettings(activation="all"))
+        tensor([0.2500, 0.3750, 0.0000])
+        >>> modality_weights(torch.tensor([1, 3, 4]), ratio=0.5, settings=SearchSettings(modality_weight="none"))
+        tensor([0.1250, 0.3750, 0.5000])
+    """
+    shares = counts.float()
+    if settings.modality_weight != "gradient":
+        return shares / shares.sum()
+    weights = torch.zeros_like(shares)
+    weights[ANSWER], weights[VISION] = 1.0, ratio
+    if settings.loss == "mse":
+        return weights
+    return weights * shares / (shares[ANSWER] + shares[VISION])
+
+
+def token_weights(
+    kinds: Tensor, counts: Tensor, *, ratio: float, settings: SearchSettings, gradients: Tensor | None = None
+) -> Tensor:
+    """What the error of each looked-at token counts, such that a draw stands for the whole calibration set.
+
+    Args:
+        kinds: The modality of each looked-at token, `[tokens]`.
+        counts: Tokens of each modality in the whole calibration set, `[modalities]`.
+        ratio: The sensitivity of image tokens relative to answer tokens.
+        settings: The search.
+        gradients: For `modality_weight="token"`, the gradient magnitude of each looked-at token, relative to the mean
+            over the calibration set.
+
+    Returns:
+        float32 `[tokens]`; the loss is their dot product with `token_errors`.
+
+    Example:
+        >>> settings = SearchSettings(modality_weight="none")
+        >>> token_weights(torch.tensor([0, 1, 1]), torch.tensor([2, 2, 0]), ratio=1.0, settings=settings)
+        tensor([0.5000, 0.2500, 0.2500])
+    """
+    looked_at = torch.bincount(kinds.long(), minlength=len(counts))
+    by_modality = modality_weights(counts, ratio=ratio, settings=settings) / looked_at.clamp_min(1)
+    weights = by_modality[kinds.long()]
+    if settings.modality_weight == "token" and gradients is not None:
+        weights = weights * gradients
+    return weights
+
+
+def activation_magnitude(magnitude: Tensor, counts: Tensor, *, ratio: float, settings: SearchSettings) -> Tensor:
+    """The mean magnitude that scales are powers of.
+
+    Args:
+        magnitude: By modality, `[modalities, channels]`.
+        counts: Tokens of each modality, `[modalities]`.
+        ratio: The sensitivity of image tokens relative to answer tokens.
+        settings: The search.
+
+    Returns:
+        float32 `[channels]`.
+
+    Example:
+        >>> means = torch.tensor([[1.0], [3.0], [8.0]])
+        >>> activation_magnitude(means, torch.tensor([1, 1, 2]), ratio=0.5, settings=SearchSettings(activation="all"))
+        tensor([5.])
+    """
+    shares = counts.float().clone()
+    if settings.activation != "all":
+        shares = torch.zeros_like(shares)
+        shares[ANSWER], shares[VISION] = counts[ANSWER].float(), counts[VISION].float()
+    if settings.activation == "balanced":
+        shares[ANSWER], shares[VISION] = 1.0, ratio
+    return (shares[:, None] * magnitude).sum(dim=0) / shares.sum()
