@@ -67,8 +67,8 @@ def validate(config: Config) -> None:
     """
     _check_fields(config, key="")
     _check_quant(config.quant)
-    if "{question}" not in config.model.template:
-        raise ReliabitError(f"model.template={config.model.template!r} lacks {{question}}, where the question goes")
+    _check_template(config.model.template, key="model.template", fields=("question",))
+    _check_template(config.confidence.p_true.template, key="confidence.p_true.template", fields=("question", "answer"))
     if config.data.name == "scenes" and config.data.questions_per_image is None:
         raise ReliabitError("data.questions_per_image is null, and data.name=scenes needs it")
     for key in ("splits", "ask"):
@@ -78,7 +78,9 @@ def validate(config: Config) -> None:
     for split, images in config.data.ask.items():
         if images and not config.data.splits.get(split):
             raise ReliabitError(f"data.ask.{split}={images} asks a split that data.splits leaves empty")
-    _check_shifts(config.data.shifts)
+    _check_shifts(config)
+    if not config.confidence.selector.seeds:
+        raise ReliabitError("confidence.selector.seeds is empty; name at least one")
     if "maxprob" not in config.confidence.estimators:
         raise ReliabitError("confidence.estimators lacks maxprob, which all others are compared with; add it")
     for key in ("delta", "level"):
@@ -86,13 +88,33 @@ def validate(config: Config) -> None:
             raise ReliabitError(f"evaluation.{key}={getattr(config.evaluation, key)} must lie between 0 and 1")
 
 
-def _check_shifts(labels: Sequence[str]) -> None:
-    if labels:
+def _check_template(template: str, *, key: str, fields: Sequence[str]) -> None:
+    try:
+        template.format(**dict.fromkeys(fields, ""))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ReliabitError(f"{key}={template!r} cannot be filled in ({error}); double every other brace") from error
+    for name in fields:
+        if f"{{{name}}}" not in template:
+            raise ReliabitError(f"{key}={template!r} lacks {{{name}}}, where the {name} goes")
+
+
+def _check_shifts(config: Config) -> None:
+    """Shifts, other data sets and mixtures by name; all three are told apart by their names alone."""
+    shifts, mixtures = config.data.shifts, config.evaluation.mixtures
+    if len(set(shifts)) < len(shifts):
+        raise ReliabitError(f"data.shifts={shifts} names a shift twice; ask each once")
+    labels = [*shifts, *(label for members in mixtures.values() for label in members)]
+    others = set(config.other_data)
+    if labels or others:
         # Not needed for --help, and takes a tenth of a second.
-        from reliabit.data.shifts import parse_shift
+        from reliabit.data.shifts import catalogue, parse_shift
 
         for label in labels:
-            parse_shift(label)
+            if label not in others:
+                parse_shift(label)
+        taken = {"none", "in_domain", *mixtures, *(shift.label for shift in catalogue())} & others - set(mixtures)
+        if taken:
+            raise ReliabitError(f"other_data.{min(taken)} has the name of something else; call the data set otherwise")
 
 
 def _check_quant(quant: QuantConfig) -> None:
@@ -115,8 +137,11 @@ def _check_fields(config: object, *, key: str) -> None:
             _check_fields(value, key=f"{name}.")
             continue
         choices = entry.metadata.get("choices")
-        if choices is not None and value not in choices:
-            raise ReliabitError(f"{name}={value} is not a value of this key; choose one of: {_listed(choices)}")
+        for one in value if isinstance(value, list) else [value]:
+            if choices is not None and one not in choices:
+                raise ReliabitError(f"{name}={one} is not a value of this key; choose one of: {_listed(choices)}")
+        if choices is not None and isinstance(value, list) and (not value or len(set(value)) < len(value)):
+            raise ReliabitError(f"{name}={value} must name at least one value, and each once")
         if entry.metadata.get("positive") and value is not None and value <= 0:
             raise ReliabitError(f"{name}={value} must be above zero")
 

@@ -10,9 +10,27 @@ from reliabit.errors import ReliabitError
 
 BITS = (2, 3, 4, 8)
 
+ESTIMATORS = (
+    "maxprob",
+    "length_normalized",
+    "first_token",
+    "min_token",
+    "entropy",
+    "margin",
+    "p_true",
+    "self_consistency",
+    "semantic_entropy",
+    "platt",
+    "isotonic",
+    "logistic",
+    "selector",
+    "selector_transfer",
+)
+"""The confidence estimators; see `reliabit.confidence`."""
+
 
 def choice(*options: object, default: Any = MISSING) -> Any:
-    """A field that holds one of some options, checked by `validate`."""
+    """A field that holds one of some options, or a list of some of them, checked by `validate`."""
     return field(default=default, metadata={"choices": options})
 
 
@@ -166,7 +184,7 @@ class CalibrationConfig:
         gram: Keep Gram matrices of all tokens, and judge plain linear layers by them.
     """
 
-    split: str = choice("dev", "train", "val", default="dev")
+    split: str = choice("train", "dev", default="dev")
     images: int = positive(default=256)
     chat: str | None = None
     chat_images: str | None = None
@@ -238,7 +256,7 @@ class SelectorConfig:
         seeds: One Selector is trained for each; the first is the one that is used.
     """
 
-    inputs: list[str] = MISSING
+    inputs: list[str] = choice("image", "question", "first", "maxprob")  # noqa: RUF009
     hidden: list[int] = MISSING
     dropout: float = MISSING
     standardize: bool = MISSING
@@ -282,7 +300,7 @@ class ConfidenceConfig:
     """
 
     name: str = MISSING
-    estimators: list[str] = MISSING
+    estimators: list[str] = choice(*ESTIMATORS)  # noqa: RUF009
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     p_true: SelfEvaluationConfig = field(default_factory=SelfEvaluationConfig)
@@ -330,7 +348,7 @@ class EvaluationConfig:
     certified_risks: list[float] = MISSING
     delta: float = MISSING
     slices: list[str] = MISSING
-    reported: str = choice("train", "dev", "val", "cal", "test")
+    reported: str = choice("dev", "test")
     mixtures: dict[str, list[str]] = MISSING
     resamples: int = positive()
     level: float = MISSING

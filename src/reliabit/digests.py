@@ -16,7 +16,18 @@ from reliabit.files import replacing
 CODE = ("data", "models", "quant", "inference", "confidence", "metrics", "evaluation", "tasks")
 """The rooms of this package that a result depends on."""
 
-LIBRARIES = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "hqq", "datasets", "pillow", "lightning")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "hqq",
+    "datasets",
+    "pillow",
+    "lightning",
+    "tokenizers",
+)
 
 SETTLED_SECONDS = 2.0
 """A file that was changed less than this ago may change again within the same time stamp; its digest is not kept."""

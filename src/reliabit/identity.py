@@ -46,6 +46,8 @@ TRANSPORT = (
     "task.predictions",
     "task.baseline",
     "task.recipe.data.*.root",
+    "quant.calibration.chat",
+    "quant.calibration.chat_images",
 )
 """Keys of the configuration that do not decide a result; a `*` stands for one or more names."""
 

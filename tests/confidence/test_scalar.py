@@ -56,3 +56,10 @@ def test_unknown_and_repeated_names():
         estimators(["maxprop"], settings=EstimatorSettings())
     with pytest.raises(ReliabitError, match="twice"):
         estimators(["maxprob", "maxprob"], settings=EstimatorSettings())
+
+
+def test_the_configuration_offers_every_estimator():
+    from reliabit.confidence.catalogue import NAMES
+    from reliabit.config import ESTIMATORS
+
+    assert set(ESTIMATORS) == {name for names in NAMES.values() for name in names} | {"selector_transfer"}

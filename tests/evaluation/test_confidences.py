@@ -13,7 +13,7 @@ from reliabit.errors import ReliabitError
 from reliabit.evaluation.confidence_figures import mixture_figure, overlay_figure, severity_figure
 from reliabit.evaluation.confidences import DIFFERENCES, compare_confidences
 from reliabit.evaluation.report import build_report
-from reliabit.evaluation.roles import fitted_on_of, judged, rows_of, with_fitted_on
+from reliabit.evaluation.roles import fitted_on_of, judged, rows_of, seeds_of, with_fitted_on
 from reliabit.evaluation.sets import evaluation_sets
 from reliabit.metrics.functional import aurc, coverage_at_risk
 
@@ -120,6 +120,25 @@ def test_names_tell_confidence_set_and_difference(report):
     spread = [recorded["selective/aurc.selector_seeds_mean"], recorded["selective/aurc.selector_seeds_sd"]]
     assert spread[1] > 0
     assert spread[0] == pytest.approx(recorded["selective/aurc.selector"], abs=5 * spread[1])
+
+
+def test_seeds_of_one_estimator_are_not_those_of_another(table):
+    column = table["seed_selector_1"]
+    both = table.append_column("conf_selector_transfer", column).append_column("seed_selector_transfer_1", column)
+    assert seeds_of(both, "selector") == ["seed_selector_1"]
+    assert seeds_of(both, "selector_transfer") == ["seed_selector_transfer_1"]
+
+
+def test_a_shifted_image_that_was_seen_is_found_as_well(table):
+    """Another data set may share images with the questions that trained an estimator."""
+    moved = table.set_column(
+        table.column_names.index("source"),
+        "source",
+        pa.array(["other" if shift == "blur_3" else "made" for shift in table["shift"].to_pylist()]),
+    )
+    seen = with_fitted_on(moved, {"selector": FittedOn.images(["other/7"])})
+    with pytest.raises(ReliabitError, match="such as other/7"):
+        compare_confidences(seen, SETTINGS)
 
 
 def test_tables_hold_every_set_and_confidence(report):

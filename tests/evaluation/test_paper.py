@@ -139,7 +139,7 @@ def test_markdown_puts_widths_in_order_and_published_values_beside(report):
     assert rows["mbq", "4", "selector"][-3:] == ["-", "2.2", "45.4"]
     assert rows["hqq", "2", "maxprob"][-3:] == ["-", "-", "-"]
     ours = report.rows.find(MODEL, "hqq 2", "maxprob").measured.values["selective/aurc"].estimate
-    assert rows["hqq", "2", "maxprob"][headings.index("AURC")] == f"{100 * ours:.1f}"
+    assert rows["hqq", "2", "maxprob"][headings.index("AURC")] == f"{100 * ours:.2f}"
     assert "qwen2_vl_tiny is a stand-in for Qwen2-VL-7B" in report.markdown()
 
 

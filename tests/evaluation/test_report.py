@@ -117,6 +117,7 @@ def test_what_is_written_is_json_and_pictures(report, tmp_path):
         "report.json",
         "confidences.md",
         "confidences.csv",
+        "risk_coverage.csv",
         "reliability_diagram.png",
         "risk_coverage.png",
         "confidence_histogram.png",

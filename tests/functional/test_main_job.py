@@ -136,7 +136,7 @@ def test_a_run_can_be_compared_with_another(sweep):
     done = place.run("task=evaluate", *compared, "evaluation.resamples=50")
     assert done.returncode == 0, done.stderr
     difference = 100 * (cells[2].data.metrics["accuracy/mean"] - cells[16].data.metrics["accuracy/mean"])
-    assert f"| this | {difference:+.1f} [" in done.stdout
+    assert f"| this | {difference:+.2f} [" in done.stdout
 
 
 def test_a_recorded_table_can_be_evaluated_again_without_a_model(sweep, tmp_path):

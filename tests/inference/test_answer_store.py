@@ -117,7 +117,7 @@ def test_features_are_gathered_in_order(questions, tmp_path):
     settings = FeatureSettings()
     stored = list(store_in(tmp_path / "store", features=settings).ask(questions, Model()))
     predictions = gather(stored)
-    gather_features(stored, tmp_path / "features", predictions=predictions, settings=settings)
+    gather_features(stored, tmp_path / "features", predictions=predictions, settings=settings, identity="a")
     blocks = read_features(tmp_path / "features", predictions=predictions)
     expected = [float(len(question_id)) for question_id in questions["question_id"]]
     assert blocks["image"][:, 0].tolist() == expected
@@ -140,3 +140,23 @@ def test_of_two_that_ask_at_once_one_answers(questions, tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(question for model in models for question in model.asked) == sorted(questions["question_id"])
+
+
+@pytest.mark.parametrize("damage", ["cost.json", "answers.json", "features/features.json", "features/first.npy"])
+def test_a_damaged_chunk_is_answered_again(questions, tmp_path, damage):
+    store = store_in(tmp_path, features=FeatureSettings())
+    whole = list(store.ask(questions, Model()))
+    path = whole[1].folder / damage
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    again = Model()
+    repaired = list(store.ask(questions, again))
+    assert again.asked == questions["question_id"][4:8]
+    assert gather(repaired).equals(gather(whole))
+
+
+def test_answers_are_judged_when_they_are_read(questions, tmp_path, monkeypatch):
+    """A judge that changes must not be masked by answers that were kept."""
+    store = store_in(tmp_path)
+    list(store.ask(questions, Model()))
+    monkeypatch.setattr("reliabit.metrics.functional.vqa_accuracy", lambda *_: 0.25)
+    assert set(gather(list(store.ask(questions, Model())))["accuracy"].to_pylist()) == {0.25}

@@ -39,6 +39,7 @@ def is_transport(key: str) -> bool:
     whole = ("hydra.", "tracking.", "paths.", "sweep.")
     single = {"trainer.progress_bar", "trainer.threads", "model.path", "data.root", "other_data.scenes.root"}
     places = {"task.checkpoint", "task.predictions", "task.baseline"}
+    places |= {"quant.calibration.chat", "quant.calibration.chat_images"}
     return key.startswith(whole) or key in single | places
 
 

@@ -187,14 +187,14 @@ def signed(difference: Interval) -> str:
     """A difference in percentage points with its interval; a star where that excludes zero.
 
     >>> signed(Interval(-0.012, -0.02, -0.004, 0.95))
-    '-1.2 [-2.0, -0.4]*'
+    '-1.20 [-2.00, -0.40]*'
     """
     star = "*" if difference.low > 0 or difference.high < 0 else ""
-    return f"{100 * difference.estimate:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]{star}"
+    return f"{100 * difference.estimate:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]{star}"
 
 
 def _shown(row: Measured) -> list[str]:
-    return [f"{100 * row.values[name].estimate:.1f}" if name in row.values else "-" for name in HEADLINE]
+    return [f"{100 * row.values[name].estimate:.2f}" if name in row.values else "-" for name in HEADLINE]
 
 
 def _ends(found: Interval) -> list[str]:

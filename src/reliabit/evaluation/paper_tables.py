@@ -134,11 +134,11 @@ def _across(rows: PaperRows, model: str, set_names: Sequence[str], *, title: str
 
 
 def _percent(found: Interval | None) -> str:
-    return f"{100 * found.estimate:.1f}" if found else UNKNOWN
+    return f"{100 * found.estimate:.2f}" if found else UNKNOWN
 
 
 def _ends(found: Interval | None) -> str:
-    return f"{100 * found.low:.1f} to {100 * found.high:.1f}" if found else UNKNOWN
+    return f"{100 * found.low:.2f} to {100 * found.high:.2f}" if found else UNKNOWN
 
 
 def _published(known: Published | None) -> list[str]:

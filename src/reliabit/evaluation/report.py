@@ -13,6 +13,7 @@ from reliabit.errors import ReliabitError
 from reliabit.evaluation import figures
 from reliabit.evaluation.confidence_figures import mixture_figure, overlay_figure, severity_figure
 from reliabit.evaluation.confidences import ConfidenceReport, compare_confidences
+from reliabit.evaluation.curves import risk_coverage_table
 from reliabit.evaluation.roles import (
     CERTIFIED,
     MAXPROB,
@@ -51,6 +52,7 @@ class Report:
         certificates: By confidence, one for each risk that was to be certified; none without the splits that it takes.
         slices: Metrics by column, with gaps; `None` without columns.
         confidences: Every confidence on the questions as they are, under shifts and on mixtures.
+        curves: The risk-coverage curve of every confidence on the questions as they are, as CSV.
         figures: Figures by file name.
     """
 
@@ -59,6 +61,7 @@ class Report:
     certificates: dict[str, list[Certificate]]
     slices: SliceReport | None
     confidences: ConfidenceReport
+    curves: str
     figures: "dict[str, Figure]"
 
     def recorded(self) -> dict[str, float]:
@@ -90,6 +93,7 @@ class Report:
         for name, text in (
             ("confidences.md", self.confidences.markdown()),
             ("confidences.csv", self.confidences.csv()),
+            ("risk_coverage.csv", self.curves),
         ):
             with replacing(folder / name) as unfinished:
                 unfinished.write_text(text)
@@ -124,6 +128,7 @@ def build_report(predictions: "pa.Table", settings: EvaluationConfig, *, title: 
     )
     estimates = drawn.estimates["this"]
     confidences = compare_confidences(predictions, settings)
+    rows = reported_rows(predictions, settings.reported)
     certificates = {name: certify(predictions, settings, confidence=name) for name in confidences_of(predictions)}
     return Report(
         metrics={**estimates, "accuracy/questions": float(len(test.accuracy))},
@@ -131,6 +136,7 @@ def build_report(predictions: "pa.Table", settings: EvaluationConfig, *, title: 
         certificates=certificates,
         slices=_slices(predictions, measures, suite=suite, settings=settings),
         confidences=confidences,
+        curves=risk_coverage_table({name: judged(rows, name) for name in confidences_of(predictions)}),
         figures={
             **_figures(predictions, test, certificates=certificates[MAXPROB], title=title),
             **_confidence_figures(predictions, confidences, split=settings.reported, title=title),

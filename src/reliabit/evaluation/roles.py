@@ -4,6 +4,7 @@ An estimator that was fitted carries the images that it has seen; reporting or c
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ def confidences_of(predictions: "pa.Table") -> list[str]:
 
 def seeds_of(predictions: "pa.Table", confidence: str) -> list[str]:
     """The columns of the same estimator trained with other seeds."""
-    return [name for name in predictions.column_names if name.startswith(f"{SEED_PREFIX}{confidence}_")]
+    own = re.compile(rf"{SEED_PREFIX}{re.escape(confidence)}_\d+")
+    return [name for name in predictions.column_names if own.fullmatch(name)]
 
 
 def rows_of(predictions: "pa.Table", split: str, *, shift: str = NO_SHIFT) -> "pa.Table":
@@ -120,17 +122,20 @@ def check_roles(predictions: "pa.Table", confidence: str, *, split: str) -> None
     Raises:
         ReliabitError: It has.
     """
+    import pyarrow.compute as pc
+
     fitted_on = fitted_on_of(predictions).get(confidence)
     if fitted_on is None:
         return
     for role in (split, CERTIFIED):
-        rows = rows_of(predictions, role)
+        rows = predictions.filter(pc.equal(predictions["split"], role))
         check_unseen(fitted_on, image_keys(rows), what=f"the split {role}, which judges {confidence}")
 
 
 def with_fitted_on(predictions: "pa.Table", fitted_on: Mapping[str, FittedOn]) -> "pa.Table":
-    """Record in a table's metadata which images each estimator has seen."""
-    record = json.dumps({name: asdict(seen) for name, seen in fitted_on.items()})
+    """Record in a table's metadata which images each estimator has seen, beside those recorded there already."""
+    every = {**fitted_on_of(predictions), **fitted_on}
+    record = json.dumps({name: asdict(seen) for name, seen in every.items()})
     return predictions.replace_schema_metadata({**(predictions.schema.metadata or {}), FITTED_ON: record})
 
 

@@ -7,6 +7,7 @@ depend on, so a folder is never wrong, only unused.
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.inference.features import (
     BLOCKS,
@@ -27,7 +29,7 @@ from reliabit.inference.features import (
     read_features,
 )
 from reliabit.inference.memory import peak_memory, reset_peak_memory
-from reliabit.inference.predictions import PREDICTIONS, predictions_table, read_predictions, write_predictions
+from reliabit.inference.predictions import predictions_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,28 +37,26 @@ if TYPE_CHECKING:
 
     Answer = Callable[[Dataset, FeatureWriter | None], list[dict[str, Any]]]
 
-COST = "cost.json"
+ANSWERS, COST = "answers.json", "cost.json"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A chunk of answers.
+    """A chunk of answers, as the model gave them; they are judged when they are gathered.
 
     Attributes:
         folder: Where it lies.
-        questions: How many it holds.
+        questions: What was asked.
+        answers: The fields of `Answer`, one mapping a question.
         seconds: What answering it took, whenever that was.
         peak_bytes: The largest memory while it was answered.
     """
 
     folder: Path
-    questions: int
+    questions: "Dataset"
+    answers: list[dict[str, Any]]
     seconds: float
     peak_bytes: int
-
-    def predictions(self) -> "pa.Table":
-        """Its predictions table."""
-        return read_predictions(self.folder / PREDICTIONS)
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,36 @@ class AnswerStore:
     def _chunk(self, questions: "Dataset", answer: "Answer") -> Stored:
         from filelock import FileLock
 
-        folder = self.folder / sha256(f"{self.identity}/{questions_digest(questions)}".encode()).hexdigest()[:32]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not folder.is_dir():
-            with FileLock(self.folder / f".{folder.name}.lock"):
-                if not folder.is_dir():
+        name = sha256(f"{self.identity}/{questions_digest(questions)}".encode()).hexdigest()[:32]
+        folder = self.folder / name
+        found = self._read(folder, questions)
+        if found is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Some chunks share a lock, so that locks do not pile up with the chunks.
+            with FileLock(self.folder / f".{name[:2]}.lock"):
+                found = self._read(folder, questions)
+                if found is None:
+                    shutil.rmtree(folder, ignore_errors=True)
                     self._write(folder, questions, answer)
+                    found = self._read(folder, questions)
+        if found is None:
+            raise ReliabitError(f"{folder} cannot be read after it was written; look after the disk")
         # The time stamp says when a chunk was last of use, should room be needed.
         os.utime(folder)
-        return Stored(folder, questions=len(questions), **json.loads((folder / COST).read_text()))
+        return found
+
+    def _read(self, folder: Path, questions: "Dataset") -> Stored | None:
+        """A chunk, or `None` where it is not there or damaged."""
+        try:
+            answers = json.loads((folder / ANSWERS).read_text())
+            cost = json.loads((folder / COST).read_text())
+            if [row["question_id"] for row in answers] != questions["question_id"]:
+                return None
+            if self.features is not None:
+                read_features(folder / FEATURES, predictions=_keys(questions))
+            return Stored(folder, questions=questions, answers=answers, **cost)
+        except (OSError, ValueError, TypeError, KeyError, ReliabitError):
+            return None
 
     def _write(self, folder: Path, questions: "Dataset", answer: "Answer") -> None:
         reset_peak_memory()
@@ -111,11 +132,10 @@ class AnswerStore:
             if self.features is None:
                 answers = answer(questions, None)
             else:
-                keys = questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]
-                with feature_writer(staging / FEATURES, keys=keys, settings=self.features) as writer:
+                with feature_writer(staging / FEATURES, keys=_keys(questions), settings=self.features) as writer:
                     answers = answer(questions, writer)
             cost = {"seconds": time.perf_counter() - start, "peak_bytes": peak_memory()}
-            write_predictions(predictions_table(questions, answers), staging / PREDICTIONS)
+            (staging / ANSWERS).write_text(json.dumps(answers))
             (staging / COST).write_text(json.dumps(cost))
 
 
@@ -141,17 +161,27 @@ def questions_digest(questions: "Dataset") -> str:
 
 
 def gather(stored: Sequence[Stored]) -> "pa.Table":
-    """The predictions of all chunks as one table."""
+    """Judge the answers of all chunks, as one predictions table."""
     import pyarrow as pa
 
-    return pa.concat_tables([chunk.predictions() for chunk in stored])
+    return pa.concat_tables([predictions_table(chunk.questions, chunk.answers) for chunk in stored])
 
 
 def gather_features(
-    stored: Sequence[Stored], folder: Path, *, predictions: "pa.Table", settings: FeatureSettings
+    stored: Sequence[Stored],
+    folder: Path,
+    *,
+    predictions: "pa.Table",
+    settings: FeatureSettings,
+    identity: str,
 ) -> None:
     """Write the features of all chunks as one folder, a chunk at a time."""
-    with feature_writer(folder, keys=predictions.select(list(KEY_COLUMNS)), settings=settings) as writer:
+    keys = predictions.select(list(KEY_COLUMNS))
+    with feature_writer(folder, keys=keys, settings=settings, identity=identity) as writer:
         for chunk in stored:
-            blocks = read_features(chunk.folder / FEATURES, predictions=chunk.predictions())
+            blocks = read_features(chunk.folder / FEATURES, predictions=_keys(chunk.questions))
             writer.append({name: np.asarray(blocks[name]) for name in BLOCKS})
+
+
+def _keys(questions: "Dataset") -> "pa.Table":
+    return questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]

@@ -1,5 +1,6 @@
 """Answering: greedy decoding as a LightningModule, with what the model's probabilities say of each answer."""
 
+import signal
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -190,6 +191,15 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
         )
 
 
+class StopsWhenTold(lightning.Callback):  # type: ignore[misc]
+    """Ends the process at the batch after SIGTERM, which Lightning notes and otherwise ignores while predicting."""
+
+    def on_predict_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop where the process was told to."""
+        if trainer.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM)
+
+
 def answer_table(
     table: "Dataset",
     checkpoint: Checkpoint,
@@ -238,6 +248,7 @@ def predict(
         enable_checkpointing=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
+        callbacks=[StopsWhenTold()],
     )
     loader: DataLoader[Any] = DataLoader(table, batch_size=batch_size, shuffle=False, collate_fn=collate)
     return trainer.predict(module, loader) or []

@@ -30,6 +30,9 @@ KEY_COLUMNS = ("source", "split", "shift", "question_id")
 RECORD = "features.json"
 VERSION = 1
 
+ANSWERED_BY = b"reliabit.answered_by"
+"""Where a predictions table's metadata says what its answers depend on; its features must say the same."""
+
 
 @dataclass(frozen=True)
 class FeatureSettings:
@@ -107,7 +110,7 @@ class FeatureWriter:
 
 @contextmanager
 def feature_writer(
-    folder: Path, *, keys: "pa.Table", settings: FeatureSettings, origin: Mapping[str, str] | None = None
+    folder: Path, *, keys: "pa.Table", settings: FeatureSettings, identity: str = ""
 ) -> Iterator[FeatureWriter]:
     """Write a features folder that appears whole or not at all.
 
@@ -115,7 +118,7 @@ def feature_writer(
         folder: Where to.
         keys: The questions in the order in which their rows will come, with `KEY_COLUMNS`.
         settings: Which states, and their type.
-        origin: What else to record.
+        identity: A digest of what the states depend on beside the questions.
 
     Raises:
         ReliabitError: Fewer or more rows came than there are questions.
@@ -135,7 +138,7 @@ def feature_writer(
             "layer": settings.layer,
             "dtype": settings.dtype,
             "keys_sha256": keys_digest(keys),
-            **(origin or {}),
+            "identity": identity,
         }
         (staging / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
@@ -155,10 +158,15 @@ def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDA
     """
     if not (folder / RECORD).is_file():
         raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
-    record = json.loads((folder / RECORD).read_text())
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except ValueError as error:
+        raise ReliabitError(f"{folder / RECORD} is damaged ({error}); run task=answer again") from error
     if record["version"] > VERSION:
         raise ReliabitError(f"{folder} is of format {record['version']}, newer than {VERSION}; update reliabit")
-    if record["keys_sha256"] != keys_digest(predictions):
+    metadata = predictions.schema.metadata or {}
+    answered_by = metadata.get(ANSWERED_BY, record["identity"].encode()).decode()
+    if record["keys_sha256"] != keys_digest(predictions) or record["identity"] != answered_by:
         raise ReliabitError(f"the features in {folder} are not of these predictions; run task=answer again")
     try:
         return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in BLOCKS}

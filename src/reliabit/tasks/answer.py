@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.config import Config
 from reliabit.inference.answer_store import AnswerStore, gather, gather_features
-from reliabit.inference.features import FEATURES, FeatureSettings, FeatureWriter
+from reliabit.inference.features import ANSWERED_BY, FEATURES, FeatureSettings, FeatureWriter
 from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
 from reliabit.tasks.answer_identity import answering_identity
 from reliabit.tasks.estimators import needs_features, needs_training
@@ -73,10 +73,10 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     with tqdm(total=len(questions), desc="answer", unit=" questions", disable=shown) as bar:
         for chunk in store.ask(questions, partial(_answer_chunk, config, model)):
             stored.append(chunk)
-            bar.update(chunk.questions)
-    predictions = gather(stored)
+            bar.update(len(chunk.questions))
+    predictions = gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity})
     if store.features is not None:
-        gather_features(stored, features, predictions=predictions, settings=store.features)
+        gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
     predictions, extra_seconds = _with_further_passes(config, model, questions, predictions)
     return Answered(
         predictions=predictions,

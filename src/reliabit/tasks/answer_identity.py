@@ -6,12 +6,11 @@ from pathlib import Path
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
-from reliabit.data.prepare import prepare
-from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, library_versions, table_inputs
+from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, library_versions
 from reliabit.inference.features import FeatureSettings
-from reliabit.tasks.questions import source_spec
+from reliabit.tasks.calibrated import calibration_rows
 
-ROOMS = ("data", "models", "quant", "inference")
+ROOMS = ("data", "models", "quant", "inference", "tasks")
 """The rooms whose source answers depend on."""
 
 
@@ -26,7 +25,7 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
         "model": checkpoint_inputs(Path(config.model.path), cache=cache),
         "asking": without(mapping["model"], "name", "path"),
         "quant": quant,
-        "calibration": _calibration(config, cache),
+        "calibration": calibration_digest(config),
         "trainer": [config.trainer.accelerator, config.trainer.batch_size],
         "features": None if features is None else vars(features),
         "code": dict(code_digests(ROOMS)),
@@ -44,12 +43,12 @@ def without(mapping: dict[str, object], *keys: str) -> dict[str, object]:
     return {key: value for key, value in mapping.items() if key not in keys}
 
 
-def _calibration(config: Config, cache: DigestCache) -> dict[str, str] | None:
-    """What a data-aware quantizer was calibrated on."""
-    wanted = config.quant.calibration
+def calibration_digest(config: Config) -> str | None:
+    """A digest of the questions, answers and images that a data-aware quantizer is calibrated on; `None` for others."""
     if config.quant.method == "none" or config.quant.scaling.search == "none":
         return None
-    if wanted.chat is not None:
-        return {"chat": cache.sha256(Path(wanted.chat))}
-    folder = prepare(source_spec(config.data), root=Path(config.paths.data))
-    return table_inputs(folder, cache=cache, name="calibration")
+    digest = sha256()
+    for row in calibration_rows(config):
+        digest.update(sha256(row["image"]).digest())
+        digest.update(json.dumps({key: row[key] for key in sorted(row) if key != "image"}).encode())
+    return digest.hexdigest()

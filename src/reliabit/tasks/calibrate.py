@@ -2,20 +2,27 @@
 
 import json
 import sys
+from pathlib import Path
 
 from reliabit.config import Config
-from reliabit.tasks.calibrated import encoder_of, load_batches, load_statistics
+from reliabit.files import replacing
+from reliabit.tasks.calibrated import FOLDER, encoder_of, load_batches, load_statistics
 from reliabit.tasks.runtime import set_up
 
 
 def calibrate(config: Config) -> None:
     """Write the statistics of the configured model, unless they are there, and say where and what they are.
 
+    For a quantizer that learns nothing from data, a note that says so: the versioned pipeline has one stage for all.
+
     Raises:
         ReliabitError: Nothing can be learned from the calibration set.
     """
     from reliabit.quant.mbq.store import RECORD
 
+    if config.quant.scaling.search == "none":
+        _note(config)
+        return
     set_up(config)
     encoder = encoder_of(config.model)
     batches = load_batches(config, encoder)
@@ -29,3 +36,10 @@ def calibrate(config: Config) -> None:
                 f"  layer {layer} {place}: image tokens count {found['estimate']:.4f} "
                 f"[{found['low']:.4f}, {found['high']:.4f}] of answer tokens\n"
             )
+
+
+def _note(config: Config) -> None:
+    path = Path(config.paths.cache) / FOLDER / f"{config.quant.name}.md"
+    with replacing(path) as unfinished:
+        unfinished.write_text(f"quant={config.quant.name} learns nothing from data: there is nothing to calibrate.\n")
+    sys.stdout.write(f"{path}: {path.read_text()}")

@@ -8,6 +8,8 @@ from reliabit.config import Config
 from reliabit.data.prepare import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.identity import Fingerprint, identify
+from reliabit.models.checkpoint import check_folder
+from reliabit.tasks.answer_identity import calibration_digest
 from reliabit.tasks.questions import source_spec
 
 if TYPE_CHECKING:
@@ -21,13 +23,14 @@ def run_identity(config: Config) -> Fingerprint:
         ReliabitError: A file that the run would read is missing, or data differs from its manifest.
     """
     cache = DigestCache(Path(config.paths.cache) / "digests")
+    check_folder(Path(config.model.path), family=config.model.family)
     inputs = checkpoint_inputs(Path(config.model.path), cache=cache)
     for name, data in {"data": config.data, **config.other_data}.items():
         folder = prepare(source_spec(data), root=Path(config.paths.data))
         inputs |= table_inputs(folder, cache=cache, name=name)
-    wanted = config.quant.calibration
-    if wanted.chat is not None:
-        inputs["calibration"] = cache.sha256(Path(wanted.chat))
+    calibration = calibration_digest(config)
+    if calibration is not None:
+        inputs["calibration"] = calibration
     return identify(to_mapping(config), inputs=inputs)
 
 

@@ -15,7 +15,7 @@ from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks,
 from reliabit.confidence.leakage import FittedOn, check_disjoint
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.roles import PREFIX, SEED_PREFIX, image_keys, with_fitted_on
+from reliabit.evaluation.roles import MAXPROB, PREFIX, SEED_PREFIX, image_keys, seeds_of, with_fitted_on
 from reliabit.inference.features import FEATURES, read_features
 from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
 from reliabit.tasks.estimators import (
@@ -119,7 +119,7 @@ def fit_estimators(config: Config, predictions: "pa.Table", *, features: Path) -
         # There is nothing to transfer to the very model that a transferred Selector is trained on.
         if not (name == TRANSFER and config.quant.method == "none")
     ]
-    table = predictions
+    table = _without(predictions, families)
     costs: dict[str, Cost] = {}
     for family in families:
         for column, estimator in family.columns().items():
@@ -178,7 +178,7 @@ def _fit(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBloc
 def _fit_selector(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBlocks | None) -> Family:
     from reliabit.confidence.selector_training import train_selectors
 
-    seeds = config.confidence.selector.seeds
+    seeds = [config.seed + number for number in config.confidence.selector.seeds]
     with TemporaryDirectory() as folder:
         source = (
             unquantized_answers(config, features=Path(folder, FEATURES)) if name == TRANSFER else (predictions, blocks)
@@ -233,5 +233,15 @@ def _plain(predictions: "pa.Table", split: str) -> Rows:
 
 
 def _roles(predictions: "pa.Table") -> dict[str, list[str]]:
-    splits = dict.fromkeys(predictions["split"].to_pylist())
-    return {split: image_keys(predictions.take(_plain(predictions, split))) for split in splits}
+    """The images of each split, those of shifts and of other data sets included."""
+    keys: dict[str, set[str]] = {}
+    for split, key in zip(predictions["split"].to_pylist(), image_keys(predictions), strict=True):
+        keys.setdefault(split, set()).add(key)
+    return {split: sorted(found) for split, found in keys.items()}
+
+
+def _without(predictions: "pa.Table", families: "Sequence[Family]") -> "pa.Table":
+    """The table without what the same estimators said before; MaxProb is the model's own and stays."""
+    names = [family.name for family in families if family.name != MAXPROB]
+    stale = [f"{PREFIX}{name}" for name in names] + [column for name in names for column in seeds_of(predictions, name)]
+    return predictions.drop_columns([column for column in stale if column in predictions.column_names])

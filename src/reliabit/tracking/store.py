@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
+from reliabit.tracking.redaction import redact
+from reliabit.tracking.store_failures import guarded, sentence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+ANSWER_SECONDS = 10.0
+"""So long a server may take to answer at all. MLflow itself asks an address where nobody listens for minutes."""
 
 
 @contextmanager
@@ -55,13 +59,19 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
         A client, and the id of the experiment.
 
     Raises:
-        ReliabitError: The store is of a kind that MLflow no longer writes, cannot be reached, or is newer than MLflow.
+        ReliabitError: The store is of a kind that MLflow no longer writes, cannot be reached, is locked, read-only or
+            full, or is of another version than MLflow; the client's calls raise it as well.
     """
     if "://" not in uri or uri.startswith("file:"):
         raise ReliabitError(f"tracking.uri={uri} is a plain folder, which MLflow 3 refuses; use sqlite:///<file>")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It logs what it raises as well, with its traceback.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    if redact(uri) != uri:
+        # MLflow prints the address of every run that ends, user and password included.
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -69,7 +79,8 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
     with _store_lock(uri):
         try:
             _create_database(uri)
-            client = MlflowClient(tracking_uri=uri)
+            _check_server(uri)
+            client = guarded(MlflowClient(tracking_uri=uri), uri=uri)
             found = client.get_experiment_by_name(experiment)
             if found is not None:
                 return client, found.experiment_id
@@ -78,9 +89,10 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
             location = Path(artifacts).resolve()
             location.mkdir(parents=True, exist_ok=True)
             return client, client.create_experiment(experiment, artifact_location=location.as_uri())
-        except (MlflowException, SQLAlchemyError) as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             reason = " ".join(str(error).split())
-            raise ReliabitError(f"the tracking store {uri} cannot be opened: {reason}") from error
+            told = sentence(error, uri=uri) or redact(f"the tracking store {uri} cannot be opened: {reason}")
+            raise ReliabitError(told) from error
 
 
 def _create_database(uri: str) -> None:
@@ -95,3 +107,20 @@ def _create_database(uri: str) -> None:
         return
     with replacing(database) as unfinished:
         MlflowClient(tracking_uri=f"{SQLITE}{unfinished}").search_experiments(max_results=1)
+
+
+def _check_server(uri: str) -> None:
+    """Find out at once whether anybody listens at a server's address; what it answers does not matter."""
+    import requests
+
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        requests.get(uri, timeout=ANSWER_SECONDS, stream=True).close()
+    except requests.exceptions.SSLError:
+        # Somebody answers; MLflow may know the certificate, or be told not to ask for one.
+        return
+    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+        raise ReliabitError(
+            redact(f"no tracking server answers at {uri}; start one (mlflow server), or set MLFLOW_TRACKING_URI")
+        ) from error

@@ -31,6 +31,8 @@ COLUMNS = (
     Column("C@1% %", "selective/coverage_at_1pct_risk", ".1f", 100),
     Column("C@5% %", "selective/coverage_at_5pct_risk", ".1f", 100),
     Column("AURC %", "selective/aurc", ".2f", 100),
+    Column("C@1% Selector %", "selective/coverage_at_1pct_risk.selector", ".1f", 100),
+    Column("AURC Selector %", "selective/aurc.selector", ".2f", 100),
     Column("certified C@5% %", "certified/coverage_at_5pct_risk", ".1f", 100),
     Column("bits/weight", "efficiency/effective_bits", ".2f"),
     Column("stored MiB", "efficiency/stored_bytes", ".2f", 2**-20),

@@ -5,7 +5,7 @@ import math
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,12 +111,19 @@ class Tracker:
             with heartbeat(run):
                 yield run
         except BaseException as error:
-            run.set_tags({"failure.type": type(error).__name__, "failure.reason": str(error)[:500]})
-            if not isinstance(error, ReliabitError):
-                run.log_text(traceback.format_exc(), "traceback.txt")
-            self.client.set_terminated(run.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            # What broke may be the store: the first error is the one to report, and the run stays for `reliabit reap`.
+            with suppress(ReliabitError):
+                self._close_failed(run, error)
             raise
         self.client.set_terminated(run.run_id, "FINISHED")
+
+    def _close_failed(self, run: TrackedRun, error: BaseException) -> None:
+        run.set_tags({"failure.type": type(error).__name__, "failure.reason": str(error)[:500]})
+        if not isinstance(error, ReliabitError):
+            run.log_text("".join(traceback.format_exception(error)), "traceback.txt")
+        self.client.set_terminated(
+            run.run_id, "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+        )
 
     def find_finished(self, fingerprint: str) -> "Run | None":
         """The last finished run of a fingerprint, if there is one."""

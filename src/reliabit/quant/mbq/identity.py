@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reliabit.errors import ReliabitError
 from reliabit.quant.mbq.batch import CalibrationBatch
 
-LIBRARIES = ("torch", "transformers")
+LIBRARIES = ("torch", "transformers", "tokenizers")
 """Their versions decide on positions, masks and arithmetic."""
 
 
@@ -63,10 +63,10 @@ def statistics_key(
 
 
 def code_digest() -> str:
-    """A digest of the source files of this package: whatever changes in them makes older statistics another thing."""
-    found = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        found.update(file.name.encode() + file.read_bytes())
+    """A digest of the source of this room: whatever changes in it makes older statistics another thing."""
+    found, room = hashlib.sha256(), Path(__file__).parents[1]
+    for file in sorted(room.rglob("*.py")):
+        found.update(file.relative_to(room).as_posix().encode() + file.read_bytes())
     return found.hexdigest()
 
 
