@@ -102,7 +102,8 @@ class ConfidenceReport:
                 [row.set_name, row.confidence, *(signed(found) for found in row.against_maxprob.values())]
                 for row in compared
             ]
-            text += f"\nDifferences to {MAXPROB} on the same answers, in percentage points (* excludes zero).\n\n"
+            text += f"\nDifferences to {MAXPROB} on the same answers, in percentage points; "
+            text += "each interval by itself (* excludes zero).\n\n"
             headings = ["questions", "confidence", *(f"Δ {HEADLINE[name]}" for name in DIFFERENCES)]
             text += markdown_table(headings, lines)
         return text
