@@ -141,9 +141,11 @@ def show(summary: Summary) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*summary.headings)
+    table = Table()
+    for number, heading in enumerate(summary.headings):
+        table.add_column(heading, no_wrap=number == 0)
     for row in summary.rows:
         table.add_row(*row)
     # A pipe has no width of its own; a table squeezed into 80 columns would lose its numbers.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240
     Console(width=width).print(table)
