@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from reliabit.cache import entries, make_room
+from reliabit.cache import abandoned, entries, make_room
 from reliabit.cli import main
 from reliabit.tracking.journal import Journal
 from reliabit.tracking.tracker import Tracker
@@ -32,6 +32,19 @@ def test_room_is_made_from_what_was_of_no_use_for_longest(tmp_path):
     assert sorted(found.folder.name for found in removed) == ["a", "b"]
     assert [found.folder.name for found in entries(tmp_path)] == ["c", "d"]
     assert make_room(tmp_path, limit=250) == []
+
+
+def test_what_a_killed_run_left_is_removed_once_it_is_old(tmp_path):
+    import os
+    import time
+
+    for name, age in ((".old.x", 7200), (".young.x", 10)):
+        (tmp_path / "answers" / name).mkdir(parents=True)
+        (tmp_path / "answers" / name / "half").write_text("x")
+        os.utime(tmp_path / "answers" / name, (time.time() - age,) * 2)
+    assert [folder.name for folder in abandoned(tmp_path)] == [".old.x"]
+    make_room(tmp_path, limit=100)
+    assert [folder.name for folder in (tmp_path / "answers").iterdir()] == [".young.x"]
 
 
 def test_the_doctor_shows_and_clears(tmp_path, capsys):

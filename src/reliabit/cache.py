@@ -5,12 +5,17 @@ missing is made again. The time stamp of an entry says when it was last of use.
 """
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 KINDS = ("answers", "calibration")
 """Folders below the cache that hold one entry a folder."""
+
+ABANDONED_SECONDS = 3600.0
+"""A folder that was begun so long ago and is not finished is of a killed run."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,29 @@ def entries(cache: Path) -> Iterator[Entry]:
                 yield Entry(kind, folder, size=_bytes_below(folder), used=folder.stat().st_mtime)
 
 
+def abandoned(cache: Path, *, now: float | None = None) -> list[Path]:
+    """Folders that killed runs began and never finished."""
+    moment = time.time() if now is None else now
+    return [
+        folder
+        for kind in KINDS
+        for folder in sorted((cache / kind).glob(".*"))
+        if folder.is_dir() and moment - folder.stat().st_mtime > ABANDONED_SECONDS
+    ]
+
+
 def make_room(cache: Path, *, limit: int) -> list[Entry]:
-    """Remove the entries that were of no use for longest, until the rest is no larger than a limit.
+    """Remove what killed runs left, and the entries that were of no use for longest, down to a limit.
 
     Args:
         cache: The cache.
         limit: Bytes that may stay.
 
     Returns:
-        What was removed.
+        The entries that were removed.
     """
+    for folder in abandoned(cache):
+        shutil.rmtree(folder)
     found = sorted(entries(cache), key=lambda entry: entry.used, reverse=True)
     kept, removed = 0, []
     for entry in found:
@@ -63,9 +81,9 @@ def make_room(cache: Path, *, limit: int) -> list[Entry]:
         if kept > limit:
             removed.append(entry)
     for entry in removed:
-        # Renamed first: whoever looks for it meanwhile finds all of it or nothing.
-        gone = entry.folder.with_name(f".{entry.folder.name}.removed")
-        entry.folder.rename(gone)
+        # Moved away first: whoever looks for it meanwhile finds all of it or nothing.
+        gone = Path(mkdtemp(prefix=".removed.", dir=entry.folder.parent))
+        entry.folder.rename(gone / entry.folder.name)
         shutil.rmtree(gone)
     return removed
 
