@@ -150,6 +150,7 @@ def test_a_sweep_to_go_on_with_must_be_there(undisturbed):
         assert done.stderr.strip().splitlines()[-1].startswith("error: sweep.resume=nothing names no sweep")
 
 
+@pytest.mark.slow
 def test_the_cells_after_a_failed_one_run_or_not(tmp_path):
     for choice, states in (("stop", ["FAILED"]), ("continue", ["FAILED", "FINISHED"])):
         place = Place(tmp_path / choice)
@@ -159,6 +160,7 @@ def test_the_cells_after_a_failed_one_run_or_not(tmp_path):
         assert sorted(run.info.status for run in place.runs("cell")) == states
 
 
+@pytest.mark.slow
 def test_six_that_start_at_once_in_a_fresh_folder_all_succeed(tmp_path):
     place = Place(tmp_path)
     small = ["quant=none", "data.ask={dev: 0, val: 5, cal: 5, test: 4}", *SMALL[1:]]

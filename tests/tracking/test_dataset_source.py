@@ -167,11 +167,8 @@ def test_a_listing_that_leads_out_of_its_folder_is_refused(project, tmp_path):
     assert not (tmp_path / "out.txt").exists()
 
 
-def test_mlflow_resolves_logs_and_loads_it(project, tmp_path, monkeypatch):
-    registry = dataset_source_registry.DatasetSourceRegistry()
-    registry.sources = [*dataset_source_registry._dataset_source_registry.sources]
-    registry.register(DvcDatasetSource)
-    monkeypatch.setattr(dataset_source_registry, "_dataset_source_registry", registry)
+def test_mlflow_resolves_logs_and_loads_it(project, tmp_path):
+    """Through the entry point that the installed package brings."""
     source = dataset_source_registry.resolve_dataset_source("dvc://data/set")
     assert dataset_source_registry.resolve_dataset_source(source) is source
     tracker = tracker_at(tmp_path)
