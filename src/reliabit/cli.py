@@ -12,7 +12,7 @@ from pathlib import Path
 from reliabit.cache import Entry, entries, make_room
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.config import Config
-from reliabit.config_errors import explain
+from reliabit.config_errors import in_one_line
 from reliabit.errors import ReliabitError
 
 GIB = 2**30
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.command(compose_config(options.overrides), options)
     except (ReliabitError, HydraException, OmegaConfBaseException) as error:
-        sys.stderr.write(f"error: {error if isinstance(error, ReliabitError) else explain(error)}\n")
+        sys.stderr.write(in_one_line(error))
         sys.exit(2)
 
 

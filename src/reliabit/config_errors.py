@@ -5,6 +5,7 @@ from dataclasses import fields, is_dataclass
 
 from reliabit.composition import conf_folder, options_of
 from reliabit.config import Config
+from reliabit.errors import ReliabitError
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")
@@ -35,6 +36,15 @@ def explain(error: BaseException) -> str:
     if found := _NO_INTERPOLATION.search(text):
         return f"{found['key']} is not set; give it a value on the command line"
     return text
+
+
+def in_one_line(error: BaseException) -> str:
+    r"""What a command that refuses its input prints: our own sentence, or Hydra's and OmegaConf's put into one.
+
+    >>> in_one_line(ReliabitError("the file is missing"))
+    'error: the file is missing\n'
+    """
+    return f"error: {error if isinstance(error, ReliabitError) else explain(error)}\n"
 
 
 def _neighbours(key: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.config import Config
-from reliabit.config_errors import explain
+from reliabit.config_errors import in_one_line
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ def main() -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     register()
-    try:
-        sys.argv[1:] = resumed(sys.argv[1:])
-    except (ReliabitError, HydraException, OmegaConfBaseException) as error:
-        sys.stderr.write(f"error: {error if isinstance(error, ReliabitError) else explain(error)}\n")
-        sys.exit(2)
     show_traceback = "HYDRA_FULL_ERROR" in os.environ
     # Hydra would print exceptions itself, over several lines, and exit; ours to do.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -64,13 +59,14 @@ def main() -> None:
             return None
 
     try:
+        sys.argv[1:] = resumed(sys.argv[1:])
         application()
         if refused:
             raise refused[0]
     except (ReliabitError, HydraException, OmegaConfBaseException) as error:
         if show_traceback:
             raise
-        sys.stderr.write(f"error: {error if isinstance(error, ReliabitError) else explain(error)}\n")
+        sys.stderr.write(in_one_line(error))
         sys.exit(2)
     finally:
         _close_abandoned_sweep()
