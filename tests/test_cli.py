@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from reliabit.cache import abandoned, entries, make_room
+from reliabit.cache import abandoned, entries, keep_room, make_room
 from reliabit.cli import main
 from reliabit.tracking.journal import Journal
 from reliabit.tracking.tracker import Tracker
@@ -32,6 +32,15 @@ def test_room_is_made_from_what_was_of_no_use_for_longest(tmp_path):
     assert sorted(found.folder.name for found in removed) == ["a", "b"]
     assert [found.folder.name for found in entries(tmp_path)] == ["c", "d"]
     assert make_room(tmp_path, limit=250) == []
+
+
+def test_what_a_run_may_be_using_stays_whatever_the_limit(tmp_path):
+    for name, used in (("old", 1000), ("older", 500), ("new", 9000)):
+        entry(tmp_path, name, size=100, used=used)
+    assert keep_room(tmp_path, limit=300, now=10_000) == []
+    assert [found.folder.name for found in keep_room(tmp_path, limit=150, now=10_000)] == ["old", "older"]
+    assert keep_room(tmp_path, limit=0, now=10_000) == []
+    assert [found.folder.name for found in entries(tmp_path)] == ["new"]
 
 
 def test_what_a_killed_run_left_is_removed_once_it_is_old(tmp_path):

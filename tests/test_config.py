@@ -31,7 +31,7 @@ def options(group):
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
-GROUPS = ("model", "quant", "data", "confidence", "trainer", "tracking", "sweep", "experiment")
+GROUPS = ("model", "quant", "data", "confidence", "trainer", "tracking", "sweep", "registry", "experiment")
 
 
 @pytest.mark.parametrize("group", GROUPS)

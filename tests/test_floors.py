@@ -27,10 +27,13 @@ FLOORS = {
     "inference": 3,
     "confidence": 4,
     "evaluation": 5,
+    "serving": 5,
     "tracking": 6,
-    "tasks": 7,
-    "main": 8,
-    "cli": 8,
+    "registry": 7,
+    "tasks": 8,
+    "main": 9,
+    "commands": 9,
+    "cli": 10,
 }
 PURE = ("metrics", "quant", "data")
 FORBIDDEN_BELOW = {"mlflow", "hydra", "omegaconf", "dvc", "lightning"}

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-KINDS = ("answers", "calibration")
+KINDS = ("answers", "bundles", "calibration", "encoded")
 """Folders below the cache that hold one entry a folder."""
+
+IN_USE_SECONDS = 3600.0
+"""An entry that was of use so short a time ago may be one of a run that goes on."""
 
 ABANDONED_SECONDS = 3600.0
 """A folder that was begun so long ago and is not finished is of a killed run."""
@@ -62,6 +65,23 @@ def abandoned(cache: Path, *, now: float | None = None) -> list[Path]:
     ]
 
 
+def keep_room(cache: Path, *, limit: int, now: float | None = None) -> list[Entry]:
+    """Remove the entries that were of no use for longest, down to a limit, but none that a run may be using.
+
+    Args:
+        cache: The cache.
+        limit: Bytes that may stay.
+        now: The time, in seconds since 1970; the present one by default.
+
+    Returns:
+        The entries that were removed.
+    """
+    moment = time.time() if now is None else now
+    removed = [entry for entry in _beyond(cache, limit=limit) if moment - entry.used > IN_USE_SECONDS]
+    _remove(removed)
+    return removed
+
+
 def make_room(cache: Path, *, limit: int) -> list[Entry]:
     """Remove what killed runs left, and the entries that were of no use for longest, down to a limit.
 
@@ -74,18 +94,27 @@ def make_room(cache: Path, *, limit: int) -> list[Entry]:
     """
     for folder in abandoned(cache):
         shutil.rmtree(folder)
-    found = sorted(entries(cache), key=lambda entry: entry.used, reverse=True)
-    kept, removed = 0, []
-    for entry in found:
+    removed = _beyond(cache, limit=limit)
+    _remove(removed)
+    return removed
+
+
+def _beyond(cache: Path, *, limit: int) -> list[Entry]:
+    """The entries that a limit leaves no room for."""
+    kept, found = 0, []
+    for entry in sorted(entries(cache), key=lambda entry: entry.used, reverse=True):
         kept += entry.size
         if kept > limit:
-            removed.append(entry)
-    for entry in removed:
+            found.append(entry)
+    return found
+
+
+def _remove(found: list[Entry]) -> None:
+    for entry in found:
         # Moved away first: whoever looks for it meanwhile finds all of it or nothing.
         gone = Path(mkdtemp(prefix=".removed.", dir=entry.folder.parent))
         entry.folder.rename(gone / entry.folder.name)
         shutil.rmtree(gone)
-    return removed
 
 
 def _bytes_below(folder: Path) -> int:

@@ -1,21 +1,22 @@
-"""`reliabit`: what is done about runs, rather than by them.
+"""`reliabit`: what is done about runs and models, rather than by them.
 
 Overrides are those of `src/run.py`, such as `tracking=offline` or `tracking.uri=...`.
 """
 
 import argparse
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from reliabit.cache import Entry, entries, make_room
+from reliabit.commands import promoting, serving, upkeep
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import in_one_line
 from reliabit.errors import ReliabitError
 
-GIB = 2**30
+REFUSED = 1
+"""The status of a command that did its work and answers no."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,28 +26,61 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     options = parser().parse_args(arguments)
     try:
-        options.command(compose_config(options.overrides), options)
+        done = options.command(compose_config(options.overrides), options)
     except (ReliabitError, HydraException, OmegaConfBaseException) as error:
         sys.stderr.write(in_one_line(error))
         sys.exit(2)
+    if done is False:
+        sys.exit(REFUSED)
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="reliabit", description="Look after recorded runs and shared results.")
-    commands = top.add_subparsers(required=True)
-    for name, command, text in (
-        ("reap", reap_runs, "close the runs of dead processes"),
-        ("sync", sync_journal, "import the journal of tracking=offline into a tracking store, once"),
-        ("doctor", doctor, "show what is shared below paths.cache, and make room"),
-    ):
+    top = argparse.ArgumentParser(prog="reliabit", description="Look after recorded runs and promoted models.")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    def command(
+        name: str, function: Callable[..., object], text: str, *, named: Mapping[str, str] = MappingProxyType({})
+    ) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=text, description=text)
+        for argument, help_text in named.items():
+            one.add_argument(argument, help=help_text)
         one.add_argument("overrides", nargs="*", help="overrides of the configuration, such as tracking.uri=...")
-        one.set_defaults(command=command)
-        if name == "sync":
-            one.add_argument("--journal", type=Path, help="the journal's folder; mlruns/journal by default")
-        if name == "doctor":
-            one.add_argument("--keep-gib", type=float, help="remove what was of no use for longest, down to so much")
+        one.set_defaults(command=function)
+        return one
+
+    command("reap", upkeep.reap_runs, "close the runs of dead processes")
+    sync = command("sync", upkeep.sync, "record the runs of an offline journal and of the versioned pipeline, once")
+    sync.add_argument("--journal", type=Path, help="the journal's folder; mlruns/journal by default")
+    sync.add_argument("--results", type=Path, help="the folder of the pipeline's results; results by default")
+    doctor = command(
+        "doctor", upkeep.doctor, "show what is shared below paths.cache, make room, ask a service for drift"
+    )
+    doctor.add_argument("--keep-gib", type=float, help="remove what was of no use for longest, down to so much")
+    doctor.add_argument("--service", help="the address of a running service, such as http://127.0.0.1:8000")
+
+    promote = command("promote", promoting.promote, "put the best configuration of a sweep through the gate")
+    promote.add_argument("--sweep", default="last", help="the parent run of the sweep; the last one by default")
+    promote.add_argument("--run", help="a cell of that sweep, instead of the best by the policy")
+    promote.add_argument("--dry-run", action="store_true", help="explain, and change nothing")
+    rollback = command("rollback", promoting.roll_back, "give the alias champion back to an earlier version")
+    rollback.add_argument("--to", help="the version; the champion before this one by default")
+    rollback.add_argument("--reason", default="", help="why, for the history")
+    command("history", promoting.show_history, "list every attempt to change the champion")
+    command(
+        "delete", promoting.delete, "delete a version that no alias names", named={"version": "its number, such as 3"}
+    )
+    pull = command(
+        "pull",
+        promoting.pull_bundle,
+        "fetch a promoted bundle, every file checked",
+        named={"uri": "models:/<name>@<alias> or models:/<name>/<version>", "folder": "the folder to make"},
+    )
+    pull.add_argument("--replace", action="store_true", help="put it in the place of another bundle")
+    serve = command("serve", serving.serve, "serve the champion, or a pulled bundle, over HTTP")
+    serve.add_argument("--bundle", type=Path, help="a pulled bundle, instead of whatever is champion")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen at")
+    serve.add_argument("--port", type=int, default=8000, help="the port")
     return top
 
 
@@ -57,45 +91,3 @@ def compose_config(overrides: Sequence[str]) -> Config:
     register()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         return to_config(compose("config", overrides=list(overrides)))
-
-
-def reap_runs(config: Config, _: argparse.Namespace) -> None:
-    """Close the runs of dead processes, and say which."""
-    from reliabit.tracking.opening import open_tracker
-    from reliabit.tracking.reaping import reap
-
-    found = reap(open_tracker(config.tracking))
-    for run in found:
-        sys.stdout.write(f"closed {run.name} ({run.run_id}): {run.reason}\n")
-    sys.stdout.write(f"{len(found)} runs closed\n")
-
-
-def sync_journal(config: Config, options: argparse.Namespace) -> None:
-    """Import a journal, and say what came of it."""
-    from reliabit.tracking.journal_sync import sync
-    from reliabit.tracking.opening import open_tracker
-
-    folder = options.journal or Path(config.paths.root) / "mlruns" / "journal"
-    if not folder.is_dir():
-        raise ReliabitError(f"{folder} is no journal; record runs with tracking=offline, or name it with --journal")
-    done = sync(folder, open_tracker(config.tracking))
-    sys.stdout.write(f"{len(done.imported)} runs imported, {done.unchanged} were there, {done.open} are still open\n")
-
-
-def doctor(config: Config, options: argparse.Namespace) -> None:
-    """Show what is shared by kind, and make room where that is asked for."""
-    cache = Path(config.paths.cache)
-    if options.keep_gib is not None:
-        removed = make_room(cache, limit=int(options.keep_gib * GIB))
-        sys.stdout.write(f"removed {len(removed)} entries, {_gib(removed)}\n")
-    kinds: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries(cache):
-        kinds[entry.kind].append(entry)
-    for kind, found in kinds.items():
-        sys.stdout.write(f"{cache / kind}: {len(found)} entries, {_gib(found)}\n")
-    if not kinds:
-        sys.stdout.write(f"{cache}: nothing is shared yet\n")
-
-
-def _gib(found: Sequence[Entry]) -> str:
-    return f"{sum(entry.size for entry in found) / GIB:.3f} GiB"

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.config import Config, QuantConfig
+from reliabit.config import Config, QuantConfig, RegistryConfig
 from reliabit.errors import ReliabitError
 
 
@@ -86,6 +86,7 @@ def validate(config: Config) -> None:
     for key in ("delta", "level"):
         if not 0 < getattr(config.evaluation, key) < 1:
             raise ReliabitError(f"evaluation.{key}={getattr(config.evaluation, key)} must lie between 0 and 1")
+    _check_registry(config.registry)
 
 
 def _check_template(template: str, *, key: str, fields: Sequence[str]) -> None:
@@ -115,6 +116,26 @@ def _check_shifts(config: Config) -> None:
         taken = {"none", "in_domain", *mixtures, *(shift.label for shift in catalogue())} & others - set(mixtures)
         if taken:
             raise ReliabitError(f"other_data.{min(taken)} has the name of something else; call the data set otherwise")
+
+
+def _check_registry(registry: RegistryConfig) -> None:
+    shares = ("minimum_coverage", "accuracy_loss", "slice_loss", "latency_tolerance")
+    losses = ("accuracy_loss", "augrc_loss", "coverage_loss")
+    values = {name: getattr(registry, name) for name in shares}
+    values |= {f"incumbent.{name}": getattr(registry.incumbent, name) for name in losses}
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ReliabitError(f"registry.{name}={value} must be a share, from 0 to below 1")
+    for name in ("delta", "level"):
+        if not 0 < getattr(registry, name) < 1:
+            raise ReliabitError(f"registry.{name}={getattr(registry, name)} must lie between 0 and 1")
+    if registry.level <= 0.5:
+        raise ReliabitError(f"registry.level={registry.level} is no confidence; it must lie above 0.5")
+    if registry.required_risk not in registry.certified_risks:
+        raise ReliabitError(
+            f"registry.required_risk={registry.required_risk} is not among "
+            f"registry.certified_risks={registry.certified_risks}; certify it as well"
+        )
 
 
 def _check_quant(quant: QuantConfig) -> None:

@@ -14,7 +14,7 @@ The device is part of it only as the configuration names it: `trainer.accelerato
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -31,13 +31,23 @@ FINGERPRINT = "fingerprint.json"
 TAG = "fingerprint"
 """The tag that finished runs are found by; its parts are `fingerprint.config` and so on."""
 
-TRANSPORT = (
+CELL_TAG = "cell"
+"""The tag that tells attempts at the same cell of a sweep, also those that failed before they had a fingerprint."""
+
+CARRIED_OUT = (
     "hydra",
     "tracking",
     "paths",
     "sweep",
+    # Which configuration goes live is decided after it was measured.
+    "registry",
     "trainer.progress_bar",
     "trainer.threads",
+)
+"""Keys of the configuration that say how and where a run is carried out."""
+
+TRANSPORT = (
+    *CARRIED_OUT,
     # Where inputs lie, and where outputs go; inputs are identified by their contents.
     "model.path",
     "data.root",
@@ -45,6 +55,7 @@ TRANSPORT = (
     "task.checkpoint",
     "task.predictions",
     "task.baseline",
+    "task.results",
     "task.recipe.data.*.root",
     "quant.calibration.chat",
     "quant.calibration.chat_images",
@@ -127,13 +138,23 @@ def identify(config: Mapping[str, Any], *, inputs: Mapping[str, str]) -> Fingerp
     )
 
 
+def cell_digest(config: Mapping[str, Any]) -> str:
+    """What tells the cells of a sweep apart, whatever their files hold: the configuration without `CARRIED_OUT`.
+
+    >>> first, second = {"model": {"path": "a"}, "paths": {"root": "x"}}, {"model": {"path": "b"}}
+    >>> cell_digest(first) == cell_digest(first | {"paths": {"root": "y"}}), cell_digest(first) == cell_digest(second)
+    (True, False)
+    """
+    return _digest(_kept(config, CARRIED_OUT, prefix=""))
+
+
 def without_transport(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as it is compared: without `TRANSPORT`, and without groups that hold nothing.
 
     >>> without_transport({"seed": 0, "paths": {"root": "/x"}, "trainer": {"threads": 2, "batch_size": 8}})
     {'seed': 0, 'trainer': {'batch_size': 8}}
     """
-    return _kept(config, prefix="")
+    return _kept(config, TRANSPORT, prefix="")
 
 
 def is_transport(key: str) -> bool:
@@ -165,13 +186,13 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _kept(config: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
+def _kept(config: Mapping[str, Any], left_out: Sequence[str], *, prefix: str) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
-        if any(fnmatchcase(name, pattern) for pattern in TRANSPORT):
+        if any(fnmatchcase(name, pattern) for pattern in left_out):
             continue
-        found = _kept(value, prefix=f"{name}.") if isinstance(value, Mapping) else value
+        found = _kept(value, left_out, prefix=f"{name}.") if isinstance(value, Mapping) else value
         if found != {}:
             kept[str(key)] = found
     return kept

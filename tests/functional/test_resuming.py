@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,20 @@ def test_the_cells_after_a_failed_one_run_or_not(tmp_path):
         done = place.run("-m", models, "quant=none", *SMALL, f"sweep.on_failure={choice}")
         assert done.returncode == 2
         assert sorted(run.info.status for run in place.runs("cell")) == states
+
+
+@pytest.mark.slow
+def test_what_failed_before_it_began_is_made_good(tmp_path):
+    """A checkpoint that is missing has no hash, and so its run has no fingerprint; the sweep goes on with it."""
+    place, model = Place(tmp_path), tmp_path / "model"
+    small = [f"model.path={model}", "quant=none,rtn", "quant.bits=4", *SMALL]
+    for attempt in (["-m", *small], ["sweep.resume=last"]):
+        assert place.run(*attempt).returncode == 2
+        assert statuses(place) == ["FAILED", "FAILED", "FINISHED"]
+    shutil.copytree(PROJECT / "models" / "qwen2_vl_tiny", model)
+    done = place.run("sweep.resume=last")
+    assert done.returncode == 0, done.stderr
+    assert statuses(place) == ["FINISHED"] * 3
 
 
 @pytest.mark.slow

@@ -1,23 +1,21 @@
 """The versioned pipeline as a user runs it: `dvc repro` in a small copy of the project."""
 
-import os
-import re
+import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
+
+from functional.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).parents[2]
-COPIED = [
-    *("conf", "src", "models/qwen2_vl_tiny", "dvc.yaml", "params.yaml"),
-    *(".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"),
-]
-WRITTEN = ["data", "calibration", "checkpoints", "results"]
+WRITTEN = ["data", "calibration", "checkpoints", "results", "promotion"]
+ONCE = ["prepare@easy_vqa", "calibrate@qwen2_vl_tiny-mbq", "baseline@qwen2_vl_tiny-easy_vqa"]
+PROMOTE = "promote@qwen2_vl_tiny-easy_vqa"
 SMALL = {
     "conf/data/easy_vqa.yaml": {
         "splits": {"train": 20, "dev": 60, "val": 20, "cal": 30, "test": 30},
@@ -29,33 +27,8 @@ SMALL = {
 TASKS = ("quantize", "answer", "select", "evaluate")
 
 
-class Copy:
-    """A small project of its own, under git."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **{name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "PYTHONPATH")},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "OMP_NUM_THREADS": "1",
-        }
-        return subprocess.run(command, capture_output=True, text=True, cwd=self.root, env=environment, check=False)
-
-    def dvc(self, *arguments: str) -> str:
-        done = self.run(sys.executable, "-m", "dvc", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def repro(self) -> list[str]:
-        """The stages that ran."""
-        return re.findall(r"^Running stage '([^']+)'", self.dvc("repro"), re.MULTILINE)
-
-    def change(self, path: str, **values) -> None:
-        file = self.root / path
-        file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **values}, sort_keys=False))
+class Copy(Checkout):
+    """A project whose pipeline is small."""
 
     def contents(self) -> dict[str, bytes]:
         return {
@@ -82,13 +55,6 @@ def cells(bits: int) -> set[str]:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     copy = Copy(tmp_path_factory.mktemp("pipeline") / "project")
-    for name in COPIED:
-        source, target = PROJECT / name, copy.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
     for path, values in SMALL.items():
         copy.change(path, **values)
     quant = yaml.safe_load((copy.root / "conf/quant/mbq.yaml").read_text())
@@ -100,10 +66,7 @@ def copy(tmp_path_factory):
     selector = yaml.safe_load((copy.root / "conf/confidence/maxprob.yaml").read_text())["selector"]
     copy.change("conf/confidence/maxprob.yaml", selector={**selector, "epochs": 2})
     copy.set_bits(8, 4)
-    for command in (["init", "--quiet"], ["add", "--all"]):
-        assert copy.run("git", *command).returncode == 0
-    author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    assert copy.run("git", *author, "commit", "--quiet", "--message", "A small project").returncode == 0
+    copy.commit("A small project")
     return copy
 
 
@@ -115,14 +78,22 @@ def first(copy):
 
 def test_the_first_repro_runs_every_stage_once_and_in_order(first):
     ran, contents = first
-    once = ["prepare@easy_vqa", "calibrate@qwen2_vl_tiny-mbq"]
-    assert sorted(ran) == sorted([*once, *cells(8), *cells(4)])
-    assert ran[:2] == once
+    assert sorted(ran) == sorted([*ONCE, *cells(8), *cells(4), PROMOTE])
+    assert ran[0] == "prepare@easy_vqa"
+    assert ran[-1] == PROMOTE
     for bits in (8, 4):
         result = f"results/qwen2_vl_tiny-mbq-{bits}bit-easy_vqa"
         assert contents[f"{result}/metrics.json"] == contents[f"{result}/report/metrics.json"]
         assert contents[f"{result}/risk_coverage.csv"].startswith(b"coverage,maxprob,selector\n")
         assert f"{result}/selected/selectors/selector/selector.safetensors" in contents
+    for name in ("choice.md", "choice.json", "pareto.png"):
+        assert contents[f"promotion/qwen2_vl_tiny-easy_vqa/{name}"]
+    choice = json.loads(contents["promotion/qwen2_vl_tiny-easy_vqa/choice.json"])
+    assert [one["candidate"].split("·")[1:3] for one in choice["decisions"]] == [
+        ["none", "s0"],
+        ["mbq", "8b"],
+        ["mbq", "4b"],
+    ]
     assert any(name.startswith("calibration/qwen2_vl_tiny-mbq/calibration/") for name in contents)
 
 
@@ -138,7 +109,7 @@ def test_the_second_repro_does_nothing(copy, first):
 
 def test_metrics_and_plots_are_shown(copy, first, tmp_path):
     shown = copy.dvc("metrics", "show", "--json")
-    assert shown.count('"selective/aurc"') == 2
+    assert shown.count('"selective/aurc"') == 3
     page = copy.dvc("plots", "show", "--out", str(tmp_path)).strip()
     assert "Risk of the questions that MaxProb answers" in Path(page.removeprefix("file://")).read_text()
 
@@ -152,13 +123,14 @@ def test_an_unused_option_and_unused_code_change_nothing(copy, first):
 
 def test_another_width_runs_its_own_cells_alone(copy, first):
     copy.set_bits(8, 3)
-    assert set(copy.repro()) == cells(3)
+    assert set(copy.repro()) == {*cells(3), PROMOTE}
     assert copy.repro() == []
 
 
 def test_a_width_that_comes_back_is_restored_and_not_run(copy, first):
     copy.set_bits(8, 4)
-    assert copy.repro() == []
+    # The gate looks again: what lies in the folder of results is not what it was.
+    assert copy.repro() == [PROMOTE]
     # Folders of the width that was tried meanwhile are still there.
     assert first[1].items() <= copy.contents().items()
 
@@ -168,6 +140,31 @@ def test_deleted_outputs_come_back_from_the_cache(copy, first):
     copy.dvc("checkout")
     assert copy.contents() == first[1]
     assert copy.repro() == []
+
+
+def test_what_was_restored_has_its_runs_once(copy, first, tmp_path):
+    copy.commit("What the pipeline wrote")
+    store = [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts"]
+    done = copy.reliabit("sync", *store)
+    assert done.returncode == 0, done.stderr
+    assert "3 cells of" in done.stdout
+    again = copy.reliabit("sync", *store)
+    assert "0 cells of" in again.stdout
+    assert "3 were there" in again.stdout
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("reliabit").experiment_id])
+    assert {run.info.run_name for run in runs} == {f"qwen2_vl_tiny·{name}·s0" for name in ("none", "mbq·8b", "mbq·4b")}
+    for run in runs:
+        folder = run.info.run_name.replace("·s0", "").replace("·", "-").removesuffix("b")
+        folder = folder if folder.endswith("none") else f"{folder}bit"
+        metrics = json.loads(first[1][f"results/{folder}-easy_vqa/metrics.json"])
+        assert run.data.metrics["selective/aurc"] == metrics["selective/aurc"]
+        assert run.data.metrics["efficiency/stored_bytes"] > 0
+        assert (run.data.tags["dvc.dirty"], run.data.tags["git.dirty"]) == ("false", "false")
+        assert {"predictions.parquet", "report.json", "fingerprint.json"} <= {
+            found.path for found in client.list_artifacts(run.info.run_id)
+        }
+        assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["easy_vqa"]
 
 
 def test_a_remote_brings_back_what_was_pushed(copy, first):

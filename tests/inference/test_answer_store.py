@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from reliabit.inference.answer_store import AnswerStore, chunks, gather, gather_features, questions_digest
+from reliabit.inference.answer_store import Answers, AnswerStore, gather, gather_features
+from reliabit.inference.chunks import chunks
 from reliabit.inference.features import FeatureSettings, read_features
 
 
@@ -30,18 +31,20 @@ def answered(questions, number=0):
 class Model:
     """Answers, keeps what it was asked, and may break down after some questions."""
 
-    def __init__(self, breaks_after=None):
+    def __init__(self, breaks_after=None, earlier_seconds=0.0):
         self.asked = []
+        self.earlier_seconds = earlier_seconds
         self.breaks_after = breaks_after
 
-    def __call__(self, questions, writer):
+    def __call__(self, chunk, writer):
+        questions = chunk.questions
         if self.breaks_after is not None and len(self.asked) >= self.breaks_after:
             raise KeyboardInterrupt
         self.asked += questions["question_id"]
         if writer is not None:
             numbers = np.array([[float(len(question_id))] * 3 for question_id in questions["question_id"]])
             writer.append(dict.fromkeys(("image", "question", "first"), numbers))
-        return answered(questions)
+        return Answers(answered(questions), earlier_seconds=self.earlier_seconds)
 
 
 @pytest.fixture
@@ -56,9 +59,18 @@ def store_in(folder, *, identity="a", chunk=4, features=None):
     return AnswerStore(folder=folder, identity=identity, chunk=chunk, features=features)
 
 
+def digests_of(questions):
+    return [chunk.digest for chunk in chunks(questions, size=4)]
+
+
+def test_work_that_was_found_done_counts(questions, tmp_path):
+    stored = list(store_in(tmp_path).ask(questions, Model(earlier_seconds=100.0)))
+    assert all(100 < chunk.seconds < 200 for chunk in stored)
+
+
 def test_chunks_lie_within_one_shift(questions):
-    assert [len(part) for part in chunks(questions, size=4)] == [4, 4, 2, 4, 4, 2]
-    assert all(len(set(part["shift"])) == 1 for part in chunks(questions, size=7))
+    assert [len(part.questions) for part in chunks(questions, size=4)] == [4, 4, 2, 4, 4, 2]
+    assert all(len(set(part.questions["shift"])) == 1 for part in chunks(questions, size=7))
 
 
 def test_nothing_is_asked_twice(questions, tmp_path):
@@ -108,7 +120,7 @@ def test_whatever_changes_is_asked_again(questions, tmp_path, change):
     rows = questions.to_list()
     rows[0] |= change
     changed = Dataset.from_list(rows, features=questions.features)
-    assert questions_digest(changed) != questions_digest(questions)
+    assert digests_of(changed) != digests_of(questions)
     list(store_in(tmp_path).ask(changed, other))
     assert other.asked == questions["question_id"][:4]
 

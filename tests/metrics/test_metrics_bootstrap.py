@@ -197,3 +197,14 @@ def test_slices_name_the_worst_and_how_it_changes(images):
 def test_bad_input(call, message):
     with pytest.raises(ReliabitError, match=message):
         call(draw(0, 50))
+
+
+def test_what_is_wanted_alone_is_the_same_as_among_all(images):
+    data, wanted = {"x": draw(0, 300), "y": draw(1, 300)}, frozenset({"selective/aurc", "calibration/ece_15"})
+    every = cluster_bootstrap(data, images, n_resamples=20)
+    some = cluster_bootstrap(data, images, n_resamples=20, suite=Suite(only=wanted))
+    for name in data:
+        assert some.replicates[name].keys() == some.estimates[name].keys() == wanted
+        for metric in wanted:
+            np.testing.assert_array_equal(some.replicates[name][metric], every.replicates[name][metric])
+            assert some.estimates[name][metric] == every.estimates[name][metric]

@@ -13,7 +13,10 @@ from reliabit.composition import conf_folder, register, to_config, to_mapping
 
 PROJECT = Path(__file__).parents[2]
 SOURCE = "src/reliabit/"
-ORDER = ["prepare", "calibrate", "quantize", "answer", "select", "evaluate"]
+ORDER = ["prepare", "calibrate", "quantize", "answer", "select", "evaluate", "promote"]
+
+TASKS_OF = {"baseline": ("answer", "select", "evaluate")}
+"""Stages that do what several others do."""
 
 PLUMBING = ("__init__.py", "errors.py", "files.py", "config.py", "composition.py", "tasks/__init__.py")
 """What every task passes through, and none is decided by."""
@@ -27,10 +30,12 @@ UNUSED = {
     # What questions the statistics are of is part of their name.
     "quantize": ("data/", "inference/", "metrics/", "tasks/questions.py"),
     # Which estimators there are is asked, not what they do; where answers are kept does not change them.
-    "answer": ("confidence/", "metrics/", "tasks/answer_identity.py", "digests.py"),
+    "answer": ("confidence/", "metrics/", "tasks/answer_identity.py", "digests.py", "identity.py", "cache.py"),
     "select": ("data/", "evaluation/", "inference/", "metrics/", "tasks/questions.py"),
     # Predictions come from a file, not from a run.
-    "evaluate": ("confidence/", "data/", "inference/", "tracking/"),
+    "evaluate": ("confidence/", "data/", "inference/", "tracking/", "identity.py", "digests.py", "quant/hook.py"),
+    # Predictions come from files; how runs are recorded of them decides nothing.
+    "promote": ("confidence/", "data/", "inference/", "tracking/", "identity.py", "digests.py", "quant/hook.py"),
 }
 """What a task imports, directly or not, that decides nothing of what it writes."""
 
@@ -53,11 +58,18 @@ def task_of(name: str) -> str:
     return name.partition("@")[0]
 
 
-def overrides_of(stage) -> list[str]:
-    command = stage.cmd[0] if isinstance(stage.cmd, list) else stage.cmd
-    python, program, *overrides = shlex.split(command)
-    assert (python, program) == ("python", "src/run.py")
-    return overrides
+def runs_of(stage) -> list[list[str]]:
+    """The overrides of each run of `src/run.py` that a stage makes."""
+    commands = stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]
+    words = [shlex.split(command) for command in commands]
+    found = [overrides for program, *overrides in (rest for python, *rest in words if python == "python")]
+    assert found
+    assert all(program == "src/run.py" for python, program, *_ in words if python == "python")
+    return found
+
+
+def tasks_of(name: str) -> tuple[str, ...]:
+    return TASKS_OF.get(task_of(name), (task_of(name),))
 
 
 def dependencies_of(stage) -> set[str]:
@@ -74,6 +86,7 @@ def test_there_is_a_stage_for_every_cell_that_params_name(stages, pipeline):
         *(f"calibrate@{model}-{quantizer}" for model in models for quantizer in quantizers),
         *(f"quantize@{width}" for width in widths),
         *(f"{task}@{cell}" for task in ("answer", "select", "evaluate") for cell in cells),
+        *(f"{task}@{model}-{name}" for task in ("baseline", "promote") for model in models for name in data),
     }
     assert set(stages) == expected
     assert pipeline["calibration"] in data
@@ -83,15 +96,17 @@ def test_every_stage_composes_as_it_will_run(stages):
     register()
     for name, stage in stages.items():
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            config = to_config(compose("config", overrides=overrides_of(stage)))
-        assert config.task.name == task_of(name)
-        assert "selector_transfer" not in config.confidence.estimators
+            configs = [to_config(compose("config", overrides=overrides)) for overrides in runs_of(stage)]
+        assert tuple(config.task.name for config in configs) == tasks_of(name)
+        assert not any("selector_transfer" in config.confidence.estimators for config in configs)
         if task_of(name) == "quantize":
+            [config] = configs
             assert f"{config.model.name}-{config.quant.name}-{config.quant.bits}" == name.partition("@")[2]
 
 
 def test_params_hold_names_of_options_and_no_value_of_conf(pipeline):
     groups = {"models": "model", "data": "data", "quantizers": "quant"}
+    assert (conf_folder() / "registry" / f"{pipeline['policy']}.yaml").is_file()
     for key, group in groups.items():
         assert all((conf_folder() / group / f"{option}.yaml").is_file() for option in pipeline[key]), key
     for key in ("confidence", "trainer"):
@@ -101,15 +116,17 @@ def test_params_hold_names_of_options_and_no_value_of_conf(pipeline):
         assert "pipeline" not in to_mapping(to_config(compose("config")))
 
 
-@pytest.mark.parametrize("task", [*ORDER, "pretrain"])
-def test_a_stage_depends_on_the_code_that_its_task_uses(stages, task):
-    reached = reached_from(f"reliabit.tasks.{task}", not_through=NOT_THROUGH)
+@pytest.mark.parametrize("kind", [*ORDER, "pretrain", "baseline"])
+def test_a_stage_depends_on_the_code_that_its_task_uses(stages, kind):
+    tasks = TASKS_OF.get(kind, (kind,))
+    reached = set().union(*(reached_from(f"reliabit.tasks.{task}", not_through=NOT_THROUGH) for task in tasks))
+    unused = tuple(part for task in tasks for part in UNUSED[task])
     for name, stage in stages.items():
-        if task_of(name) != task:
+        if task_of(name) != kind:
             continue
         named = {path.removeprefix(SOURCE) for path in dependencies_of(stage) if path.startswith(SOURCE)}
         uncovered = {path for path in reached if not any(covers(dependency, path) for dependency in named)}
-        assert not {path for path in uncovered if not path.startswith((*PLUMBING, *UNUSED[task]))}, name
+        assert not {path for path in uncovered if not path.startswith((*PLUMBING, *unused))}, name
         assert not {dependency for dependency in named if not any(covers(dependency, path) for path in reached)}, name
 
 
@@ -144,4 +161,4 @@ def test_the_reference_models_are_not_trained_unless_asked(stages, pipeline):
 def test_every_report_has_its_metrics_and_its_plot(stages):
     for name, stage in stages.items():
         shown = [out.def_path.rsplit("/", 1)[-1] for out in stage.outs if out.metric or out.plot]
-        assert shown == (["metrics.json", "risk_coverage.csv"] if task_of(name) == "evaluate" else []), name
+        assert shown == (["metrics.json", "risk_coverage.csv"] if "evaluate" in tasks_of(name) else []), name

@@ -1,7 +1,7 @@
 """Configurations compared on the same questions: paired differences to a baseline, with intervals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
@@ -56,7 +56,7 @@ def compare(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, bas
         ReliabitError: The tables are not about the same questions.
     """
     _check_paired(tables, baseline=baseline, split=settings.reported)
-    suite = suite_of(settings)
+    suite = replace(suite_of(settings), only=frozenset(COMPARED))
     prepared = {name: measured(table, MAXPROB, split=settings.reported, suite=suite) for name, table in tables.items()}
     drawn = cluster_bootstrap(
         {name: predictions for name, (predictions, _) in prepared.items()},
@@ -89,7 +89,7 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
         ReliabitError: The tables are not about the same questions.
     """
     _check_paired(tables, baseline=baseline, split=settings.reported)
-    suite = suite_of(settings)
+    suite = replace(suite_of(settings), only=frozenset(SLICED))
     rows = reported_rows(tables[baseline], settings.reported)
     report = slice_report(
         {name: measured(table, MAXPROB, split=settings.reported, suite=suite)[0] for name, table in tables.items()},

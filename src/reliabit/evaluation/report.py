@@ -6,16 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation import figures
+from reliabit.evaluation.certification import certificates_of
 from reliabit.evaluation.confidence_figures import mixture_figure, overlay_figure, severity_figure
 from reliabit.evaluation.confidences import ConfidenceReport, compare_confidences
 from reliabit.evaluation.curves import risk_coverage_table
 from reliabit.evaluation.roles import (
-    CERTIFIED,
     MAXPROB,
     THRESHOLDS,
     Judged,
@@ -27,7 +25,7 @@ from reliabit.evaluation.roles import (
     rows_of,
 )
 from reliabit.files import replacing
-from reliabit.metrics import Certificate, Predictions, SliceReport, Suite, certify_threshold, slice_report
+from reliabit.metrics import Certificate, Predictions, SliceReport, Suite, slice_report
 from reliabit.metrics.bootstrap import cluster_bootstrap
 from reliabit.metrics.functional import effective_reliability, effective_reliability_threshold, risk_coverage_curve
 from reliabit.metrics.intervals import Interval
@@ -145,24 +143,14 @@ def build_report(predictions: "pa.Table", settings: EvaluationConfig, *, title: 
 
 
 def certify(predictions: "pa.Table", settings: EvaluationConfig, *, confidence: str = MAXPROB) -> list[Certificate]:
-    """Certify a threshold for each risk: `val` plans the tests, `cal` decides them, one question an image."""
-    splits = [rows_of(predictions, split) for split in (THRESHOLDS, CERTIFIED)]
-    if not all(rows.num_rows for rows in splits):
-        return []
-    planned, tested = (judged(rows, confidence) for rows in splits)
-    return [
-        certify_threshold(
-            planned.confidence,
-            planned.accuracy,
-            tested.confidence,
-            tested.accuracy,
-            risk,
-            settings.delta,
-            cal_image_ids=np.array(tested.images),
-            seed=settings.seed,
-        )
-        for risk in settings.certified_risks
-    ]
+    """Certify a threshold for each risk that a configuration asks for; see `certificates_of`."""
+    return certificates_of(
+        predictions,
+        confidence=confidence,
+        risks=settings.certified_risks,
+        delta=settings.delta,
+        seed=settings.seed,
+    )
 
 
 def _slices(

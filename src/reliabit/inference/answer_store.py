@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
+from reliabit.inference.chunks import Chunk, chunks
 from reliabit.inference.features import (
     BLOCKS,
     FEATURES,
@@ -35,9 +35,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-    Answer = Callable[[Dataset, FeatureWriter | None], list[dict[str, Any]]]
+    Answer = Callable[[Chunk, FeatureWriter | None], "Answers"]
 
 ANSWERS, COST = "answers.json", "cost.json"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to a chunk of questions.
+
+    Attributes:
+        answers: The fields of `Answer`, one mapping a question.
+        earlier_seconds: What an earlier run spent on work that was found done.
+    """
+
+    answers: list[dict[str, Any]]
+    earlier_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ class Stored:
         folder: Where it lies.
         questions: What was asked.
         answers: The fields of `Answer`, one mapping a question.
-        seconds: What answering it took, whenever that was.
+        seconds: What answering it takes: what it took, whenever that was, the parts that others had done included.
         peak_bytes: The largest memory while it was answered.
     """
 
@@ -83,7 +96,7 @@ class AnswerStore:
 
         Args:
             questions: A VQA table with the columns `split` and `shift`.
-            answer: Answers a table in order, and gives the writer the states of each question.
+            answer: Answers a chunk in order, and gives the writer the states of each question.
 
         Yields:
             The chunks in order, each as soon as it is there.
@@ -91,21 +104,20 @@ class AnswerStore:
         for part in chunks(questions, size=self.chunk):
             yield self._chunk(part, answer)
 
-    def _chunk(self, questions: "Dataset", answer: "Answer") -> Stored:
+    def _chunk(self, chunk: Chunk, answer: "Answer") -> Stored:
         from filelock import FileLock
 
-        name = sha256(f"{self.identity}/{questions_digest(questions)}".encode()).hexdigest()[:32]
-        folder = self.folder / name
-        found = self._read(folder, questions)
+        folder = self.folder / chunk.name(self.identity)
+        found = self._read(folder, chunk.questions)
         if found is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             # Some chunks share a lock, so that locks do not pile up with the chunks.
-            with FileLock(self.folder / f".{name[:2]}.lock"):
-                found = self._read(folder, questions)
+            with FileLock(self.folder / f".{folder.name[:2]}.lock"):
+                found = self._read(folder, chunk.questions)
                 if found is None:
                     shutil.rmtree(folder, ignore_errors=True)
-                    self._write(folder, questions, answer)
-                    found = self._read(folder, questions)
+                    self._write(folder, chunk, answer)
+                    found = self._read(folder, chunk.questions)
         if found is None:
             raise ReliabitError(f"{folder} cannot be read after it was written; look after the disk")
         # The time stamp says when a chunk was last of use, should room be needed.
@@ -125,39 +137,20 @@ class AnswerStore:
         except (OSError, ValueError, TypeError, KeyError, ReliabitError):
             return None
 
-    def _write(self, folder: Path, questions: "Dataset", answer: "Answer") -> None:
+    def _write(self, folder: Path, chunk: Chunk, answer: "Answer") -> None:
         reset_peak_memory()
         start = time.perf_counter()
         with staged_folder(folder) as staging:
             if self.features is None:
-                answers = answer(questions, None)
+                found = answer(chunk, None)
             else:
-                with feature_writer(staging / FEATURES, keys=_keys(questions), settings=self.features) as writer:
-                    answers = answer(questions, writer)
-            cost = {"seconds": time.perf_counter() - start, "peak_bytes": peak_memory()}
-            (staging / ANSWERS).write_text(json.dumps(answers))
+                keys = _keys(chunk.questions)
+                with feature_writer(staging / FEATURES, keys=keys, settings=self.features) as writer:
+                    found = answer(chunk, writer)
+            seconds = time.perf_counter() - start + found.earlier_seconds
+            cost = {"seconds": seconds, "peak_bytes": peak_memory()}
+            (staging / ANSWERS).write_text(json.dumps(found.answers))
             (staging / COST).write_text(json.dumps(cost))
-
-
-def chunks(questions: "Dataset", *, size: int) -> "Iterator[Dataset]":
-    """Cut a table into chunks that lie within one split and one shift each, so that other tables cut alike."""
-    asked = list(zip(questions["split"], questions["shift"], strict=True))
-    start = 0
-    while start < len(asked):
-        end = start
-        while end < len(asked) and end - start < size and asked[end] == asked[start]:
-            end += 1
-        yield questions.select(range(start, end))
-        start = end
-
-
-def questions_digest(questions: "Dataset") -> str:
-    """A digest of everything a table of questions holds, images included."""
-    digest = sha256()
-    for row in questions:
-        digest.update(sha256(row["image"]).digest())
-        digest.update(json.dumps([row[key] for key in sorted(row) if key != "image"]).encode())
-    return digest.hexdigest()
 
 
 def gather(stored: Sequence[Stored]) -> "pa.Table":

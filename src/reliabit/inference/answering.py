@@ -9,7 +9,7 @@ import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
-from reliabit.inference.features import FeatureWriter
+from reliabit.inference.features import FeatureWriter, TakesStates
 from reliabit.inference.states import pool_states, prompt_states, state_module
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
@@ -107,7 +107,7 @@ def end_of_answers(tokens: torch.Tensor, *, end: int) -> tuple[torch.Tensor, tor
 class Answering(lightning.LightningModule):  # type: ignore[misc]
     """Answers the questions of a batch greedily; the model is used as it is and never trained."""
 
-    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: FeatureWriter | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: TakesStates | None = None) -> None:
         """Wrap a model.
 
         Args:
@@ -135,9 +135,10 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
         Returns:
             The fields of `Answer`, one mapping a question.
         """
-        shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
+        adapter = self.encoder.adapter
+        seen = adapter.see_images(self.model, batch.images) if batch.seen is None else batch.seen
         with self._states() as states:
-            output: Any = self.model.generate(**batch.text, **shared)
+            output: Any = self.model.generate(**batch.text, **adapter.image_inputs(seen, batch.images, batch.image_of))
         self._keep(states, batch)
         logits = torch.stack(output.logits, dim=1)
         tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
@@ -224,23 +225,36 @@ def answer_table(
     Returns:
         The fields of `Answer`, one mapping a question, in table order.
     """
-    module = Answering(checkpoint, max_new_tokens=max_new_tokens, features=features)
-    batches = predict(
-        module, table, checkpoint.encoder, batch_size=batch_size, accelerator=accelerator, progress=progress
+    loader: DataLoader[Any] = DataLoader(table, batch_size=batch_size, shuffle=False, collate_fn=checkpoint.encoder)
+    return answer_batches(
+        loader,
+        checkpoint,
+        max_new_tokens=max_new_tokens,
+        accelerator=accelerator,
+        progress=progress,
+        features=features,
     )
-    return [answer for batch in batches for answer in batch]
+
+
+def answer_batches(
+    batches: "DataLoader[Any]",
+    checkpoint: Checkpoint,
+    *,
+    max_new_tokens: int,
+    accelerator: str,
+    progress: bool,
+    features: FeatureWriter | None = None,
+) -> list[dict[str, Any]]:
+    """Answer questions that are encoded already, or as they are loaded; see `answer_table`."""
+    module = Answering(checkpoint, max_new_tokens=max_new_tokens, features=features)
+    answered = predict(module, batches, accelerator=accelerator, progress=progress)
+    return [answer for batch in answered for answer in batch]
 
 
 def predict(
-    module: lightning.LightningModule,
-    table: "Dataset",
-    collate: Any,
-    *,
-    batch_size: int,
-    accelerator: str,
-    progress: bool,
+    module: lightning.LightningModule, batches: "DataLoader[Any]", *, accelerator: str, progress: bool
 ) -> list[Any]:
-    """Run a module's `predict_step` over a table, in order; what it returned for each batch."""
+    """Run a module's `predict_step` over batches, in order; what it returned for each."""
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices=1,
@@ -250,5 +264,4 @@ def predict(
         enable_model_summary=False,
         callbacks=[StopsWhenTold()],
     )
-    loader: DataLoader[Any] = DataLoader(table, batch_size=batch_size, shuffle=False, collate_fn=collate)
-    return trainer.predict(module, loader) or []
+    return trainer.predict(module, batches) or []

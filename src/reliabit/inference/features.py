@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,17 @@ class FeatureSettings:
 
     layer: int | None = None
     dtype: str = "float16"
+
+
+class TakesStates(Protocol):
+    """Whoever wants the pooled states of questions as they are answered."""
+
+    @property
+    def settings(self) -> FeatureSettings:
+        """Which states."""
+
+    def append(self, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take the states of the next questions: arrays of `[questions, width]` by the names in `BLOCKS`."""
 
 
 class FeatureWriter:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as lightning
 import torch
+from torch.utils.data import DataLoader
 
 from reliabit.inference.answering import end_of_answers, predict, score_tokens
 from reliabit.models.checkpoint import Checkpoint
@@ -118,7 +119,6 @@ def sample_answers(
         progress: Show a progress bar with the time left.
     """
     module = Sampling(checkpoint, max_new_tokens=max_new_tokens, settings=settings)
-    batches = predict(
-        module, table, checkpoint.encoder, batch_size=batch_size, accelerator=accelerator, progress=progress
-    )
+    loader: DataLoader[Any] = DataLoader(table, batch_size=batch_size, shuffle=False, collate_fn=checkpoint.encoder)
+    batches = predict(module, loader, accelerator=accelerator, progress=progress)
     return [SampledAnswers(**fields) for batch in batches for fields in batch]

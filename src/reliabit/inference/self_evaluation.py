@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as lightning
 import torch
+from torch.utils.data import DataLoader
 
 from reliabit.errors import ReliabitError
 from reliabit.inference.answering import predict
@@ -145,5 +146,6 @@ def self_evaluations(
 
     module = SelfEvaluation(checkpoint, verdict=find_verdict(encoder, prompt))
     numbered = table.add_column("row", list(range(len(asked))))
-    batches = predict(module, numbered, collate, batch_size=batch_size, accelerator=accelerator, progress=progress)
+    loader: DataLoader[Any] = DataLoader(numbered, batch_size=batch_size, shuffle=False, collate_fn=collate)
+    batches = predict(module, loader, accelerator=accelerator, progress=progress)
     return [confidence for batch in batches for confidence in batch]

@@ -1,8 +1,9 @@
 """All metrics of one set of predictions, from one sort, under the names that runs record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -23,14 +24,16 @@ from reliabit.metrics.functional.calibration import (
 )
 from reliabit.metrics.functional.discrimination import aupr_error_of, auroc_of, tie_share_of
 from reliabit.metrics.functional.effective_reliability import effective_reliability_of, effective_reliability_threshold
-from reliabit.metrics.functional.inputs import FloatArray, VectorLike, as_cost, as_decimal, as_risk
+from reliabit.metrics.functional.inputs import FloatArray, IntArray, VectorLike, as_cost, as_decimal, as_risk
 from reliabit.metrics.functional.ranking import Ranking, TieGroups, rank
 from reliabit.metrics.functional.risk_coverage import covered, last_accepted, last_within_risk, risk_at_coverage_of
 
 Values = dict[str, FloatArray]
+Recipes = dict[str, Callable[[TieGroups], FloatArray]]
 
 _HIGHER_IS_BETTER = (
     "accuracy/",
+    "certified/coverage_at",
     "selective/coverage_at",
     "selective/prr",
     "selective/auroc",
@@ -49,6 +52,7 @@ class Suite:
         n_bins: Bin counts of the calibration errors.
         coverage: Coverage of `risk_at_coverage`.
         calibration: Whether to compute calibration metrics, which need confidences in [0, 1].
+        only: The metrics that are wanted by name, if not all: resamples of many configurations take their time.
     """
 
     risks: tuple[float, ...] = (0.005, 0.01, 0.05)
@@ -56,6 +60,7 @@ class Suite:
     n_bins: tuple[int, ...] = (10, 15, 20)
     coverage: float = 0.8
     calibration: bool = True
+    only: frozenset[str] | None = None
 
     def rank(self, predictions: "Predictions") -> Ranking:
         """Check and sort predictions for this suite."""
@@ -74,44 +79,44 @@ class Suite:
         return {cost: effective_reliability_threshold(confidence, accuracy, cost) for cost in self.costs}
 
     def values(self, groups: TieGroups, thresholds: Mapping[float, float]) -> Values:
-        """Every metric of tie groups, shapes `()` or `(B,)`."""
-        values = {"accuracy/mean": 1 - groups.risk} | self._selective(groups)
+        """Every wanted metric of tie groups, shapes `()` or `(B,)`."""
+        recipes = {"accuracy/mean": _accuracy} | self._selective()
         for cost, threshold in thresholds.items():
-            values |= _phi(groups, cost, threshold)
-        return values | self._calibration(groups) if self.calibration else values
+            recipes |= _phi(cost, threshold)
+        if self.calibration:
+            recipes |= self._calibration()
+        return {name: recipe(groups) for name, recipe in recipes.items() if self.only is None or name in self.only}
 
-    def _selective(self, groups: TieGroups) -> Values:
-        coverages = {
-            f"selective/coverage_at_{percent(risk)}pct_risk": covered(groups, last_within_risk(groups, as_risk(risk)))
+    def _selective(self) -> Recipes:
+        coverages: Recipes = {
+            f"selective/coverage_at_{percent(risk)}pct_risk": partial(_coverage_at, risk=as_risk(risk))
             for risk in self.risks
         }
+        risk_at = partial(risk_at_coverage_of, coverage=as_decimal(self.coverage))
         return coverages | {
-            f"selective/risk_at_{percent(self.coverage)}pct_coverage": risk_at_coverage_of(
-                groups, as_decimal(self.coverage)
-            ),
-            "selective/aurc": aurc_of(groups),
-            "selective/aurc_mean": aurc_mean_of(groups),
-            "selective/e_aurc": e_aurc_of(groups),
-            "selective/augrc": augrc_of(groups),
-            "selective/prr": prediction_rejection_ratio_of(groups),
-            "selective/auroc_half": auroc_of(groups, criterion="half"),
-            "selective/auroc_any": auroc_of(groups, criterion="any"),
-            "selective/aupr_error_half": aupr_error_of(groups, criterion="half"),
-            "selective/aupr_error_any": aupr_error_of(groups, criterion="any"),
-            "selective/tie_share": tie_share_of(groups),
+            f"selective/risk_at_{percent(self.coverage)}pct_coverage": risk_at,
+            "selective/aurc": aurc_of,
+            "selective/aurc_mean": aurc_mean_of,
+            "selective/e_aurc": e_aurc_of,
+            "selective/augrc": augrc_of,
+            "selective/prr": prediction_rejection_ratio_of,
+            "selective/auroc_half": partial(auroc_of, criterion="half"),
+            "selective/auroc_any": partial(auroc_of, criterion="any"),
+            "selective/aupr_error_half": partial(aupr_error_of, criterion="half"),
+            "selective/aupr_error_any": partial(aupr_error_of, criterion="any"),
+            "selective/tie_share": tie_share_of,
         }
 
-    def _calibration(self, groups: TieGroups) -> Values:
-        saturated = np.broadcast_to(last_accepted(groups, 1.0), groups.total.shape)
-        values = {
-            "calibration/brier": brier_score_of(groups),
-            "calibration/nll": negative_log_likelihood_of(groups),
-            "calibration/saturated_share": covered(groups, saturated),
+    def _calibration(self) -> Recipes:
+        recipes: Recipes = {
+            "calibration/brier": brier_score_of,
+            "calibration/nll": negative_log_likelihood_of,
+            "calibration/saturated_share": partial(_coverage_of, threshold=1.0),
         }
         for n_bins in self.n_bins:
-            values[f"calibration/ece_{n_bins}"] = equal_width_error_of(groups, n_bins)
-            values[f"calibration/ece_mass_{n_bins}"] = equal_mass_error_of(groups, n_bins)
-        return values
+            recipes[f"calibration/ece_{n_bins}"] = partial(equal_width_error_of, n_bins=n_bins)
+            recipes[f"calibration/ece_mass_{n_bins}"] = partial(equal_mass_error_of, n_bins=n_bins)
+        return recipes
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,17 +177,35 @@ def percent(share: float) -> str:
     return f"{float(100 * as_decimal(share)):g}".replace(".", "_")
 
 
-def _phi(groups: TieGroups, cost: float, threshold: float) -> Values:
+def _accuracy(groups: TieGroups) -> FloatArray:
+    return 1 - groups.risk
+
+
+def _coverage_at(groups: TieGroups, risk: Fraction) -> FloatArray:
+    return covered(groups, last_within_risk(groups, risk))
+
+
+def _coverage_of(groups: TieGroups, threshold: float) -> FloatArray:
+    return covered(groups, _last(groups, threshold))
+
+
+def _risk_of(groups: TieGroups, threshold: float) -> FloatArray:
+    last = _last(groups, threshold)
+    return ratio(take_last(groups.accepted_loss, last), groups.unit * take_last(groups.accepted, last))
+
+
+def _last(groups: TieGroups, threshold: float) -> IntArray:
+    return np.broadcast_to(last_accepted(groups, threshold), groups.total.shape)
+
+
+def _phi(cost: float, threshold: float) -> Recipes:
     if np.isnan(threshold):
         raise ReliabitError(f"thresholds[{cost:g}] is nan; it must be a number or inf")
     charge: Fraction = as_cost(cost)
     name = f"selective/phi_{cost:g}".replace(".", "_")
-    last = np.broadcast_to(last_accepted(groups, threshold), groups.total.shape)
     return {
-        name: effective_reliability_of(groups, charge, threshold),
-        f"{name}_without_abstention": effective_reliability_of(groups, charge, -np.inf),
-        f"{name}_threshold_coverage": covered(groups, last),
-        f"{name}_threshold_risk": ratio(
-            take_last(groups.accepted_loss, last), groups.unit * take_last(groups.accepted, last)
-        ),
+        name: partial(effective_reliability_of, cost=charge, threshold=threshold),
+        f"{name}_without_abstention": partial(effective_reliability_of, cost=charge, threshold=-np.inf),
+        f"{name}_threshold_coverage": partial(_coverage_of, threshold=threshold),
+        f"{name}_threshold_risk": partial(_risk_of, threshold=threshold),
     }

@@ -35,6 +35,7 @@ class Adapter(ABC):
         final_norm: The dotted path of the norm after them, whose output the head reads.
         answer_prefix: What the template leaves between the prompt and the first word of the answer.
         end_of_answer: The special token that ends an answer.
+        described_by: Of the encoded images' tensors those that the decoder reads too, such as their sizes.
     """
 
     model_type: ClassVar[str]
@@ -43,6 +44,7 @@ class Adapter(ABC):
     final_norm: ClassVar[str]
     answer_prefix: ClassVar[str] = ""
     end_of_answer: ClassVar[str]
+    described_by: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def load_processor(self, folder: Path) -> "ProcessorMixin":
@@ -57,20 +59,43 @@ class Adapter(ABC):
     def encode_images(self, processor: "ProcessorMixin", images: "Sequence[Image]") -> EncodedImages:
         """Encode images, one for each prompt."""
 
-    @abstractmethod
-    def shared_images(
-        self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]", image_of: "torch.Tensor"
-    ) -> dict[str, Any]:
-        """Run the vision tower once an image and give each question its image's features.
+    def see_images(self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]") -> "list[torch.Tensor]":
+        """Run the vision tower and what connects it to the decoder, once an image.
 
         Args:
             model: The model.
             images: Encoded images, `EncodedImages.tensors`.
+
+        Returns:
+            For each image what the decoder reads of it, `[tokens, width]`.
+        """
+        found: Any = model
+        return list(found.get_image_features(**images, return_dict=True).pooler_output)
+
+    def image_inputs(
+        self, seen: "Sequence[torch.Tensor]", images: "dict[str, torch.Tensor]", image_of: "torch.Tensor"
+    ) -> dict[str, Any]:
+        """Give each question what was seen of its image.
+
+        Args:
+            seen: What `see_images` found.
+            images: Of the encoded images at least the tensors that `described_by` names.
             image_of: The image of each question, `[questions]`.
 
         Returns:
             Keyword arguments for the model's `forward` and `generate`.
         """
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        features = BaseModelOutputWithPooling(pooler_output=[seen[image] for image in image_of.tolist()])
+        described = {name: images[name][image_of] for name in self.described_by}
+        return {"mm_encoder_outputs": {"image": features}, **described}
+
+    def shared_images(
+        self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]", image_of: "torch.Tensor"
+    ) -> dict[str, Any]:
+        """See images and give each question its own; see `see_images` and `image_inputs`."""
+        return self.image_inputs(self.see_images(model, images), images, image_of)
 
     def prompt(self, processor: "ProcessorMixin", question: str) -> str:
         """The prompt of one question about one image, up to where the answer begins."""

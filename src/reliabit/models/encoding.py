@@ -29,6 +29,8 @@ class Batch:
         image_of: The image of each question, `[questions]`.
         image_tokens: Where image tokens stand, `[questions, tokens]`, bool.
         question_tokens: Where the question itself stands, template and instructions left out, likewise.
+        seen: What the vision tower makes of each image, `[tokens, width]`, where it has run already; then `images` hold
+            no more than the decoder reads of them.
     """
 
     question_ids: list[str]
@@ -37,6 +39,7 @@ class Batch:
     image_of: "torch.Tensor"
     image_tokens: "torch.Tensor"
     question_tokens: "torch.Tensor"
+    seen: "list[torch.Tensor] | None" = None
 
     def to(self, device: "torch.device") -> "Batch":
         """The same batch with its tensors on a device."""
@@ -47,6 +50,7 @@ class Batch:
             image_of=self.image_of.to(device),
             image_tokens=self.image_tokens.to(device),
             question_tokens=self.question_tokens.to(device),
+            seen=None if self.seen is None else [features.to(device) for features in self.seen],
         )
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from reliabit.models.adapter import Adapter, EncodedImages
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import ProcessorMixin
 
 
 class Idefics3(Adapter):
@@ -45,13 +44,6 @@ class Idefics3(Adapter):
         placeholders = [processor.replace_image_token(inputs, image) for image in range(len(images))]
         tensors = {name: inputs[name] for name in ("pixel_values", "pixel_attention_mask")}
         return EncodedImages(tensors=tensors, placeholders=placeholders)
-
-    def shared_images(
-        self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]", image_of: "torch.Tensor"
-    ) -> dict[str, Any]:
-        features = model.get_image_features(**images, return_dict=True)
-        features.pooler_output = [features.pooler_output[image] for image in image_of.tolist()]
-        return {"mm_encoder_outputs": {"image": features}}
 
 
 def _processor_config(folder: Path) -> dict[str, Any]:

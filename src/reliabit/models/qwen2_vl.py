@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from reliabit.models.adapter import Adapter, EncodedImages
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import ProcessorMixin
 
 
 class Qwen2VL(Adapter):
@@ -20,6 +19,7 @@ class Qwen2VL(Adapter):
     decoder_layers: ClassVar[str] = "model.language_model.layers"
     final_norm: ClassVar[str] = "model.language_model.norm"
     end_of_answer: ClassVar[str] = "<|im_end|>"
+    described_by: ClassVar[tuple[str, ...]] = ("image_grid_thw",)
 
     def load_processor(self, folder: Path) -> "ProcessorMixin":
         from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
@@ -31,13 +31,6 @@ class Qwen2VL(Adapter):
         inputs = processor.image_processor(images=list(images), return_tensors="pt")
         placeholders = [processor.replace_image_token(inputs, image) for image in range(len(images))]
         return EncodedImages(tensors=dict(inputs), placeholders=placeholders)
-
-    def shared_images(
-        self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]", image_of: "torch.Tensor"
-    ) -> dict[str, Any]:
-        features = model.get_image_features(**images, return_dict=True)
-        features.pooler_output = [features.pooler_output[image] for image in image_of.tolist()]
-        return {"mm_encoder_outputs": {"image": features}, "image_grid_thw": images["image_grid_thw"][image_of]}
 
 
 def image_only_processor(image_processor: Any, tokenizer: Any) -> "ProcessorMixin":

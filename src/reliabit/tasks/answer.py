@@ -2,17 +2,21 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from reliabit.cache import keep_room
 from reliabit.config import Config
-from reliabit.inference.answer_store import AnswerStore, gather, gather_features
+from reliabit.inference.answer_store import Answers, AnswerStore, gather, gather_features
+from reliabit.inference.chunks import Chunk
+from reliabit.inference.encoded_store import EncodedStore
 from reliabit.inference.features import ANSWERED_BY, FEATURES, FeatureSettings, FeatureWriter
 from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
-from reliabit.tasks.answer_identity import answering_identity
+from reliabit.tasks.answer_identity import answering_identity, encoding_identity
+from reliabit.tasks.cells import ANSWERED, write_answered
 from reliabit.tasks.estimators import needs_features, needs_training
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
@@ -21,6 +25,9 @@ from reliabit.tasks.runtime import set_up
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
+    from torch.utils.data import DataLoader
+
+    from reliabit.models.encoding import Batch
 
 CHUNK_BATCHES = 16
 """Batches a chunk: so much a killed run may lose."""
@@ -46,12 +53,14 @@ class Answered:
 
 
 def answer(config: Config) -> None:
-    """Write the predictions table of a configuration."""
+    """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
     questions = load_questions(config, training=needs_training(config.confidence))
     output = config.paths.output_folder()
-    answered = answer_questions(config, load_quantized(config), questions, features=output / FEATURES)
+    model = load_quantized(config)
+    answered = answer_questions(config, model, questions, features=output / FEATURES)
     write_predictions(answered.predictions, output / PREDICTIONS)
+    write_answered(config, model, answered, output / ANSWERED)
     sys.stdout.write(
         f"{answered.predictions.num_rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}\n"
     )
@@ -69,14 +78,16 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     from tqdm import tqdm
 
     store, stored = answer_store(config), []
+    encoded = encoded_store(config, model, questions=len(questions))
     shown = None if config.trainer.progress_bar else True
     with tqdm(total=len(questions), desc="answer", unit=" questions", disable=shown) as bar:
-        for chunk in store.ask(questions, partial(_answer_chunk, config, model)):
+        for chunk in store.ask(questions, partial(_answer_chunk, config, model, encoded)):
             stored.append(chunk)
             bar.update(len(chunk.questions))
     predictions = gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity})
     if store.features is not None:
         gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
+    keep_room(Path(config.paths.cache), limit=config.paths.cache_bytes())
     predictions, extra_seconds = _with_further_passes(config, model, questions, predictions)
     return Answered(
         predictions=predictions,
@@ -107,18 +118,59 @@ def _how(config: Config) -> dict[str, Any]:
     }
 
 
-def _answer_chunk(
-    config: Config, model: QuantizedCheckpoint, questions: "Dataset", writer: FeatureWriter | None
-) -> list[dict[str, Any]]:
-    from reliabit.inference.answering import answer_table
+def encoded_store(config: Config, model: QuantizedCheckpoint, *, questions: int) -> EncodedStore:
+    """Where encoded questions are kept for every model that sees as this one does."""
+    return EncodedStore(
+        folder=Path(config.paths.cache) / "encoded",
+        identity=encoding_identity(config, model.checkpoint.model),
+        batch_size=config.trainer.batch_size,
+        questions=questions,
+        room=config.paths.cache_bytes(),
+    )
 
-    return answer_table(
-        questions,
+
+def _answer_chunk(
+    config: Config, model: QuantizedCheckpoint, encoded: EncodedStore, chunk: Chunk, writer: FeatureWriter | None
+) -> Answers:
+    from torch.utils.data import DataLoader
+
+    from reliabit.inference.answering import answer_batches
+
+    found = encoded.encode(chunk, partial(_encode, config, model, chunk))
+    batches = (
+        _loader(config, model, chunk) if found is None else DataLoader(cast("Any", found.batches), batch_size=None)
+    )
+    answers = answer_batches(
+        batches,
         model.checkpoint,
         max_new_tokens=config.model.max_new_tokens,
+        accelerator=config.trainer.accelerator,
+        progress=False,
         features=writer,
-        **{**_how(config), "progress": False},
     )
+    return Answers(answers, earlier_seconds=found.seconds if found is not None and found.earlier else 0.0)
+
+
+def _encode(config: Config, model: QuantizedCheckpoint, chunk: Chunk, numbers: Iterable[int]) -> "list[Batch]":
+    from reliabit.inference.answering import predict
+    from reliabit.inference.seeing import Seeing
+
+    batches = _loader(config, model, chunk, numbers=numbers)
+    seen = predict(Seeing(model.checkpoint), batches, accelerator=config.trainer.accelerator, progress=False)
+    return [batch for [batch] in seen]
+
+
+def _loader(
+    config: Config, model: QuantizedCheckpoint, chunk: Chunk, *, numbers: Iterable[int] | None = None
+) -> "DataLoader[Any]":
+    """Encodes the batches of a chunk, all of them or those of some numbers."""
+    from torch.utils.data import DataLoader
+
+    size, questions = config.trainer.batch_size, chunk.questions
+    if numbers is not None:
+        rows = range(len(questions))
+        questions = questions.select([row for number in numbers for row in rows[number * size : (number + 1) * size]])
+    return DataLoader(cast("Any", questions), batch_size=size, shuffle=False, collate_fn=model.checkpoint.encoder)
 
 
 def _with_further_passes(

@@ -1,14 +1,20 @@
-"""What answers depend on beside the questions: the model, how it is quantized and asked, code and libraries."""
+"""What answers and encoded questions depend on beside the questions: the model, how it is asked, code, libraries."""
 
 import json
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, library_versions
 from reliabit.inference.features import FeatureSettings
+from reliabit.quant.components import component_of
 from reliabit.tasks.calibrated import calibration_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ROOMS = ("data", "models", "quant", "inference", "tasks")
 """The rooms whose source answers depend on."""
@@ -32,6 +38,48 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
         "libraries": library_versions(),
     }
     return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+SEEING_ROOMS = ("data", "models", "quant", "inference")
+"""The rooms whose source encoded questions depend on."""
+
+SEEING = ("vision", "connector")
+"""The components that see."""
+
+DECODER_FILES = ("config.json", "generation_config.json", "training.json", "README.md", "*.safetensors*")
+"""Files of a checkpoint that say nothing of how questions are encoded."""
+
+
+def encoding_identity(config: Config, model: "PreTrainedModel") -> str:
+    """A digest of everything that decides how questions are encoded and what is seen, but the questions.
+
+    The weights that see are hashed as they are, quantized or not, so that every plan that leaves them alone shares.
+    """
+    cache, folder = DigestCache(Path(config.paths.cache) / "digests"), Path(config.model.path)
+    identity = {
+        "files": cache.files(folder, wanted=lambda path: not any(fnmatch(path.name, name) for name in DECODER_FILES)),
+        "model": {key: value for key, value in model.config.to_dict().items() if key not in QUANTIZATION_KEYS},
+        "weights": _weights_digest(model),
+        "asking": {"family": config.model.family, "template": config.model.template, "dtype": config.model.dtype},
+        "trainer": [config.trainer.accelerator, config.trainer.batch_size],
+        "code": dict(code_digests(SEEING_ROOMS)),
+        "libraries": library_versions(),
+    }
+    return sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+QUANTIZATION_KEYS = ("quantization_config", "_name_or_path")
+
+
+def _weights_digest(model: "PreTrainedModel") -> str:
+    import torch
+
+    digest = sha256()
+    for name, tensor in model.state_dict().items():
+        if component_of(name) in SEEING:
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def without(mapping: dict[str, object], *keys: str) -> dict[str, object]:

@@ -11,56 +11,24 @@ from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.report import build_report
-from reliabit.identity import FINGERPRINT
+from reliabit.identity import FINGERPRINT, cell_digest
 from reliabit.inference.features import FEATURES
-from reliabit.tasks.answer import Answered, answer_questions
+from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.calibrated import scales_table
+from reliabit.tasks.cells import efficiency, run_name, run_tags
 from reliabit.tasks.estimators import needs_training
-from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
+from reliabit.tasks.quantized import load_quantized
 from reliabit.tasks.questions import load_questions
 from reliabit.tasks.run_identity import recorded_inputs, run_identity
 from reliabit.tasks.runtime import set_up
 from reliabit.tasks.select import fit_estimators
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.opening import open_tracker
+from reliabit.tracking.system_metrics import system_metrics
 from reliabit.tracking.tracker import PARENT_TAG, TrackedRun, Tracker, read_parent
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-BASELINE_BITS = 16
-"""The width of the weights that the checkpoints store unquantized, in bfloat16."""
-
-
-def run_name(config: Config) -> str:
-    """The run's name, such as `qwen2_vl_tiny·hqq·4b·s0`."""
-    width = "" if config.quant.bits is None else f"·{config.quant.bits}b"
-    return f"{config.model.name}·{config.quant.name}{width}·s{config.seed}"
-
-
-def run_tags(config: Config) -> dict[str, str]:
-    """What runs are filtered and compared by in the MLflow UI."""
-    return {
-        "kind": "cell",
-        "model": config.model.name,
-        "quant": config.quant.name,
-        "bits": str(BASELINE_BITS if config.quant.method == "none" else config.quant.bits or "mixed"),
-        "data": config.data.name,
-    }
-
-
-def efficiency(model: QuantizedCheckpoint, answered: Answered) -> dict[str, float]:
-    """What the configuration costs."""
-    bits = model.size.quantized_effective_bits
-    return {
-        "efficiency/stored_bytes": float(model.size.stored_bytes),
-        "efficiency/resident_bytes": float(model.size.resident_bytes),
-        "efficiency/effective_bits": float(BASELINE_BITS) if bits is None else bits,
-        "efficiency/effective_bits_whole_model": model.size.effective_bits,
-        "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
-        "efficiency/peak_memory_bytes": float(answered.peak_bytes),
-        **{f"efficiency/{name}_seconds": seconds for name, seconds in answered.extra_seconds.items()},
-    }
 
 
 def pipeline(config: Config) -> float:
@@ -68,15 +36,15 @@ def pipeline(config: Config) -> float:
     set_up(config)
     tracker = open_tracker(config.tracking)
     parent = read_parent(config.tracking.parent_file)
+    if parent is not None:
+        tracker.supersede(cell_digest(to_mapping(config)), parent=parent)
     with recorded_failure(config, tracker, parent=parent):
         identity = run_identity(config)
     finished = None if config.sweep.force else tracker.find_finished(identity.hex)
     if finished is not None:
         return reuse(finished, config, tracker, parent=parent)
-    if parent is not None:
-        tracker.supersede(identity.hex, parent=parent)
     tags = {**run_tags(config), **identity.to_tags(), **context_tags()}
-    with tracker.run(run_name(config), tags=tags, parent=parent) as run:
+    with tracker.run(run_name(config), tags=tags, parent=parent) as run, system_metrics(run):
         run.log_parameters(to_mapping(config))
         run.log_text(yaml.safe_dump(dict(to_mapping(config)), sort_keys=False), "config.yaml")
         run.log_text(identity.to_json(), FINGERPRINT)

@@ -36,7 +36,7 @@ def quantize(config: Config) -> None:
     set_up(config)
     folder, original = Path(config.task.checkpoint), Path(config.model.path)
     check_folder(original, family=config.model.family)
-    report = _export(config, folder) if config.task.format == "compressed_tensors" else _stream(config, folder)
+    report = _export(config, folder) if config.task.format == "compressed_tensors" else stream_quantized(config, folder)
     sys.stdout.write(scales_table(report.scales))
     sys.stdout.write(
         f"{folder}: {len(report.names)} modules at {report.effective_bits:.2f} bits a weight, "
@@ -44,7 +44,8 @@ def quantize(config: Config) -> None:
     )
 
 
-def _stream(config: Config, folder: Path) -> "Report":
+def stream_quantized(config: Config, folder: Path) -> "Report":
+    """Quantize the configured model into a folder, in our own format, a layer at a time."""
     from reliabit.quant.streaming.quantize import quantize_checkpoint
 
     return quantize_checkpoint(

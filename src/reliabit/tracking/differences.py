@@ -48,11 +48,8 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
     from reliabit.evaluation.roles import MAXPROB, judged, reported_rows
 
     names = labels(runs)
-    families: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        families[_but_for_quantization(run)].append(run)
     found = Compared(tables={}, figures={})
-    for members in families.values():
+    for members in families_of(runs):
         baselines = [run for run in members if run.data.tags.get("quant") == "none"]
         if not baselines or len(members) < 2:
             continue
@@ -73,6 +70,14 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
         }
         found.figures[f"risk_coverage.{where}.png"] = overlay_figure(answers, title=f"{where} · {MAXPROB}")
     return found
+
+
+def families_of(runs: "Sequence[Run]") -> "list[list[Run]]":
+    """Put together the runs that differ in their quantization alone."""
+    families: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        families[_but_for_quantization(run)].append(run)
+    return list(families.values())
 
 
 def _but_for_quantization(run: "Run") -> tuple[tuple[str, str], ...]:

@@ -9,14 +9,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from reliabit.tracking.processes import ProcessIdentity, has_ended, is_here, this_process
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-    from reliabit.tracking.tracker import TrackedRun
 
 BEAT_SECONDS = 30.0
 SILENCE_SECONDS = 600.0
@@ -29,6 +27,17 @@ HOST, MACHINE, PID, BORN, BEAT = (f"heartbeat.{name}" for name in ("host", "mach
 HEARTBEAT_TAGS = (HOST, MACHINE, PID, BORN, BEAT)
 
 _log = logging.getLogger(__name__)
+
+
+class Beating(Protocol):
+    """What carries beats: an open run, or whatever else belongs to a process and takes tags."""
+
+    @property
+    def run_id(self) -> str:
+        """What it is called."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
 
 
 def heartbeat_tags() -> dict[str, str]:
@@ -44,13 +53,13 @@ def heartbeat_tags() -> dict[str, str]:
 
 
 @contextmanager
-def heartbeat(run: "TrackedRun", *, every: float = BEAT_SECONDS) -> Iterator[None]:
+def heartbeat(run: Beating, *, every: float = BEAT_SECONDS) -> Iterator[None]:
     """Keep a run's last beat fresh for as long as a block runs.
 
     A beat that cannot be written is reported once and tried again; it never disturbs the run.
 
     Args:
-        run: An open run.
+        run: An open run, or what is kept alive like one.
         every: Seconds between beats.
     """
     run.set_tags(heartbeat_tags())
@@ -88,7 +97,7 @@ def cause_of_death(tags: Mapping[str, str], *, now: datetime) -> str | None:
     return f"{where} was last seen {_stamp(last)}" if silent > SILENCE_SECONDS else None
 
 
-def _beat(run: "TrackedRun", every: float, ended: threading.Event) -> None:
+def _beat(run: Beating, every: float, ended: threading.Event) -> None:
     reported = False
     while not ended.wait(every):
         try:

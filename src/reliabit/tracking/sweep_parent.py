@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.config import EvaluationConfig, TrackingConfig
+from reliabit.config import EvaluationConfig, RegistryConfig, TrackingConfig
 from reliabit.errors import ReliabitError
 from reliabit.tracking.differences import compare_with_baselines
 from reliabit.tracking.opening import open_tracker
@@ -19,7 +19,7 @@ from reliabit.tracking.paper_cells import report_of_sweep
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.resuming import find_sweep, reopen, start_parent
 from reliabit.tracking.summary import Summary, summarize
-from reliabit.tracking.sweep_figures import pareto_figure
+from reliabit.tracking.sweep_pareto import pareto_of_sweep
 from reliabit.tracking.tracker import TrackedRun, Tracker, parent_file, write_parent
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class OpenSweep:
-    """A sweep under way in this process, and how its cells are compared."""
+    """A sweep under way in this process, how its cells are compared, and the policy that may choose among them."""
 
     tracker: Tracker
     run: TrackedRun
     settings: EvaluationConfig
+    policy: RegistryConfig
     paper: bool
 
 
@@ -67,7 +68,12 @@ def open_sweep(config: DictConfig) -> OpenSweep:
         ReliabitError: The store cannot be opened, or the sweep to go on with is unknown or still running.
     """
     settings, tracking = OmegaConf.to_object(config.evaluation), OmegaConf.to_object(config.tracking)
-    if not isinstance(settings, EvaluationConfig) or not isinstance(tracking, TrackingConfig):
+    policy = OmegaConf.to_object(config.registry)
+    if (
+        not isinstance(settings, EvaluationConfig)
+        or not isinstance(tracking, TrackingConfig)
+        or not isinstance(policy, RegistryConfig)
+    ):
         raise TypeError("the schema decides the type of a configuration")
     tracker = open_tracker(tracking)
     for found in reap(tracker):
@@ -77,7 +83,7 @@ def open_sweep(config: DictConfig) -> OpenSweep:
     else:
         run = reopen(tracker, find_sweep(tracker, config.sweep.resume))
     write_parent(parent_file(Path(config.hydra.sweep.dir)), run.run_id)
-    return OpenSweep(tracker=tracker, run=run, settings=settings, paper=config.sweep.paper)
+    return OpenSweep(tracker=tracker, run=run, settings=settings, policy=policy, paper=config.sweep.paper)
 
 
 def raise_refusal() -> None:
@@ -125,15 +131,28 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]
     compared = compare_with_baselines(finished, tracker=sweep.tracker, settings=sweep.settings)
     for name, table in compared.tables.items():
         sweep.run.log_text(table, name)
-    for name, figure in {"pareto.png": pareto_figure(finished), **compared.figures}.items():
-        if figure is not None:
-            sweep.run.log_figure(figure, name)
+    for name, figure in compared.figures.items():
+        sweep.run.log_figure(figure, name)
+    _record_pareto(sweep, finished=finished)
     if sweep.paper and finished:
         with TemporaryDirectory() as folder:
             report = report_of_sweep(finished, tracker=sweep.tracker, settings=sweep.settings)
             for path in report.write(Path(folder)):
                 sweep.run.log_file(path)
     sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
+
+
+def _record_pareto(sweep: OpenSweep, *, finished: "Sequence[Run]") -> None:
+    # Hydra loads this module for every run; what it takes to draw is needed by sweeps alone.
+    from reliabit.evaluation.pareto_figure import pareto_figure
+    from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
+
+    fronts = pareto_of_sweep(finished, tracker=sweep.tracker, policy=sweep.policy)
+    if fronts:
+        tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
+        sweep.run.log_text("\n".join(tables), "pareto.md")
+        sweep.run.log_text(pareto_csv(fronts), "pareto.csv")
+        sweep.run.log_figure(pareto_figure(fronts), "pareto.png")
 
 
 def show(summary: Summary) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reliabit import identity
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 PARAMETERS_A_CALL = 100
 METRICS_A_CALL = 1000
 
-FINGERPRINT_TAG = "fingerprint"
-"""See `reliabit.identity`."""
+FINGERPRINT_TAG = identity.TAG
+CELL_TAG = identity.CELL_TAG
 
 REUSED = "reused"
 PARENT_TAG = "mlflow.parentRunId"
@@ -51,13 +52,13 @@ class TrackedRun:
         for start in range(0, len(parameters), PARAMETERS_A_CALL):
             self.client.log_batch(self.run_id, params=parameters[start : start + PARAMETERS_A_CALL])
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Record metrics in few calls; an infinite one, which MLflow would store as a huge number, as not a number."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         finite = {name: value if math.isfinite(value) else math.nan for name, value in metrics.items()}
-        found = [Metric(name, value, now, 0) for name, value in finite.items()]
+        found = [Metric(name, value, now, step) for name, value in finite.items()]
         for start in range(0, len(found), METRICS_A_CALL):
             self.client.log_batch(self.run_id, metrics=found[start : start + METRICS_A_CALL])
 
@@ -134,9 +135,9 @@ class Tracker:
         """Make a finished run a member of another sweep, which needs not repeat it."""
         self.client.set_tag(run_id, adoption_tag(parent), REUSED)
 
-    def supersede(self, fingerprint: str, *, parent: str) -> None:
-        """Take attempts at a run that did not finish out of a sweep; MLflow keeps them among its deleted runs."""
-        for run in self.runs_with({PARENT_TAG: parent, FINGERPRINT_TAG: fingerprint}):
+    def supersede(self, cell: str, *, parent: str) -> None:
+        """Take attempts at a cell that did not finish out of a sweep; MLflow keeps them among its deleted runs."""
+        for run in self.runs_with({PARENT_TAG: parent, CELL_TAG: cell}):
             if run.info.status not in ("FINISHED", "RUNNING"):
                 self.client.delete_run(run.info.run_id)
 

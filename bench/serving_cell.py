@@ -1,0 +1,83 @@
+"""A cell of the versioned pipeline as a bundle, and what its offline evaluation says of every question."""
+
+import base64
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reliabit.data.prepare import load_split
+from reliabit.inference.predictions import read_predictions
+from reliabit.metrics.certificate import Certificate
+from reliabit.serving.bundle import write_bundle
+from reliabit.serving.description import Description
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL = "qwen2_vl_tiny-hqq-4bit"
+DATA = "easy_vqa"
+CONFIDENCE = "selector"
+RISK = 0.05
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A request, and what offline evaluation says of its question."""
+
+    body: bytes
+    answer: str
+    confidence: float
+
+
+def bundle(folder: Path, *, batch_size: int) -> Certificate:
+    """Bundle what the versioned pipeline made; the certificate of the default risk."""
+    results = ROOT / "results" / f"{CELL}-{DATA}"
+    report = json.loads((results / "report" / "report.json").read_text())
+    certificates = tuple(Certificate.from_dict(record) for record in report["certificates"][CONFIDENCE])
+    table = read_predictions(results / "selected" / "predictions.parquet")
+    rows = np.flatnonzero(np.array(table["split"].to_pylist()) == "cal").tolist()
+    sample = table.take(rows)
+    description = Description(
+        name="qwen2_vl_tiny·hqq·4b·s0",
+        family="qwen2_vl",
+        dtype="float32",
+        template="{question}",
+        max_new_tokens=8,
+        batch_size=batch_size,
+        confidence=CONFIDENCE,
+        certificates=certificates,
+        default_risk=RISK,
+        run_id="bench",
+        fingerprint="bench",
+        inputs={},
+    )
+    write_bundle(
+        folder,
+        description=description,
+        checkpoint=ROOT / "checkpoints" / CELL,
+        selector=results / "selected" / "selectors" / CONFIDENCE,
+        calibration=(sample[f"conf_{CONFIDENCE}"].to_numpy(), sample["accuracy"].to_numpy()),
+        card="# Bundle of a benchmark\n",
+    )
+    return description.certificate(None)
+
+
+def expectations(*, seed: int) -> list[Expected]:
+    """Every question of the split `test` with its offline answer and confidence, in random order."""
+    table = read_predictions(ROOT / "results" / f"{CELL}-{DATA}" / "selected" / "predictions.parquet")
+    asked = [table[name].to_pylist() for name in ("split", "shift", "question_id", "answer", f"conf_{CONFIDENCE}")]
+    said = {
+        question: (answer, confidence)
+        for split, shift, question, answer, confidence in zip(*asked, strict=True)
+        if (split, shift) == ("test", "none")
+    }
+    [folder] = (ROOT / "data" / "versioned" / DATA).glob(f"{DATA}-*")
+    questions = load_split(folder, "test")
+    found = []
+    for row in questions:
+        image = base64.b64encode(row["image"]).decode()
+        body = json.dumps({"image": image, "question": row["question"]}).encode()
+        found.append(Expected(body, *said[row["question_id"]]))
+    random.Random(seed).shuffle(found)
+    return found

@@ -1,0 +1,1 @@
+"""What `reliabit` does, a file a concern."""

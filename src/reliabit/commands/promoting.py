@@ -1,0 +1,173 @@
+"""`reliabit promote | rollback | history | delete | pull`: which version is live, and why."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from reliabit.config import Config
+from reliabit.errors import ReliabitError
+
+if TYPE_CHECKING:
+    from reliabit.registry.choosing import Choice
+    from reliabit.registry.decision import Decision
+    from reliabit.registry.evidence import Configuration
+    from reliabit.registry.policy import Policy
+    from reliabit.registry.versions import Version
+    from reliabit.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Candidacy:
+    """A candidate and what it is judged by.
+
+    Attributes:
+        candidate: The configuration.
+        baseline: The unquantized model.
+        compared: Among how many it was chosen.
+        policy: The policy.
+        tracker: Where all are recorded.
+    """
+
+    candidate: "Configuration"
+    baseline: "Configuration"
+    compared: int
+    policy: "Policy"
+    tracker: "Tracker"
+
+    def against(self, champion: "Version | None") -> "Decision":
+        """The gate's decision against the version that is live."""
+        from reliabit.registry.gate import decide
+        from reliabit.registry.recorded import configuration_of
+
+        incumbent = None
+        if champion is not None:
+            if champion.run_id is None:
+                raise ReliabitError(f"{champion.uri} has no run to compare with; promote by hand, or delete it")
+            incumbent = configuration_of(self.tracker, champion.run_id)
+        return decide(self.candidate, incumbent, self.policy, baseline=self.baseline, compared=self.compared)
+
+
+def promote(config: Config, options: argparse.Namespace) -> bool:
+    """Choose a candidate, put it through the gate, and make it champion if it passes.
+
+    Returns:
+        Whether it did, or would.
+
+    Raises:
+        ReliabitError: There is nothing to choose among, or what was measured cannot be made again.
+    """
+    from reliabit.registry.policy import policy_of
+    from reliabit.registry.promotion import record_refusal
+    from reliabit.registry.versions import CHAMPION, find_alias
+    from reliabit.tasks.runtime import set_up
+    from reliabit.tracking.opening import open_tracker
+
+    set_up(config)
+    tracker, policy = open_tracker(config.tracking), policy_of(config.registry)
+    found = find_candidate(tracker, policy, sweep=options.sweep, run=options.run)
+    if found is None:
+        return False
+    champion = find_alias(tracker, policy.model, CHAMPION)
+    decision = found.against(champion)
+    sys.stdout.write(f"\n{decision.markdown()}\n")
+    if options.dry_run:
+        return decision.accepted
+    candidate = found.candidate
+    if not decision.accepted:
+        record_refusal(tracker, policy.model, decision, run_id=candidate.run_id, fingerprint=candidate.fingerprint)
+        return False
+    return _register_and_promote(config, found, decision)
+
+
+def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str | None) -> Candidacy | None:
+    """The cell of a sweep to put forward, and why; `None` where none passes.
+
+    Args:
+        tracker: Where the sweep is recorded.
+        policy: The policy.
+        sweep: The parent run, or `last`.
+        run: A cell of it; the best by the policy where it is `None`.
+
+    Raises:
+        ReliabitError: There is no such sweep or cell, or the cell's model has no unquantized one beside it.
+    """
+    from reliabit.registry.choosing import baseline_of, choose
+    from reliabit.registry.recorded import configurations_of_sweep
+    from reliabit.tracking.resuming import find_sweep
+
+    parent = find_sweep(tracker, sweep).info.run_id
+    configurations = configurations_of_sweep(tracker, parent)
+    choice: Choice = choose(configurations, policy)
+    sys.stdout.write(f"sweep {parent}: {choice.markdown()}\n")
+    candidate, baseline = choice.candidate, choice.baseline
+    if run is not None:
+        candidate = next((one for one in configurations if one.run_id == run), None)
+        if candidate is None:
+            raise ReliabitError(f"the sweep {parent} has no cell {run}; name its sweep with --sweep")
+        baseline = baseline_of(candidate, configurations)
+        if baseline is None:
+            raise ReliabitError(
+                f"{candidate.name} has no unquantized model beside it in {parent}; run quant=none there"
+            )
+    if candidate is None or baseline is None:
+        return None
+    return Candidacy(candidate, baseline, compared=choice.compared, policy=policy, tracker=tracker)
+
+
+def _register_and_promote(config: Config, found: Candidacy, decision: "Decision") -> bool:
+    from reliabit.registry.promotion import promote as promote_version
+    from reliabit.registry.registering import register_bundle
+    from reliabit.tasks.bundling import bundle_of
+
+    candidate, name = found.candidate, found.policy.model
+    with bundle_of(candidate, decision, found.tracker, config=config) as bundle:
+        tags = {"fingerprint": candidate.fingerprint, "policy": found.policy.name}
+        version = register_bundle(found.tracker, bundle, run_id=candidate.run_id, name=name, tags=tags)
+    attempt = promote_version(found.tracker, name, version.number, decide=partial(_decided, found))
+    sys.stdout.write(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}\n")
+    return attempt.outcome != "refused"
+
+
+def _decided(found: Candidacy, champion: "Version | None") -> "Decision":
+    return found.against(champion)
+
+
+def roll_back(config: Config, options: argparse.Namespace) -> None:
+    """Give the alias back to an earlier champion."""
+    from reliabit.registry.promotion import rollback
+    from reliabit.tracking.opening import open_tracker
+
+    attempt = rollback(open_tracker(config.tracking), config.registry.model, to=options.to, reason=options.reason)
+    sys.stdout.write(f"champion is models:/{config.registry.model}/{attempt.version}, before {attempt.previous}\n")
+
+
+def show_history(config: Config, _: argparse.Namespace) -> None:
+    """List every attempt to change the champion."""
+    from reliabit.registry.attempts import history_table
+    from reliabit.registry.history import history
+    from reliabit.tracking.opening import open_tracker
+
+    sys.stdout.write(history_table(history(open_tracker(config.tracking), config.registry.model)))
+
+
+def delete(config: Config, options: argparse.Namespace) -> None:
+    """Delete a version that no alias names."""
+    from reliabit.registry.versions import delete_version
+    from reliabit.tracking.opening import open_tracker
+
+    delete_version(open_tracker(config.tracking), config.registry.model, options.version)
+    sys.stdout.write(f"models:/{config.registry.model}/{options.version} is deleted\n")
+
+
+def pull_bundle(config: Config, options: argparse.Namespace) -> None:
+    """Fetch a promoted bundle, every file checked."""
+    from pathlib import Path
+
+    from reliabit.registry.pulling import pull
+    from reliabit.tracking.opening import open_tracker
+
+    pulled = pull(open_tracker(config.tracking), options.uri, Path(options.folder), replace=options.replace)
+    how = "fetched and verified" if pulled.fetched else "was there and is verified"
+    sys.stdout.write(f"{pulled.version.uri} in {pulled.folder}: {how}\n")

@@ -1,0 +1,111 @@
+"""`reliabit reap | sync | doctor`: looking after runs, journals, results and what is shared."""
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reliabit.cache import Entry, entries, make_room
+from reliabit.config import Config
+from reliabit.digests import DigestCache
+from reliabit.errors import ReliabitError
+
+GIB = 2**30
+SERVICE_SECONDS = 10
+
+
+def reap_runs(config: Config, _: argparse.Namespace) -> None:
+    """Close the runs of dead processes, and say which."""
+    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.reaping import reap
+
+    found = reap(open_tracker(config.tracking))
+    for run in found:
+        sys.stdout.write(f"closed {run.name} ({run.run_id}): {run.reason}\n")
+    sys.stdout.write(f"{len(found)} runs closed\n")
+
+
+def sync(config: Config, options: argparse.Namespace) -> None:
+    """Record what an offline journal and the versioned pipeline hold, and say what came of it.
+
+    Raises:
+        ReliabitError: There is neither, or what is there is damaged.
+    """
+    from reliabit.tracking.journal_sync import sync as sync_journal
+    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.results_sync import sync_results
+
+    root = Path(config.paths.root)
+    for named, what in ((options.journal, "journal"), (options.results, "folder of results")):
+        if named is not None and not named.is_dir():
+            raise ReliabitError(f"{named} is no {what}; correct the path")
+    journal, results = options.journal or root / "mlruns" / "journal", options.results or root / "results"
+    if not journal.is_dir() and not results.is_dir():
+        raise ReliabitError(
+            f"there is nothing to record: neither a journal of tracking=offline in {journal}, nor results of dvc repro "
+            f"in {results}; name them with --journal and --results"
+        )
+    tracker = open_tracker(config.tracking)
+    if journal.is_dir():
+        done = sync_journal(journal, tracker)
+        sys.stdout.write(
+            f"{len(done.imported)} runs imported, {done.unchanged} were there, {done.open} are still open\n"
+        )
+    if results.is_dir():
+        cache = DigestCache(Path(config.paths.cache) / "digests")
+        recorded = sync_results(results, tracker, root=root, cache=cache)
+        sys.stdout.write(f"{len(recorded.imported)} cells of {results} recorded, {recorded.unchanged} were there\n")
+
+
+def doctor(config: Config, options: argparse.Namespace) -> None:
+    """Show what is shared by kind, make room where that is asked for, and ask a service whether answers drift."""
+    cache = Path(config.paths.cache)
+    if options.keep_gib is not None:
+        removed = make_room(cache, limit=int(options.keep_gib * GIB))
+        sys.stdout.write(f"removed {len(removed)} entries, {_gib(removed)}\n")
+    kinds: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries(cache):
+        kinds[entry.kind].append(entry)
+    for kind, found in kinds.items():
+        sys.stdout.write(f"{cache / kind}: {len(found)} entries, {_gib(found)}\n")
+    if not kinds:
+        sys.stdout.write(f"{cache}: nothing is shared yet\n")
+    if options.service is not None:
+        sys.stdout.write(f"{options.service}: {drift_in_words(ask_drift(options.service))}\n")
+
+
+def ask_drift(service: str) -> dict[str, Any]:
+    """What a running service says of drift.
+
+    Args:
+        service: Its address.
+
+    Raises:
+        ReliabitError: No service answers there.
+    """
+    import requests
+
+    try:
+        answer = requests.get(f"{service.rstrip('/')}/drift", timeout=SERVICE_SECONDS)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+    except (requests.RequestException, ValueError) as error:
+        raise ReliabitError(
+            f"no service answers at {service} ({type(error).__name__}); start it, or correct it"
+        ) from error
+
+
+def drift_in_words(found: Mapping[str, Any]) -> str:
+    """What a service says of drift, as a sentence."""
+    state = "ANSWERS HAVE DRIFTED from the certificate's sample" if found["alarm"] else "no drift found"
+    rate = found["abstention_rate"]
+    withheld = "none yet" if rate is None else f"{100 * rate:.1f} % withheld"
+    expected = f"{100 * found['calibration_abstention_rate']:.1f} %"
+    return f"{state} in {found['answers']} answers, {withheld} ({expected} of the certificate's sample)"
+
+
+def _gib(found: Sequence[Entry]) -> str:
+    return f"{sum(entry.size for entry in found) / GIB:.3f} GiB"

@@ -1,0 +1,159 @@
+"""Which configurations are worth having: the Pareto front over costs and qualities, with uncertainty.
+
+One point dominates another where it is no worse in every objective and better in one. Costs are known (bytes) or
+compared in steps (a latency that was measured once); qualities are estimates on one draw of questions, so a domination
+by point values may be luck. It is sure where, in each quality, the lower confidence bound of the paired difference is
+at least zero. To dominate is to be no worse everywhere, an intersection-union test: each part is tested at the full
+level without a correction for their number (Berger 1982, Multiparameter hypothesis testing and acceptance sampling).
+
+The bound is `difference - z * standard error`, with the standard error of the paired bootstrap (Efron and Tibshirani
+1993, chapter 13), and not a percentile: standard errors of differences obey the triangle inequality, and so sure
+domination is transitive. A configuration is then never thrown out by way of one that is thrown out itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, log
+from statistics import NormalDist
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from reliabit.errors import ReliabitError
+from reliabit.evaluation.contrasts import Resampled
+from reliabit.metrics.suite import higher_is_better
+
+Standing: TypeAlias = Literal["front", "undecided", "dominated"]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One configuration.
+
+    Attributes:
+        name: What tells it from the others.
+        costs: Metric to value; less is better.
+        qualities: Metric to estimate, on resamples that all points share; whether more is better says
+            `reliabit.metrics.higher_is_better`.
+    """
+
+    name: str
+    costs: Mapping[str, float]
+    qualities: Mapping[str, Resampled]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a point stands.
+
+    Attributes:
+        standing: `front`: no other point dominates it by point values. `undecided`: one does, but not surely, so it
+            stays. `dominated`: one surely does.
+        by: The points that dominate it: surely if it is `dominated`, else by point values.
+    """
+
+    standing: Standing
+    by: tuple[str, ...] = ()
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is worth having as far as the data tell."""
+        return self.standing != "dominated"
+
+
+def places(points: Sequence[Point], *, level: float, steps: Mapping[str, float] | None = None) -> dict[str, Place]:
+    """Where each point stands.
+
+    Args:
+        points: All with the same costs and qualities.
+        level: Confidence, in (0.5, 1), of each single "surely"; see `level_of_each`.
+        steps: For costs that are measured with noise, the relative difference that means nothing: they are compared
+            rounded down to powers of 1 + step. Two values that are closer may still fall into different steps, which
+            can only keep a point. A tolerance for each pair would avoid that, but 1.00 would be like 1.04 and 1.04 like
+            1.08 and yet 1.00 unlike 1.08: domination would not be transitive.
+
+    Returns:
+        Name to place, in the order of the points; at least one point is on the front.
+
+    Raises:
+        ReliabitError: Points lack a name of their own, an objective that others have, or a number.
+
+    >>> accuracy = lambda *values: {"accuracy/mean": Resampled(np.mean(values), np.array(values))}
+    >>> found = places(
+    ...     [
+    ...         Point("4 bits", {"bytes": 4}, accuracy(0.80, 0.90)),
+    ...         Point("rival", {"bytes": 5}, accuracy(0.75, 0.94)),
+    ...         Point("loser", {"bytes": 5}, accuracy(0.70, 0.80)),
+    ...     ],
+    ...     level=0.95,
+    ... )
+    >>> {name: place.standing for name, place in found.items()}
+    {'4 bits': 'front', 'rival': 'undecided', 'loser': 'dominated'}
+    """
+    _check(points, level=level)
+    reach = NormalDist().inv_cdf(level)
+    stepped = {point.name: _stepped(point.costs, steps or {}) for point in points}
+
+    def dominates(one: Point, other: Point, *, reach: float) -> bool:
+        saved = [stepped[other.name][cost] - stepped[one.name][cost] for cost in one.costs]
+        gains = [lowest_gain(metric, one, other, reach=reach) for metric in one.qualities]
+        return min([*saved, *gains]) >= 0 < max([*saved, *gains])
+
+    found = {}
+    for point in points:
+        rivals = [other for other in points if other is not point and dominates(other, point, reach=0.0)]
+        sure = tuple(other.name for other in rivals if dominates(other, point, reach=reach))
+        standing: Standing = "dominated" if sure else "undecided" if rivals else "front"
+        found[point.name] = Place(standing, sure or tuple(other.name for other in rivals))
+    return found
+
+
+def level_of_each(level: float, *, points: int) -> float:
+    """The level of each comparison, so that a point that nothing dominates stays with the probability `level`.
+
+    Any of the other points may throw it out by luck (Bonferroni); the objectives of one comparison need no correction.
+
+    >>> round(level_of_each(0.95, points=6), 6)
+    0.99
+    """
+    return 1 - (1 - level) / max(1, points - 1)
+
+
+def lowest_gain(metric: str, one: Point, other: Point, *, reach: float) -> float:
+    """By how much one point is better than another in a quality, less so many standard errors of the difference."""
+    difference = one.qualities[metric].minus(other.qualities[metric])
+    gain = difference.estimate if higher_is_better(metric) else -difference.estimate
+    return float(gain - reach * np.std(difference.replicates))
+
+
+def _stepped(costs: Mapping[str, float], steps: Mapping[str, float]) -> dict[str, float]:
+    return {
+        name: floor(log(value) / log(1 + steps[name])) if steps.get(name) else value for name, value in costs.items()
+    }
+
+
+def _check(points: Sequence[Point], *, level: float) -> None:
+    if not points:
+        raise ReliabitError("there is no configuration to compare; finish at least one")
+    if not 0.5 < level < 1:
+        raise ReliabitError(f"level is {level:g}; it must lie in (0.5, 1)")
+    if len({point.name for point in points}) < len(points):
+        raise ReliabitError("two configurations have the same name; tell them apart")
+    first = points[0]
+    for point in points:
+        for kind, own, others in (
+            ("cost", point.costs, first.costs),
+            ("quality", point.qualities, first.qualities),
+        ):
+            if set(own) != set(others):
+                raise ReliabitError(
+                    f"{point.name} and {first.name} differ in which {kind} is known "
+                    f"({', '.join(sorted(set(own) ^ set(others)))}); measure both alike"
+                )
+        values = [*point.costs.values(), *(quality.estimate for quality in point.qualities.values())]
+        if not np.isfinite(values).all() or min(point.costs.values(), default=1) <= 0:
+            raise ReliabitError(
+                f"{point.name} has an objective that is no number, or a cost of nothing; measure it again"
+            )
+        if any(np.isnan(quality.replicates).any() for quality in point.qualities.values()):
+            raise ReliabitError(f"{point.name} has a quality that resamples leave undefined; leave it out or ask more")

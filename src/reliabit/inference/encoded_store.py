@@ -1,0 +1,161 @@
+"""Encoded questions and what the vision tower sees, kept for every model that sees alike.
+
+Quantizing the decoder changes neither, so the cells of a sweep share them: about a quarter of the work of answering on
+the reference models. What is kept is named after the weights that saw, whatever plan left them as they are.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reliabit.files import staged_folder
+from reliabit.inference.chunks import Chunk
+from reliabit.models.encoding import Batch
+
+if TYPE_CHECKING:
+    import torch
+
+TENSORS, COST = "batches.safetensors", "cost.json"
+
+SHARE = 0.5
+"""What is worth keeping takes no more than this share of the room there is; beyond it, one run would evict itself."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The encoded questions of a chunk.
+
+    Attributes:
+        batches: In order; their images are seen already.
+        seconds: What encoding and seeing took, whenever that was.
+        earlier: Whether it was another run that did it.
+    """
+
+    batches: list[Batch]
+    seconds: float
+    earlier: bool
+
+
+@dataclass
+class EncodedStore:
+    """Chunks of encoded questions below a folder.
+
+    Attributes:
+        folder: Where chunks lie.
+        identity: A digest of what they depend on beside the questions: see `reliabit.tasks.answer_identity`.
+        batch_size: Questions a batch.
+        questions: How many questions will be asked in all.
+        room: Bytes that shared results may take.
+    """
+
+    folder: Path
+    identity: str
+    batch_size: int
+    questions: int
+    room: int
+    _bytes_a_question: float = field(default=0.0, init=False)
+
+    def encode(self, chunk: Chunk, encode: "Callable[[Sequence[int]], list[Batch]]") -> Encoded | None:
+        """Encode a chunk, or find it encoded.
+
+        Processes may ask at once: one encodes a chunk, the others wait for it.
+
+        Args:
+            chunk: The questions.
+            encode: Encodes those of some batches, by their numbers, and sees their images.
+
+        Returns:
+            The encoded questions; `None` where they would take too much room to be kept, as with full-size models,
+            whose features of an image are some megabytes and sooner computed than read.
+        """
+        from filelock import FileLock
+
+        folder = self.folder / chunk.name(self.identity)
+        found = self._read(folder, chunk)
+        if found is None and self._fits(chunk, encode):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / f".{folder.name[:2]}.lock"):
+                found = self._read(folder, chunk) or self._write(folder, chunk, encode)
+        if found is not None:
+            # The time stamp says when a chunk was last of use, should room be needed.
+            os.utime(folder)
+        return found
+
+    def _fits(self, chunk: Chunk, encode: "Callable[[Sequence[int]], list[Batch]]") -> bool:
+        if not self._bytes_a_question:
+            first = _flat(encode([0]))
+            asked = min(self.batch_size, len(chunk.questions))
+            self._bytes_a_question = sum(tensor.nbytes for tensor in first.values()) / asked
+        return self._bytes_a_question * self.questions <= SHARE * self.room
+
+    def _batches(self, chunk: Chunk) -> int:
+        return -(-len(chunk.questions) // self.batch_size)
+
+    def _read(self, folder: Path, chunk: Chunk) -> Encoded | None:
+        """A chunk, or `None` where it is not there or damaged."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            seconds = float(json.loads((folder / COST).read_text())["seconds"])
+            tensors = load_file(folder / TENSORS)
+            asked = [chunk.questions[start : start + self.batch_size]["question_id"] for start in self._starts(chunk)]
+            batches = [_batch(tensors, number, question_ids=ids) for number, ids in enumerate(asked)]
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+            return None
+        return Encoded(batches=batches, seconds=seconds, earlier=True)
+
+    def _starts(self, chunk: Chunk) -> range:
+        return range(0, len(chunk.questions), self.batch_size)
+
+    def _write(self, folder: Path, chunk: Chunk, encode: "Callable[[Sequence[int]], list[Batch]]") -> Encoded:
+        from safetensors.torch import save_file
+
+        start = time.perf_counter()
+        batches = encode(range(self._batches(chunk)))
+        seconds = time.perf_counter() - start
+        shutil.rmtree(folder, ignore_errors=True)
+        with staged_folder(folder) as staging:
+            save_file(_flat(batches), staging / TENSORS)
+            (staging / COST).write_text(json.dumps({"seconds": seconds}))
+        return Encoded(batches=batches, seconds=seconds, earlier=False)
+
+
+def _flat(batches: Sequence[Batch]) -> "dict[str, torch.Tensor]":
+    """The tensors of batches by name; those of one batch begin with its number."""
+    import torch
+
+    flat: dict[str, Any] = {}
+    for number, batch in enumerate(batches):
+        seen = batch.seen or []
+        named = {
+            **{f"text.{name}": tensor for name, tensor in batch.text.items()},
+            **{f"images.{name}": tensor for name, tensor in batch.images.items()},
+            "image_of": batch.image_of,
+            "image_tokens": batch.image_tokens,
+            "question_tokens": batch.question_tokens,
+            "seen": torch.cat(list(seen)),
+            "seen_tokens": torch.tensor([len(features) for features in seen]),
+        }
+        flat |= {f"{number}.{name}": tensor.cpu().contiguous() for name, tensor in named.items()}
+    return flat
+
+
+def _batch(tensors: "dict[str, torch.Tensor]", number: int, *, question_ids: list[str]) -> Batch:
+    import torch
+
+    own = {name.removeprefix(f"{number}."): tensor for name, tensor in tensors.items() if name.startswith(f"{number}.")}
+    return Batch(
+        question_ids=question_ids,
+        text={name.removeprefix("text."): tensor for name, tensor in own.items() if name.startswith("text.")},
+        images={name.removeprefix("images."): tensor for name, tensor in own.items() if name.startswith("images.")},
+        image_of=own["image_of"],
+        image_tokens=own["image_tokens"],
+        question_tokens=own["question_tokens"],
+        seen=list(torch.split(own["seen"], own["seen_tokens"].tolist())),
+    )

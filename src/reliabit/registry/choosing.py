@@ -1,0 +1,153 @@
+"""Choosing a candidate: the best by the policy's objective among Pareto points that the gate lets through."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reliabit.errors import ReliabitError
+from reliabit.evaluation.markdown import markdown_table
+from reliabit.evaluation.paired_reliability import AUGRC
+from reliabit.evaluation.pareto import Point
+from reliabit.evaluation.pareto_points import Pareto, pareto_of
+from reliabit.evaluation.pareto_table import pareto_markdown
+from reliabit.metrics import higher_is_better
+from reliabit.registry.decision import Decision, Reason, decision_on
+from reliabit.registry.evidence import FINISHED, Configuration
+from reliabit.registry.gate import decide
+from reliabit.registry.policy import COSTS, Policy
+from reliabit.registry.provenance import comparable
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Which of several configurations is the candidate, and why no other is.
+
+    Attributes:
+        candidate: The one to promote; `None` where none passes.
+        baseline: The unquantized model that it was compared with.
+        compared: Among how many it was chosen; to be given to `decide`.
+        pareto: Where those that could be measured stand; `None` where none could.
+        decisions: What the gate says of each without regard to what is live, in the order given.
+    """
+
+    candidate: Configuration | None
+    baseline: Configuration | None
+    compared: int
+    pareto: Pareto | None
+    decisions: tuple[Decision, ...]
+
+    def markdown(self) -> str:
+        """The choice for people: the candidate, what speaks against each configuration, and the Pareto table."""
+        chosen = f"The candidate is {self.candidate.name}." if self.candidate else "No configuration passes."
+        lines = [
+            [
+                decision.candidate,
+                "candidate" if self.candidate and decision.run_id == self.candidate.run_id else decision.verdict,
+                " ".join(reason.text for reason in decision.reasons if not reason.passed),
+            ]
+            for decision in self.decisions
+        ]
+        table = markdown_table(["configuration", "verdict", "what speaks against it"], lines)
+        return f"{chosen}\n\n{table}" + (f"\n{pareto_markdown(self.pareto)}" if self.pareto else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The choice for JSON."""
+        return {
+            "candidate": self.candidate.name if self.candidate else None,
+            "baseline": self.baseline.name if self.baseline else None,
+            "compared": self.compared,
+            "decisions": [decision.to_dict() for decision in self.decisions],
+        }
+
+
+def choose(configurations: Sequence[Configuration], policy: Policy) -> Choice:
+    """Choose a candidate among the configurations of a sweep.
+
+    A configuration is eligible if it passes every rule of the gate against the unquantized cell of its model, and no
+    other that passes surely dominates it (`reliabit.evaluation.pareto`). One that cannot go live itself throws nothing
+    out. Of those, the best by the policy's objective is taken; where two are equal in it, the one with the smaller
+    AUGRC.
+
+    Args:
+        configurations: All that were looked at, the unquantized ones among them.
+        policy: The rules' numbers.
+
+    Returns:
+        The choice; it counts every configuration that could be measured as looked at.
+
+    Raises:
+        ReliabitError: Two configurations have the same name, or they were asked different questions.
+    """
+    if len({one.name for one in configurations}) < len(configurations):
+        raise ReliabitError("two configurations have the same name; tell them apart")
+    measurable = [one for one in configurations if _measurable(one, policy)]
+    compared = max(1, len(measurable))
+    pareto = _pareto_of(measurable, policy) if measurable else None
+    judged = [_judge(one, configurations, policy, compared=compared) for one in configurations]
+    passing = {decision.candidate for decision in judged if decision.accepted}
+    decisions = tuple(_with_place(decision, pareto, passing=passing) for decision in judged)
+    accepted = {decision.candidate for decision in decisions if decision.accepted}
+    eligible = [point for point in pareto.points if point.name in accepted] if pareto else []
+    best = min(eligible, key=lambda point: _rank(point, policy), default=None)
+    candidate = next((one for one in configurations if best and one.name == best.name), None)
+    return Choice(
+        candidate=candidate,
+        baseline=baseline_of(candidate, configurations) if candidate else None,
+        compared=compared,
+        pareto=pareto,
+        decisions=decisions,
+    )
+
+
+def baseline_of(configuration: Configuration, configurations: Sequence[Configuration]) -> Configuration | None:
+    """The unquantized configuration of the same model and data, if there is one; a finished one before others."""
+    found = [one for one in configurations if one.unquantized and one.differs_in_quantization_alone(configuration)]
+    return min(found, key=lambda one: one.status != FINISHED, default=None)
+
+
+def _measurable(configuration: Configuration, policy: Policy) -> bool:
+    return configuration.status == FINISHED and comparable({"candidate": configuration}, policy).passed
+
+
+def _pareto_of(measurable: Sequence[Configuration], policy: Policy) -> Pareto:
+    return pareto_of(
+        {one.name: one.predictions for one in measurable if one.predictions is not None},
+        {one.name: one.efficiency for one in measurable},
+        policy.settings,
+    )
+
+
+def _judge(
+    configuration: Configuration, configurations: Sequence[Configuration], policy: Policy, *, compared: int
+) -> Decision:
+    baseline = baseline_of(configuration, configurations)
+    if baseline is not None:
+        return decide(configuration, None, policy, baseline=baseline, compared=compared)
+    missing = Reason("baseline", False, "its model has no unquantized run on the same data: run quant=none.")
+    return decision_on(configuration, policy, baseline=None, incumbent=None, compared=compared, reasons=[missing])
+
+
+def _with_place(decision: Decision, pareto: Pareto | None, *, passing: Collection[str]) -> Decision:
+    place = pareto.places.get(decision.candidate) if pareto else None
+    if place is None:
+        return decision
+    by = [name for name in place.by if place.stays or name in passing]
+    if place.stays:
+        text = f"it is {place.standing}{f', behind {_listed(by)} by point values' if by else ''}."
+    elif by:
+        text = f"it is dominated by {_listed(by)}."
+    else:
+        text = f"it is dominated by {_listed(place.by)} alone, which cannot go live."
+    reason = Reason("pareto", place.stays or not by, text)
+    return replace(decision, reasons=(*decision.reasons, reason))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _rank(point: Point, policy: Policy) -> tuple[float, float, str]:
+    metric = policy.metric
+    value = point.costs[metric] if policy.objective in COSTS else point.qualities[metric].estimate
+    first = -value if higher_is_better(metric) and policy.objective not in COSTS else value
+    return first, point.qualities[AUGRC].estimate, point.name

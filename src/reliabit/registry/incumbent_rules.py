@@ -1,0 +1,89 @@
+"""Rules against the version that is live: what replaces it is better at something, and hardly worse at anything."""
+
+from collections.abc import Iterator, Mapping
+
+from reliabit.evaluation.confidences import signed
+from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Reliability
+from reliabit.evaluation.pareto_points import LATENCY
+from reliabit.evaluation.pareto_table import COSTS as SHOWN
+from reliabit.evaluation.pareto_table import heading
+from reliabit.metrics import higher_is_better
+from reliabit.registry.decision import Reason
+from reliabit.registry.policy import COSTS, Policy
+from reliabit.registry.reliability_rules import gain
+
+Costs = Mapping[str, float]
+
+
+def nothing_lost(candidate: Reliability, incumbent: Reliability, policy: Policy, *, level: float) -> Iterator[Reason]:
+    """Whether losses beyond the margins are ruled out in accuracy, AUGRC and certified coverage.
+
+    Both are certified anew at the same terms; what the live version was certified with may have been milder.
+    """
+    margins = policy.incumbent
+    for metric, margin in (
+        (ACCURACY, margins.accuracy_loss),
+        (AUGRC, margins.augrc_loss),
+        (policy.settings.certified_coverage, margins.coverage_loss),
+    ):
+        rule = f"{heading(metric)} against the live version"
+        if metric not in candidate.qualities:
+            yield Reason(rule, False, "nothing is certified, as the splits val and cal were not asked.")
+            continue
+        found = gain(metric, candidate, incumbent, larger_is_better=higher_is_better(metric)).interval(level=level)
+        kept = found.low >= -margin
+        yield Reason(
+            rule,
+            kept,
+            f"a gain of {signed(found)} points at {100 * level:.4g} %; a loss of more than {100 * margin:g} points "
+            f"{'is' if kept else 'cannot be'} ruled out.",
+        )
+
+
+def improvement(
+    candidate: tuple[Reliability, Costs], incumbent: tuple[Reliability, Costs], policy: Policy, *, level: float
+) -> Reason:
+    """Whether the candidate is better in the objective, or surely more reliable at no more cost."""
+    better, text = _in_objective(candidate, incumbent, policy, level=level)
+    if better:
+        return Reason("improvement", True, f"{text}.")
+    more_reliable, other = _in_reliability(candidate, incumbent, policy, level=level)
+    return Reason("improvement", more_reliable, f"{text}; {other}.")
+
+
+def _in_objective(
+    candidate: tuple[Reliability, Costs], incumbent: tuple[Reliability, Costs], policy: Policy, *, level: float
+) -> tuple[bool, str]:
+    metric = policy.metric
+    if policy.objective in COSTS:
+        own, theirs = candidate[1][metric], incumbent[1][metric]
+        name, factor, form = SHOWN[metric]
+        change = f"{name} {own * factor:{form}} after {theirs * factor:{form}} ({100 * (own / theirs - 1):+.1f} %)"
+        step = policy.settings.latency_tolerance if metric == LATENCY else 0.0
+        return own * (1 + step) < theirs, change
+    if metric not in candidate[0].qualities:
+        return False, f"{heading(metric)} is not known"
+    found = gain(metric, candidate[0], incumbent[0], larger_is_better=higher_is_better(metric)).interval(level=level)
+    return found.low > 0, f"a gain in {heading(metric)} of {signed(found)} points at {100 * level:.4g} %"
+
+
+def _in_reliability(
+    candidate: tuple[Reliability, Costs], incumbent: tuple[Reliability, Costs], policy: Policy, *, level: float
+) -> tuple[bool, str]:
+    tolerance = {LATENCY: policy.settings.latency_tolerance}
+    dearer = [
+        SHOWN[metric][0]
+        for metric, value in candidate[1].items()
+        if value > incumbent[1][metric] * (1 + tolerance.get(metric, 0.0))
+    ]
+    metrics = [name for name in (AUGRC, policy.settings.certified_coverage) if name in candidate[0].qualities]
+    # Two chances to be better by luck.
+    corrected = 1 - (1 - level) / len(metrics)
+    found = {
+        metric: gain(metric, candidate[0], incumbent[0], larger_is_better=higher_is_better(metric))
+        for metric in metrics
+    }
+    surer = [heading(metric) for metric, one in found.items() if one.interval(level=corrected).low > 0]
+    reliable = f"surely better in {' and '.join(surer)}" if surer else "not surely more reliable"
+    cost = f"costs more in {' and '.join(dearer)}" if dearer else "costs no more"
+    return bool(surer) and not dearer, f"{reliable}, and {cost}"

@@ -1,0 +1,208 @@
+"""Moving the champion: by a decision that is made against the present one, and back again.
+
+Both are done under the registry's lock and recorded, whatever they come to; see `reliabit.registry.history`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from reliabit.errors import ReliabitError
+from reliabit.registry.attempts import ACCEPTED, REFUSED, UNCHANGED, Attempt, champion_before
+from reliabit.registry.champion import move_champion, settled_champion
+from reliabit.registry.history import (
+    FINGERPRINT,
+    SOURCE_RUN,
+    history,
+    log_outcome,
+    read_attempt,
+    recorded,
+    version_tags,
+)
+from reliabit.registry.lock import WAIT_SECONDS, registry_lock
+from reliabit.registry.pulling import verify_bundle
+from reliabit.registry.versions import CANDIDATE, CHAMPION, Version, find_version, registry_client
+from reliabit.tracking.tracker import TrackedRun, Tracker
+
+
+class Decided(Protocol):
+    """What a gate says of a candidate; see `reliabit.registry.gate`."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it becomes champion."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that led to it; `reasons` is a list of mappings with `text` and `passed`."""
+
+    def markdown(self) -> str:
+        """The same for people."""
+
+
+Decide = Callable[[Version | None], Decided]
+"""A gate's decision against the champion, or against none."""
+
+Verify = Callable[[Tracker, Version], None]
+"""A check that a version's bundle can be had as it was registered; raises `ReliabitError`."""
+
+
+def promote(
+    tracker: Tracker,
+    name: str,
+    version: str,
+    *,
+    decide: Decide,
+    verify: Verify = verify_bundle,
+    wait: float = WAIT_SECONDS,
+) -> Attempt:
+    """Put a version forward as champion.
+
+    The decision is made under the lock, so that the champion it is made against cannot change before it takes effect.
+
+    Args:
+        tracker: The store.
+        name: The registered model.
+        version: The version's number.
+        decide: Called with the present champion; not called where that is the version itself.
+        verify: Called first; fetches the whole bundle and checks it by default.
+        wait: Seconds to wait for another promotion.
+
+    Returns:
+        The attempt as it is recorded: `accepted`, `refused`, or `unchanged` where the version is the champion already.
+
+    Raises:
+        ReliabitError: There is no such version, its bundle is damaged, or another promotion goes on for too long; and
+            whatever `decide` raises, which is recorded as a failed attempt.
+    """
+    client = registry_client(tracker)
+    candidate = find_version(tracker, name, version)
+    verify(tracker, candidate)
+    client.set_registered_model_alias(name, CANDIDATE, candidate.number)
+    with registry_lock(client, name, wait=wait) as lock:
+        champion = settled_champion(tracker, name)
+        with recorded(tracker, name, action="promote", version=candidate, previous=champion) as run:
+            if champion is not None and champion.number == candidate.number:
+                reason = f"{candidate.uri} is the {CHAMPION} already"
+                log_outcome(run, outcome=UNCHANGED, reason=reason, document={"reasons": [reason]})
+            else:
+                decision = decide(champion)
+                _log_decision(run, decision)
+                if decision.accepted:
+                    move_champion(tracker, run, lock, version=candidate)
+        return read_attempt(tracker, run.run_id)
+
+
+def record_refusal(
+    tracker: Tracker, name: str, decision: Decided, *, run_id: str, fingerprint: str, wait: float = WAIT_SECONDS
+) -> Attempt:
+    """Put on record that a run was refused before a version was made of it; the aliases stay as they are.
+
+    Args:
+        tracker: The store.
+        name: The registered model.
+        decision: The refusal.
+        run_id: The run.
+        fingerprint: Its fingerprint.
+        wait: Seconds to wait for a promotion that is under way.
+
+    Raises:
+        ReliabitError: Another promotion goes on for too long.
+    """
+    if decision.accepted:
+        raise ValueError("an accepted decision is no refusal; register a version and promote it")
+    with registry_lock(registry_client(tracker), name, wait=wait):
+        champion = settled_champion(tracker, name)
+        with recorded(tracker, name, action="promote", version=None, previous=champion) as run:
+            run.set_tags({SOURCE_RUN: run_id, FINGERPRINT: fingerprint})
+            _log_decision(run, decision)
+        return read_attempt(tracker, run.run_id)
+
+
+def rollback(
+    tracker: Tracker,
+    name: str,
+    *,
+    to: str | None = None,
+    reason: str = "",
+    verify: Verify = verify_bundle,
+    wait: float = WAIT_SECONDS,
+) -> Attempt:
+    """Give the alias back to an earlier champion.
+
+    Without `to`, that is the one below the present champion in `undo_stack`: rolling back twice is two steps back.
+
+    Args:
+        tracker: The store.
+        name: The registered model.
+        to: Another version that was champion before.
+        reason: Why, in the words of whoever does it.
+        verify: Called with the version before it becomes champion.
+        wait: Seconds to wait for a promotion that is under way.
+
+    Returns:
+        The attempt as it is recorded.
+
+    Raises:
+        ReliabitError: There is no earlier champion, `to` never was one, or the version was deleted or its bundle is
+            damaged. This is recorded as a refused attempt.
+    """
+    client = registry_client(tracker)
+    with registry_lock(client, name, wait=wait) as lock:
+        champion = settled_champion(tracker, name)
+        past = history(tracker, name)
+        refusal = None
+        with recorded(tracker, name, action="rollback", version=None, previous=champion) as run:
+            try:
+                target = _earlier(tracker, name, past=past, champion=champion, to=to)
+                run.set_tags(version_tags(target))
+                verify(tracker, target)
+            except ReliabitError as error:
+                refusal = error
+                log_outcome(run, outcome=REFUSED, reason=str(error), document={"reasons": [str(error)]})
+            else:
+                told = reason or (f"rolled back to {target.uri}" if to else "rolled back to the champion before")
+                log_outcome(run, outcome=ACCEPTED, reason=told, document={"reasons": [told]})
+                move_champion(tracker, run, lock, version=target)
+        if refusal is not None:
+            raise refusal
+        return read_attempt(tracker, run.run_id)
+
+
+def _earlier(
+    tracker: Tracker, name: str, *, past: Sequence[Attempt], champion: Version | None, to: str | None
+) -> Version:
+    """The version that a rollback goes to."""
+    present = champion.number if champion else None
+    if to is not None:
+        once = {
+            number for attempt in past if attempt.outcome == ACCEPTED for number in (attempt.version, attempt.previous)
+        }
+        if to == present:
+            raise ReliabitError(f"models:/{name}/{to} is the {CHAMPION} already; name another version")
+        if to not in once:
+            raise ReliabitError(f"models:/{name}/{to} never was {CHAMPION}; promote it, or see: reliabit history")
+        return find_version(tracker, name, to)
+    before = champion_before(past, champion=present)
+    if before is None:
+        raise ReliabitError(f"{name} has no earlier {CHAMPION} to go back to; see: reliabit history")
+    return find_version(tracker, name, before)
+
+
+def _log_decision(run: TrackedRun, decision: Decided) -> None:
+    document = decision.to_dict()
+    log_outcome(
+        run,
+        outcome=ACCEPTED if decision.accepted else REFUSED,
+        reason=_in_a_line(document, accepted=decision.accepted),
+        document=document,
+        markdown=decision.markdown(),
+    )
+
+
+def _in_a_line(document: Mapping[str, Any], *, accepted: bool) -> str:
+    """What decided: the rules that failed, or how many there were to pass."""
+    reasons = [reason for reason in document.get("reasons", []) if isinstance(reason, Mapping)]
+    if accepted:
+        return f"it passes all {len(reasons)} rules" if reasons else "it is accepted"
+    failed = [reason for reason in reasons if not reason.get("passed")] or reasons
+    texts = [str(reason.get("text", "")) for reason in failed] or [str(text) for text in document.get("reasons", [])]
+    return "; ".join(" ".join(text.split()).rstrip(".") for text in texts)

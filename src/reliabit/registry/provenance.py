@@ -1,0 +1,102 @@
+"""Rules about where the evidence comes from: numbers that cannot be traced or paired decide nothing."""
+
+from collections.abc import Mapping
+
+from reliabit.errors import ReliabitError
+from reliabit.evaluation.paired_reliability import check_same_questions
+from reliabit.evaluation.pareto_points import costs_of
+from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS
+from reliabit.registry.decision import Reason
+from reliabit.registry.evidence import FINISHED, Configuration
+from reliabit.registry.policy import Policy
+
+Roles = Mapping[str, Configuration]
+"""The configurations by the part they play: `candidate`, `baseline` and, unless it is the first, `incumbent`."""
+
+
+def traceable(roles: Roles) -> list[Reason]:
+    """Whether the runs finished, from committed code and data, on the same data, with a baseline that is one.
+
+    The incumbent is live whatever its run was like, so that only its data matter.
+    """
+    return [_finished(roles), _clean(roles), _same_data(roles), _baseline(roles)]
+
+
+def comparable(roles: Roles, policy: Policy) -> Reason:
+    """Whether all configurations hold what the other rules measure, about the same questions."""
+    rule, confidence = "comparable", policy.settings.confidence
+    lacking = [f"{role} {one.name} recorded no predictions" for role, one in roles.items() if one.predictions is None]
+    tables = {f"{role} {one.name}": one.predictions for role, one in roles.items() if one.predictions is not None}
+    for name, table in tables.items():
+        columns = [f"{PREFIX}{confidence}", *policy.slices]
+        lacking += [f"{name} has no column {column}" for column in columns if column not in table.column_names]
+    if lacking:
+        return Reason(rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs.")
+    try:
+        for role, one in roles.items():
+            costs_of(f"{role} {one.name}", one.efficiency)
+        check_same_questions(tables, splits=(policy.settings.reported, THRESHOLDS, CERTIFIED))
+    except ReliabitError as error:
+        return Reason(rule, False, f"{error}.")
+    return Reason(rule, True, f"{_listed(roles)} answered the same questions, and the cost of each is known.")
+
+
+def live_already(candidate: Configuration, incumbent: Configuration) -> Reason | None:
+    """The reason to refuse what is live, if it is."""
+    if candidate.fingerprint != incumbent.fingerprint:
+        return None
+    return Reason(
+        "new",
+        False,
+        f"{candidate.name} is live already: the version that is live has the same fingerprint "
+        f"{candidate.fingerprint[:12]}.",
+    )
+
+
+def _finished(roles: Roles) -> Reason:
+    judged = {role: one for role, one in roles.items() if role != "incumbent"}
+    unfinished = [f"{role} {one.name} is {one.status}" for role, one in judged.items() if one.status != FINISHED]
+    if unfinished:
+        return Reason("finished", False, f"{'; '.join(unfinished)}: only finished runs count.")
+    return Reason("finished", True, f"the runs of {_listed(judged)} finished.")
+
+
+def _clean(roles: Roles) -> Reason:
+    judged = {role: one for role, one in roles.items() if role != "incumbent"}
+    dirty = [f"{role} {one.name}: {', '.join(one.dirty)}" for role, one in judged.items() if one.dirty]
+    if dirty:
+        return Reason("clean", False, f"{'; '.join(dirty)}: commit the changes and run it again.")
+    return Reason("clean", True, f"{_listed(judged)} ran from committed code and data.")
+
+
+def _same_data(roles: Roles) -> Reason:
+    own = dict(roles["candidate"].inputs)
+    for role, one in roles.items():
+        theirs = dict(one.inputs)
+        if theirs != own:
+            names = sorted(name for name in {*own, *theirs} if own.get(name) != theirs.get(name))
+            return Reason(
+                "same data",
+                False,
+                f"candidate and {role} {one.name} read different data ({', '.join(names)}): "
+                "run the configurations on the same data.",
+            )
+    if not own:
+        return Reason("same data", False, "the candidate recorded no digests of its data: run it again.")
+    return Reason("same data", True, f"{_listed(roles)} read the same data ({len(own)} digests).")
+
+
+def _baseline(roles: Roles) -> Reason:
+    candidate, baseline = roles["candidate"], roles["baseline"]
+    if not baseline.unquantized:
+        return Reason("baseline", False, f"{baseline.name} is quantized: compare with the run of quant=none.")
+    if dict(baseline.model) != dict(candidate.model):
+        return Reason(
+            "baseline", False, f"{baseline.name} is of another model: compare with the one that is quantized."
+        )
+    return Reason("baseline", True, f"{baseline.name} is the same model, unquantized.")
+
+
+def _listed(roles: Roles) -> str:
+    *others, last = roles
+    return f"{', '.join(others)} and {last}" if others else last

@@ -1,0 +1,129 @@
+"""Rules about how far a candidate can be trusted, against its unquantized model.
+
+A loss has to be ruled out, not merely unproven: the lower end of the paired interval has to lie above minus the margin
+(non-inferiority; Piaggio et al. 2012). All slices have to pass, so their number needs no correction (Berger 1982), but
+a candidate is picked among several after a look at the data, so the level is corrected for how many were compared.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from reliabit.evaluation.confidences import signed
+from reliabit.evaluation.contrasts import Resampled
+from reliabit.evaluation.paired_reliability import ACCURACY, Reliability
+from reliabit.evaluation.pareto_table import shown
+from reliabit.evaluation.resampled_means import resampled_mean
+from reliabit.evaluation.roles import image_keys, reported_rows
+from reliabit.metrics.intervals import Interval
+from reliabit.registry.decision import Reason
+from reliabit.registry.evidence import Configuration
+from reliabit.registry.policy import Policy
+
+SMALL = "all small slices"
+
+
+def level_for(policy: Policy, *, compared: int) -> float:
+    """The level of each interval, so that the best of several configurations is wrongly accepted no more often.
+
+    Bonferroni: any of them that passes might be the one that is picked.
+    """
+    return 1 - (1 - policy.settings.level) / compared
+
+
+def certified_coverage(candidate: Reliability, policy: Policy) -> Reason:
+    """Whether the certified threshold accepts as much as the policy asks for."""
+    rule, settings = "certified coverage", policy.settings
+    certificate = candidate.certificate(settings.risk)
+    asked = f"{100 * policy.minimum_coverage:g} % are required"
+    if certificate is None:
+        return Reason(rule, False, f"nothing is certified, as the splits val and cal were not asked; {asked}.")
+    claim = f"at {100 * settings.risk:g} % risk (delta {settings.delta:g}, best of {certificate.comparisons})"
+    if np.isinf(certificate.threshold):
+        return Reason(rule, False, f"no threshold is certified {claim}; {asked}.")
+    coverage = shown(candidate.qualities[settings.certified_coverage], level=settings.level)
+    return Reason(
+        rule,
+        certificate.coverage >= policy.minimum_coverage,
+        f"the threshold {certificate.threshold:.4f} answers {coverage} % {claim}; {asked}.",
+    )
+
+
+def accuracy_kept(candidate: Reliability, baseline: Reliability, policy: Policy, *, level: float) -> Reason:
+    """Whether a loss of accuracy beyond the margin is ruled out."""
+    loss = candidate.qualities[ACCURACY].minus(baseline.qualities[ACCURACY]).interval(level=level)
+    return Reason(
+        "accuracy",
+        loss.low >= -policy.accuracy_loss,
+        f"accuracy changes by {signed(loss)} points against the baseline at {_percent(level)}; "
+        f"{_ruled_out(loss, policy.accuracy_loss)}.",
+    )
+
+
+def slices_kept(candidate: Configuration, baseline: Configuration, policy: Policy, *, level: float) -> Iterator[Reason]:
+    """Whether the same holds on every slice, one reason a column.
+
+    Slices with too few questions to rule anything out are judged together; where even all of them are too few, they
+    are named and left out.
+    """
+    split = policy.settings.reported
+    rows, others = (reported_rows(one.predictions, split) for one in (candidate, baseline))
+    gains = rows["accuracy"].to_numpy() - others["accuracy"].to_numpy()
+    images = image_keys(rows)
+    for column in policy.slices:
+        values = np.array([str(value) for value in rows[column].to_pylist()])
+        slices, left_out = _large_enough(values, smallest=policy.slice_questions)
+        found = {}
+        for name, members in slices.items():
+            mean = resampled_mean(
+                gains, images, rows=members, n_resamples=policy.settings.resamples, seed=policy.settings.seed
+            )
+            found[name] = mean.interval(level=level)
+        yield _slices_reason(column, found, policy, level=level, left_out=left_out)
+
+
+def gain(metric: str, one: Reliability, other: Reliability, *, larger_is_better: bool) -> Resampled:
+    """By how much one is better than another."""
+    difference = one.qualities[metric].minus(other.qualities[metric])
+    return difference if larger_is_better else difference.times(-1.0)
+
+
+def _large_enough(values: npt.NDArray[np.str_], *, smallest: int) -> tuple[dict[str, npt.NDArray[np.bool_]], int]:
+    """The slices to judge, as masks, and how many questions are in none of them."""
+    names, counts = np.unique(values, return_counts=True)
+    large = {str(name): values == name for name, count in zip(names, counts, strict=True) if count >= smallest}
+    rest = ~np.isin(values, list(large))
+    if rest.sum() >= smallest:
+        return {**large, SMALL: rest}, 0
+    return large, int(rest.sum())
+
+
+def _slices_reason(column: str, found: dict[str, Interval], policy: Policy, *, level: float, left_out: int) -> Reason:
+    rule = f"slices by {column}"
+    note = f" ({left_out} questions are in slices too small to judge)" if left_out else ""
+    if not found:
+        return Reason(
+            rule, False, f"no slice has {policy.slice_questions} questions{note}; ask more, or slice by less."
+        )
+    # An interval that resamples leave undefined rules nothing out.
+    worst = min(found, key=lambda name: -np.inf if np.isnan(found[name].low) else found[name].low)
+    failed = [name for name, loss in found.items() if not loss.low >= -policy.slice_loss]
+    told = f"; also {', '.join(name for name in failed if name != worst)}" if len(failed) > 1 else ""
+    return Reason(
+        rule,
+        not failed,
+        f"the worst of {len(found)} is {worst}, which changes by {signed(found[worst])} points at {_percent(level)}; "
+        f"{_ruled_out(found[worst], policy.slice_loss)}{told}{note}.",
+    )
+
+
+def _ruled_out(loss: Interval, margin: float) -> str:
+    what = f"a loss of more than {100 * margin:g} points"
+    if loss.low >= -margin:
+        return f"{what} is ruled out"
+    return f"it loses more than {100 * margin:g} points" if loss.high < -margin else f"{what} cannot be ruled out"
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:.4g} %"

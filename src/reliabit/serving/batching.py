@@ -1,0 +1,179 @@
+"""Micro-batching: questions that arrive together are answered together, one batch at a time, in one worker thread."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from reliabit.serving.questions import QuestionsRefusedError
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+class OverloadedError(Exception):
+    """There is no room for further questions.
+
+    Attributes:
+        retry_after: Seconds after which there may be.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        """Say when to come back.
+
+        Args:
+            retry_after: See the class.
+        """
+        super().__init__(f"too many questions are waiting; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class Waiting(Generic[Question, Answer]):
+    """A question in the queue, and where its answer goes."""
+
+    question: Question
+    answer: "asyncio.Future[Answer]"
+
+
+class MicroBatcher(Generic[Question, Answer]):
+    """Answers questions in batches, in the order in which they came; used as `async with`.
+
+    A question whose client has gone is dropped before it is answered. Leaving the block answers what still waits.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Question]], Sequence[Answer]],
+        *,
+        size: Callable[[], int],
+        queue: int,
+        gather_seconds: float,
+    ) -> None:
+        """Set up; nothing runs yet.
+
+        Args:
+            answer: Answers a batch, in the worker thread; `QuestionsRefusedError` fails the questions that it names,
+                and the others are answered without them; any other exception fails the batch.
+            size: Questions a batch, asked for before each.
+            queue: Questions that may wait.
+            gather_seconds: How long to wait for further questions while a batch is not full.
+        """
+        self._answer = answer
+        self._size = size
+        self._room = queue
+        self._gather_seconds = gather_seconds
+        self._waiting: deque[Waiting[Question, Answer]] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._seconds_a_question = 0.0
+
+    def __len__(self) -> int:
+        """Questions that wait."""
+        return len(self._waiting)
+
+    async def __aenter__(self) -> "MicroBatcher[Question, Answer]":
+        """Start."""
+        self._loop = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take no further questions, answer those that wait, and stop."""
+        self._closing = True
+        self._arrived.set()
+        try:
+            await self._loop
+        finally:
+            self._worker.shutdown(wait=True)
+
+    async def submit(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer questions that belong together; cancelling this drops those that still wait.
+
+        Raises:
+            OverloadedError: There is no room for all of them, so that none was taken.
+            QuestionsRefusedError: One cannot be answered; the first is named, and the others are dropped.
+        """
+        if self._closing or len(self._waiting) + len(questions) > self._room:
+            raise OverloadedError(self._retry_after())
+        loop = asyncio.get_running_loop()
+        waiting = [Waiting[Question, Answer](question, loop.create_future()) for question in questions]
+        self._waiting.extend(waiting)
+        self._arrived.set()
+        try:
+            return [await _named(one.answer, number) for number, one in enumerate(waiting)]
+        finally:
+            self._drop(waiting)
+
+    def _drop(self, waiting: Sequence[Waiting[Question, Answer]]) -> None:
+        for one in waiting:
+            # Asking for the exception tells asyncio that somebody knows of it.
+            if not one.answer.cancel() and not one.answer.cancelled():
+                one.answer.exception()
+        if any(one.answer.cancelled() for one in waiting):
+            self._waiting = deque(one for one in self._waiting if not one.answer.done())
+
+    def _retry_after(self) -> int:
+        return max(1, math.ceil(len(self._waiting) * self._seconds_a_question))
+
+    async def _run(self) -> None:
+        while batch := await self._gather():
+            start = time.perf_counter()
+            await self._answer_batch(batch)
+            taken = (time.perf_counter() - start) / len(batch)
+            self._seconds_a_question += 0.2 * (taken - self._seconds_a_question)
+
+    async def _gather(self) -> list[Waiting[Question, Answer]]:
+        """The next batch; empty when there will be none."""
+        while not self._waiting:
+            if self._closing:
+                return []
+            self._arrived.clear()
+            await self._arrived.wait()
+        size = self._size()
+        try:
+            async with asyncio.timeout(self._gather_seconds):
+                while len(self._waiting) < size and not self._closing:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            pass
+        batch = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
+        # Everyone may have gone meanwhile.
+        return batch or await self._gather()
+
+    async def _answer_batch(self, batch: Sequence[Waiting[Question, Answer]]) -> None:
+        loop = asyncio.get_running_loop()
+        while batch := [one for one in batch if not one.answer.done()]:
+            try:
+                answers = await loop.run_in_executor(self._worker, self._answer, [one.question for one in batch])
+            except QuestionsRefusedError as error:
+                for number, reason in error.reasons.items():
+                    _fail(batch[number], QuestionsRefusedError({0: reason}))
+            except Exception as error:
+                for one in batch:
+                    _fail(one, error)
+            else:
+                for one, answer in zip(batch, answers, strict=True):
+                    if not one.answer.done():
+                        one.answer.set_result(answer)
+
+
+async def _named(answer: "asyncio.Future[Answer]", number: int) -> Answer:
+    try:
+        return await answer
+    except QuestionsRefusedError as error:
+        [reason] = error.reasons.values()
+        raise QuestionsRefusedError({number: reason}) from error
+
+
+def _fail(waiting: Waiting[Question, Answer], error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)

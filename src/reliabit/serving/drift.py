@@ -1,0 +1,157 @@
+"""Whether served answers still look like the calibration sample, tested after every answer without inflated alarms.
+
+A certificate holds for questions that are exchangeable with its calibration sample. Each new confidence is ranked among
+that sample and all that was served since, ties broken at random; while everything is exchangeable these conformal
+p-values are independent and uniform, exactly and whatever the sample's size (Vovk, Gammerman and Shafer 2005,
+"Algorithmic Learning in a Random World", theorem 8.2). A test martingale bets against that: the Composite Jumper of
+Vovk et al. 2021, "Retrain or not retrain: conformal test martingales for change-point detection". By Ville's inequality
+it ever reaches 1/alpha with probability at most alpha, however often one looks.
+"""
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+JUMP_RATES = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+"""How readily a strategy changes its bet; the published mixture."""
+
+BETS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+"""A bet b multiplies the capital by 1 + b (p - 1/2), which is 1 on average; beyond ±2 it could be negative."""
+
+
+class RankedSample:
+    """Values that new ones are ranked among, and which they join."""
+
+    def __init__(self, values: Sequence[float] | Floats) -> None:
+        """Start with a calibration sample.
+
+        Args:
+            values: The sample, in any order.
+        """
+        self._sorted = array("d", sorted(float(value) for value in values))
+
+    def __len__(self) -> int:
+        """How many values there are."""
+        return len(self._sorted)
+
+    def p_value(self, value: float, *, tie: float) -> float:
+        """The conformal p-value of a new value, which then joins the sample.
+
+        Args:
+            value: What to rank.
+            tie: A number drawn uniformly from [0, 1), which breaks ties (with itself at least).
+
+        Returns:
+            In (0, 1]: small where the value is large. Uniform where all values are exchangeable.
+
+        >>> sample = RankedSample([0.2, 0.4, 0.4])
+        >>> sample.p_value(0.4, tie=0.5), sample.p_value(0.1, tie=0.0)
+        (0.375, 1.0)
+        """
+        above = len(self._sorted) - bisect_right(self._sorted, value)
+        tied = len(self._sorted) - above - bisect_left(self._sorted, value) + 1
+        insort(self._sorted, value)
+        return (above + (1.0 - tie) * tied) / len(self._sorted)
+
+
+@dataclass(frozen=True, eq=False)
+class Martingale:
+    """The capital of a Composite Jumper, for any number of streams side by side.
+
+    Attributes:
+        weights: How each strategy spreads its capital over the bets, `[..., strategies, bets]`, summing to 1.
+        log_capital: Of each strategy, `[..., strategies]`.
+    """
+
+    weights: Floats
+    log_capital: Floats
+
+    @classmethod
+    def start(cls, *shape: int) -> "Martingale":
+        """Capital 1 on each stream.
+
+        Args:
+            shape: Of the streams; none for a single one.
+        """
+        even = np.full((*shape, len(JUMP_RATES), len(BETS)), 1 / len(BETS))
+        return cls(even, np.zeros((*shape, len(JUMP_RATES))))
+
+    def bet(self, p_values: Floats | float) -> "Martingale":
+        """The capital after the next p-value of each stream.
+
+        >>> start = Martingale.start()
+        >>> bool(start.bet(0.99).log_value > 0), round(float(start.bet(0.5).log_value), 9)
+        (False, 0.0)
+        >>> bool(start.bet(0.99).bet(0.99).log_value > 0)
+        True
+        """
+        jumped = (1 - JUMP_RATES[:, None]) * self.weights + JUMP_RATES[:, None] / len(BETS)
+        gains = 1 + BETS * (np.asarray(p_values)[..., None, None] - 0.5)
+        grown = jumped * gains
+        total = grown.sum(-1)
+        return Martingale(grown / total[..., None], self.log_capital + np.log(total))
+
+    @property
+    def log_value(self) -> Floats:
+        """The logarithm of the capital, `[...]`: the mean over the strategies."""
+        found: Floats = np.logaddexp.reduce(self.log_capital, axis=-1) - math.log(len(JUMP_RATES))
+        return found
+
+
+def two_sided(p_values: Floats) -> Floats:
+    """For bets on place and spread: the p-values, and how far each is from 1/2; `[..., 2]`, uniform where they are.
+
+    >>> two_sided(np.array([0.5, 0.0, 1.0])).tolist()
+    [[0.5, 0.0], [0.0, 1.0], [1.0, 1.0]]
+    """
+    return np.stack([p_values, np.abs(2 * p_values - 1)], axis=-1)
+
+
+@dataclass
+class ExchangeabilityTest:
+    """One quantity of served answers against the calibration sample; alarms once and stays so.
+
+    Attributes:
+        sample: What was seen so far.
+        level: The probability of ever alarming where nothing has changed.
+        martingale: Two streams: bets on place, and on spread.
+        highest: The largest log e-value so far.
+        alarmed_at: The number of the answer that raised the alarm.
+        seen: Answers so far.
+    """
+
+    sample: RankedSample
+    level: float
+    martingale: Martingale = field(default_factory=lambda: Martingale.start(2))
+    highest: float = 0.0
+    alarmed_at: int | None = None
+    seen: int = 0
+
+    def observe(self, value: float, *, tie: float) -> None:
+        """Take the next value; see `RankedSample.p_value`."""
+        p_value = self.sample.p_value(value, tie=tie)
+        self.martingale = self.martingale.bet(two_sided(np.array(p_value)))
+        self.seen += 1
+        self.highest = max(self.highest, self.log_e)
+        if self.alarmed_at is None and self.highest >= -math.log(self.level):
+            self.alarmed_at = self.seen
+
+    @property
+    def log_e(self) -> float:
+        """The logarithm of the e-value now: the mean capital of the two streams, which bet on the same p-values."""
+        return float(mean_capital(self.martingale.log_value))
+
+
+def mean_capital(log_values: Any) -> Floats:
+    """The logarithm of the mean of e-values over the last axis."""
+    values = np.asarray(log_values)
+    found: Floats = np.logaddexp.reduce(values, axis=-1) - math.log(values.shape[-1])
+    return found

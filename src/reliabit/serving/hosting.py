@@ -1,0 +1,176 @@
+"""Which model serves: the source's champion, loaded beside its predecessor and put in its place between two batches."""
+
+import gc
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from reliabit.errors import ReliabitError
+from reliabit.serving.manifest import manifest_digest
+from reliabit.serving.questions import Asked
+from reliabit.serving.served_model import Answered, ServedModel
+from reliabit.serving.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 60.0
+"""After which a version that was refused is looked at again: its folder may have been repaired."""
+
+
+class Source(Protocol):
+    """Says what is to be served."""
+
+    def current(self) -> tuple[str, Path]:
+        """The version and the folder of its bundle, fetched first where that is needed.
+
+        Raises:
+            ReliabitError: There is none.
+        """
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A bundle in a folder; writing another one there makes it the version to be served.
+
+    Attributes:
+        folder: The bundle.
+    """
+
+    folder: Path
+
+    def current(self) -> tuple[str, Path]:
+        """The first 12 digits of the manifest's digest, and the folder."""
+        return manifest_digest(self.folder)[:12], self.folder
+
+
+class NoModelError(Exception):
+    """No model has been loaded yet."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version that serves.
+
+    Attributes:
+        version: Its name.
+        model: The model.
+        watch: Looks for drift in its answers.
+    """
+
+    version: str
+    model: ServedModel
+    watch: Watch
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Something that could not be loaded.
+
+    Attributes:
+        version: Its name; `None` where the source itself failed.
+        reason: Why, in one sentence.
+        at: When, by the monotonic clock.
+    """
+
+    version: str | None
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """An answer and the version that gave it."""
+
+    version: str
+    answered: Answered
+
+
+class ModelHost:
+    """Holds the model that serves. `refresh` runs in one thread at a time, `answer` in another."""
+
+    def __init__(self, source: Source, *, accelerator: str = "cpu") -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            source: What is to be served.
+            accelerator: `cpu`, `gpu` or `auto`.
+        """
+        self.source = source
+        self.accelerator = accelerator
+        self.loaded: Loaded | None = None
+        self.refused: Refused | None = None
+        self.refusals = 0
+
+    def refresh(self) -> None:
+        """Load what the source names now, unless it serves already; a failure leaves everything as it was.
+
+        Raises:
+            ReliabitError: The source names nothing, or what it names cannot be loaded.
+        """
+        version: str | None = None
+        try:
+            version, folder = self.source.current()
+            if self._is_settled(version):
+                return
+            model = ServedModel.load(folder, accelerator=self.accelerator)
+        except Exception as error:
+            self._refuse(version, error)
+            raise
+        threshold = model.description.certificate(None).threshold
+        self.loaded = Loaded(version, model, Watch(model.calibration[0], threshold=threshold))
+        self.refused = None
+        logger.info("serving %s as version %s", model.description.name, version)
+        _release()
+
+    def refresh_quietly(self) -> None:
+        """`refresh`, for a loop that must go on: what fails is logged and kept in `refused`."""
+        try:
+            self.refresh()
+        except ReliabitError as error:
+            logger.warning("not loaded: %s", error)
+        except Exception:
+            logger.exception("not loaded")
+
+    def answer(self, questions: Sequence[Asked]) -> list[Served]:
+        """Answer questions with whatever serves now, all of them with the same.
+
+        Raises:
+            NoModelError: Nothing serves yet.
+            QuestionsRefusedError: Some cannot be answered.
+        """
+        loaded = self.loaded
+        if loaded is None:
+            raise NoModelError
+        answered = loaded.model.answer(questions)
+        loaded.watch.observe([one.confidence for one in answered])
+        return [Served(loaded.version, one) for one in answered]
+
+    @property
+    def batch_size(self) -> int:
+        """Questions that may be answered together."""
+        return self.loaded.model.description.batch_size if self.loaded is not None else 1
+
+    def _is_settled(self, version: str) -> bool:
+        """Whether a version serves already, or was refused a short while ago."""
+        if self.loaded is not None and self.loaded.version == version:
+            self.refused = None
+            return True
+        refused = self.refused
+        return refused is not None and refused.version == version and time.monotonic() - refused.at < RETRY_SECONDS
+
+    def _refuse(self, version: str | None, error: Exception) -> None:
+        reason = str(error) if isinstance(error, ReliabitError) else f"{type(error).__name__}; see the log"
+        self.refused = Refused(version, reason, at=time.monotonic())
+        self.refusals += 1
+
+
+def _release() -> None:
+    """Give back the memory of a model that no longer serves."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,53 @@
+"""What the service takes, and how long it waits."""
+
+from dataclasses import dataclass, fields
+
+from reliabit.errors import ReliabitError
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds on what a request may be and on what is held at once.
+
+    Attributes:
+        image_bytes: Of an encoded image.
+        image_pixels: Of an image, read from its header before it is decoded.
+        question_characters: Of a question.
+        batch_questions: Questions in one request to `/batch`.
+        batch_bytes: Of the body of such a request.
+        queue: Questions that may wait; further ones are turned away with 503.
+        connections: Open at once; further ones are turned away with 503.
+        decoders: Images that are decoded at once.
+        gather_seconds: How long a question waits for others to share its batch when the model is idle.
+        read_seconds: How long a client may take to send its request.
+        answer_seconds: How long an answer may take, waiting included, before 504; also how long a shutdown waits.
+        poll_seconds: How often the source is asked for a new champion.
+
+    Raises:
+        ReliabitError: One of them is not above zero.
+    """
+
+    image_bytes: int = 10 * MIB
+    image_pixels: int = 25_000_000
+    question_characters: int = 2_000
+    batch_questions: int = 32
+    batch_bytes: int = 32 * MIB
+    queue: int = 256
+    connections: int = 256
+    decoders: int = 2
+    gather_seconds: float = 0.005
+    read_seconds: float = 30.0
+    answer_seconds: float = 30.0
+    poll_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if not getattr(self, one.name) > 0:
+                raise ReliabitError(f"the limit {one.name} is {getattr(self, one.name)}; set it above zero")
+
+    @property
+    def answer_bytes(self) -> int:
+        """Of the body of a request to `/answer`: an image in base64 with line ends, and a question all of escapes."""
+        return self.image_bytes * 3 // 2 + self.question_characters * 12 + 4096

@@ -1,0 +1,61 @@
+"""The bundle as an MLflow model, written as code: MLflow copies this file beside the bundle, and pickles nothing.
+
+`mlflow.pyfunc.log_model(python_model=<this file>, artifacts={"bundle": <folder>})` records it; `mlflow models serve`
+answers `{"inputs": [{"image": "<base64>", "question": "..."}]}` at `/invocations`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PythonModel
+
+from reliabit.serving.images import check_image
+from reliabit.serving.limits import Limits
+from reliabit.serving.manifest import manifest_digest
+from reliabit.serving.messages import Request, Response
+from reliabit.serving.questions import QuestionsRefusedError
+from reliabit.serving.refusals import RefusalError
+from reliabit.serving.served_model import ServedModel
+
+BUNDLE_ARTIFACT = "bundle"
+"""The name of the artifact that holds the bundle."""
+
+LIMITS = Limits()
+"""Those of images hold here, too; those of whole requests are for MLflow's server and what stands before it."""
+
+
+class AbstainingModel(PythonModel):  # type: ignore[misc]
+    """Answers questions about images, and abstains where the confidence is below the certified threshold."""
+
+    def load_context(self, context: Any) -> None:
+        """Check every file of the bundle, and load it.
+
+        Raises:
+            ReliabitError: The bundle is damaged or cannot be loaded.
+        """
+        folder = Path(context.artifacts[BUNDLE_ARTIFACT])
+        # MLflow does not tell a model which version it is; the digest of its files does.
+        self.version = manifest_digest(folder)[:12]
+        self.model = ServedModel.load(folder, accelerator="auto")
+
+    def predict(self, model_input: list[Request]) -> list[Response]:
+        """Answer questions, or abstain.
+
+        Raises:
+            MlflowException: One cannot be answered; the message says which and why, and MLflow's server answers 400.
+        """
+        for number, request in enumerate(model_input):
+            try:
+                check_image(request.image, limits=LIMITS)
+            except RefusalError as error:
+                raise MlflowException.invalid_parameter_value(f"question {number}: {error.reason}") from error
+        try:
+            answered = self.model.answer([request.asked() for request in model_input])
+        except QuestionsRefusedError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return [Response.of(one, version=self.version) for one in answered]
+
+
+mlflow.models.set_model(AbstainingModel())

@@ -1,0 +1,69 @@
+"""What a served model is put together from, beside its checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reliabit.confidence.estimator import FittedEstimator
+from reliabit.confidence.scalar import MAXPROB
+from reliabit.errors import ReliabitError
+from reliabit.inference.features import BLOCKS, FeatureSettings
+from reliabit.serving.bundle import SELECTOR
+from reliabit.serving.description import Description
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class KeptStates:
+    """Pooled states of one batch, in the type in which a Selector's examples were stored."""
+
+    settings: FeatureSettings
+    blocks: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def append(self, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Keep the states of the batch."""
+        with np.errstate(over="ignore"):
+            self.blocks = {name: blocks[name].astype(self.settings.dtype) for name in BLOCKS}
+
+
+def load_estimator(folder: Path, description: Description) -> FittedEstimator:
+    """The confidence of a bundle.
+
+    Raises:
+        ReliabitError: Its files cannot be read.
+    """
+    if description.confidence == "maxprob":
+        return MAXPROB
+    from reliabit.confidence.store import load_selector
+
+    return load_selector(folder / SELECTOR)
+
+
+def device_of(accelerator: str) -> "torch.device":
+    """The device that Lightning's name of an accelerator stands for.
+
+    Raises:
+        ReliabitError: There is none.
+
+    >>> device_of("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if accelerator not in ("cpu", "gpu", "auto"):
+        raise ReliabitError(f"there is no accelerator {accelerator!r}; choose cpu, gpu or auto")
+    if accelerator == "gpu" and not gpu:
+        raise ReliabitError("this machine has no GPU that torch can use; serve with accelerator=cpu")
+    return torch.device("cuda" if gpu and accelerator != "cpu" else "cpu")
+
+
+def context_length(model: Any) -> int:
+    """How many tokens, prompt and answer together, a model has positions for."""
+    return int(model.config.get_text_config().max_position_embeddings)

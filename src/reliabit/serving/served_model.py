@@ -1,0 +1,213 @@
+"""A bundle at work: answers to batches of questions, each with its confidence and whether it is given or withheld."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reliabit.confidence.estimator import FittedEstimator
+from reliabit.confidence.examples import SCALARS, Evidence
+from reliabit.errors import ReliabitError
+from reliabit.inference.features import FeatureSettings
+from reliabit.metrics.functional.inputs import FloatArray
+from reliabit.models.checkpoint import load_checkpoint
+from reliabit.serving.bundle import CHECKPOINT, read_calibration, verify_bundle
+from reliabit.serving.description import Description, certificate_id
+from reliabit.serving.parts import KeptStates, context_length, device_of, load_estimator
+from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
+
+if TYPE_CHECKING:
+    import torch
+
+    from reliabit.models.checkpoint import Checkpoint
+
+
+ONE_AT_A_TIME = Lock()
+"""Held by a forward pass: whatever models a process has loaded, one batch of one of them is computed at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """An answer and what is certified of it.
+
+    Attributes:
+        answer: The model's answer, whether or not it may be given.
+        confidence: How sure it is, in [0, 1]; 0 where the model's numbers overflowed.
+        abstained: Whether the confidence is below the threshold, so that the answer is to be withheld.
+        threshold: The certified threshold; `None` where nothing could be certified and all answers are withheld.
+        risk: Of answers that are given at most this share is wrong,
+        delta: unless something happened whose probability is at most this.
+        certificate_id: The certificate that says so.
+        run_id: The run that evaluated the model.
+    """
+
+    answer: str
+    confidence: float
+    abstained: bool
+    threshold: float | None
+    risk: float
+    delta: float
+    certificate_id: str
+    run_id: str
+
+
+class ServedModel:
+    """A loaded bundle. Threads may share one: they wait for each other."""
+
+    def __init__(
+        self,
+        *,
+        description: Description,
+        checkpoint: "Checkpoint",
+        estimator: FittedEstimator,
+        calibration: tuple[FloatArray, FloatArray],
+        device: "torch.device",
+    ) -> None:
+        """Put a model on its device; see `ServedModel.load`.
+
+        Args:
+            description: How it is asked and what is certified.
+            checkpoint: The model and its encoder.
+            estimator: The confidence.
+            calibration: Confidence and accuracy of the calibration answers.
+            device: Where to compute.
+        """
+        from reliabit.inference.answering import Answering
+
+        self.description = description
+        self.calibration = calibration
+        self.device = device
+        self.encoder = checkpoint.encoder
+        self.states = (
+            KeptStates(FeatureSettings(layer=description.features_layer, dtype=description.features_dtype))
+            if description.confidence == "selector"
+            else None
+        )
+        # The very module that answers offline, without the loop around it.
+        self.answering: Answering = (
+            Answering(checkpoint, max_new_tokens=description.max_new_tokens, features=self.states).to(device).eval()
+        )
+        self.estimator = estimator
+        self.longest_prompt = context_length(checkpoint.model) - description.max_new_tokens
+
+    @classmethod
+    def load(cls, folder: Path, *, accelerator: str = "cpu") -> "ServedModel":
+        """Load a bundle, every file of which is checked against its manifest before any is loaded.
+
+        Args:
+            folder: The bundle.
+            accelerator: `cpu`, `gpu`, or `auto` for whichever there is.
+
+        Raises:
+            ReliabitError: The bundle is damaged, cannot be loaded or cannot answer, or there is no such accelerator.
+        """
+        description = verify_bundle(folder)
+        model = cls(
+            description=description,
+            checkpoint=load_checkpoint(
+                folder / CHECKPOINT,
+                family=description.family,
+                dtype=description.dtype,
+                template=description.template,
+            ),
+            estimator=load_estimator(folder, description),
+            calibration=read_calibration(folder),
+            device=device_of(accelerator),
+        )
+        model.warm_up()
+        return model
+
+    def answer(self, questions: Sequence[Asked]) -> list[Answered]:
+        """Answer questions, `description.batch_size` at a time.
+
+        Args:
+            questions: What is asked.
+
+        Returns:
+            One answer a question, in order.
+
+        Raises:
+            QuestionsRefusedError: Some cannot be answered; it says which, and nothing was answered.
+        """
+        refused = {number: reason for number, one in enumerate(questions) if (reason := self._unknown_risk(one))}
+        if refused:
+            raise QuestionsRefusedError(refused)
+        size = self.description.batch_size
+        answered: list[Answered] = []
+        for start in range(0, len(questions), size):
+            try:
+                answered += self._answer_batch(questions[start : start + size])
+            except QuestionsRefusedError as error:
+                raise QuestionsRefusedError({start + row: reason for row, reason in error.reasons.items()}) from error
+        return answered
+
+    def warm_up(self) -> None:
+        """Answer a question about a grey image, so that the first real one does not wait for what is set up lazily.
+
+        Raises:
+            ReliabitError: The parts of the bundle do not go together.
+        """
+        from PIL import Image
+
+        grey = BytesIO()
+        Image.new("RGB", (64, 64), (128, 128, 128)).save(grey, format="PNG")
+        try:
+            self.answer([Asked(image=grey.getvalue(), question="what is it?")])
+        except (RuntimeError, ValueError, IndexError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ReliabitError(f"the bundle {self.description.name} cannot answer: {reason}") from error
+
+    def _unknown_risk(self, asked: Asked) -> str | None:
+        try:
+            self.description.certificate(asked.risk)
+        except ReliabitError as error:
+            return str(error)
+        return None
+
+    def _answer_batch(self, questions: Sequence[Asked]) -> list[Answered]:
+        import torch
+
+        with ONE_AT_A_TIME, torch.inference_mode():
+            batch = encode(self.encoder, questions, longest=self.longest_prompt)
+            rows = self.answering.predict_step(batch.to(self.device), 0)
+            confidences = self._confidences(rows)
+        return [
+            self._judge(one, row["answer"], confidence)
+            for one, row, confidence in zip(questions, rows, confidences, strict=True)
+        ]
+
+    def _confidences(self, rows: list[dict[str, Any]]) -> list[float]:
+        """The confidence of each answer of a batch; 0 where a number it is made of is not finite."""
+        columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in SCALARS}
+        blocks = dict(self.states.blocks) if self.states is not None else {}
+        finite = np.all([np.isfinite(values) for values in columns.values()], axis=0)
+        for block in blocks.values():
+            finite &= np.isfinite(block).all(axis=1)
+        confidence = np.zeros(len(rows))
+        if finite.any():
+            confidence[finite] = self.estimator(
+                Evidence(
+                    columns={name: values[finite] for name, values in columns.items()},
+                    features={name: block[finite] for name, block in blocks.items()} or None,
+                )
+            )
+        found: list[float] = confidence.tolist()
+        return found
+
+    def _judge(self, asked: Asked, answer: str, confidence: float) -> Answered:
+        certificate = self.description.certificate(asked.risk)
+        return Answered(
+            answer=answer,
+            confidence=confidence,
+            abstained=not confidence >= certificate.threshold,
+            threshold=None if math.isinf(certificate.threshold) else certificate.threshold,
+            risk=certificate.risk,
+            delta=certificate.delta,
+            certificate_id=certificate_id(certificate),
+            run_id=self.description.run_id,
+        )

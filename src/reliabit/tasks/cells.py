@@ -1,0 +1,71 @@
+"""What a cell is called, what it is filtered by, and what it costs, whether it is run at once or stage by stage."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reliabit.composition import to_mapping
+from reliabit.config import Config
+from reliabit.data.prepare import table_folder
+from reliabit.files import replacing
+from reliabit.identity import CELL_TAG, cell_digest
+from reliabit.tasks.quantized import QuantizedCheckpoint
+from reliabit.tasks.questions import source_spec
+
+if TYPE_CHECKING:
+    from reliabit.tasks.answer import Answered
+
+BASELINE_BITS = 16
+"""The width of the weights that the checkpoints store unquantized, in bfloat16."""
+
+PLACES = ("paths", "tracking", "sweep", "task")
+
+ANSWERED = "answered.json"
+"""What stages leave of how questions were answered, for the run that is recorded of them."""
+
+
+def run_name(config: Config) -> str:
+    """The run's name, such as `qwen2_vl_tiny·hqq·4b·s0`."""
+    width = "" if config.quant.bits is None else f"·{config.quant.bits}b"
+    return f"{config.model.name}·{config.quant.name}{width}·s{config.seed}"
+
+
+def run_tags(config: Config) -> dict[str, str]:
+    """What runs are filtered and compared by in the MLflow UI."""
+    return {
+        "kind": "cell",
+        "model": config.model.name,
+        "quant": config.quant.name,
+        "bits": str(BASELINE_BITS if config.quant.name == "none" else config.quant.bits or "mixed"),
+        "data": config.data.name,
+        CELL_TAG: cell_digest(to_mapping(config)),
+    }
+
+
+def efficiency(model: QuantizedCheckpoint, answered: "Answered") -> dict[str, float]:
+    """What the configuration costs."""
+    bits = model.size.quantized_effective_bits
+    return {
+        "efficiency/stored_bytes": float(model.size.stored_bytes),
+        "efficiency/resident_bytes": float(model.size.resident_bytes),
+        "efficiency/effective_bits": float(BASELINE_BITS) if bits is None else bits,
+        "efficiency/effective_bits_whole_model": model.size.effective_bits,
+        "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
+        "efficiency/peak_memory_bytes": float(answered.peak_bytes),
+        **{f"efficiency/{name}_seconds": seconds for name, seconds in answered.extra_seconds.items()},
+    }
+
+
+def write_answered(config: Config, model: QuantizedCheckpoint, answered: "Answered", path: Path) -> None:
+    """Leave what the run of a cell needs beside its results; see `reliabit.tracking.results_sync`."""
+    record: dict[str, Any] = {
+        "format": 1,
+        "name": run_name(config),
+        "tags": run_tags(config),
+        # Where it was run is nobody's business elsewhere, and would make equal results differ.
+        "config": {key: value for key, value in to_mapping(config).items() if key not in PLACES},
+        "table": table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
+        "efficiency": efficiency(model, answered),
+    }
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")

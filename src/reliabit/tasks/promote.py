@@ -1,0 +1,42 @@
+"""`task=promote`: what the gate says of the versioned pipeline's cells. It changes nothing: `reliabit promote` does."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reliabit.composition import project_root
+from reliabit.config import Config
+from reliabit.errors import ReliabitError
+from reliabit.evaluation.pareto_figure import pareto_figure
+from reliabit.files import staged_folder
+from reliabit.registry.choosing import Choice, choose
+from reliabit.registry.policy import policy_of
+from reliabit.registry.written import Cells, configurations_of_results
+
+
+def promote(config: Config) -> None:
+    """Choose among the cells that `params.yaml` names and write the choice, with its reasons and the Pareto plot.
+
+    Raises:
+        ReliabitError: A cell is missing, or `task.results` is not set.
+    """
+    if config.task.results is None:
+        raise ReliabitError("task.results is not set; name the folder of the pipeline's results")
+    pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
+    cells = Cells(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
+    choice = choose(configurations_of_results(Path(config.task.results), cells), policy_of(config.registry))
+    write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
+    sys.stdout.write(choice.markdown())
+
+
+def write_choice(choice: Choice, folder: Path, *, title: str) -> None:
+    """Write `choice.md`, `choice.json` and the figure; whole or not at all."""
+    with staged_folder(folder) as staging:
+        (staging / "choice.md").write_text(choice.markdown(), encoding="utf-8")
+        (staging / "choice.json").write_text(json.dumps(choice.to_dict(), indent=1) + "\n", encoding="utf-8")
+        if choice.pareto is not None:
+            figure = pareto_figure({title: choice.pareto})
+            figure.savefig(staging / "pareto.png", format="png", dpi=120)

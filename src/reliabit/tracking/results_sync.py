@@ -1,0 +1,131 @@
+"""Runs of what the versioned pipeline wrote: stages record none, and one that DVC restores does not even run.
+
+A cell's folder holds all that its run has: what was asked of which model and at what cost (`answered.json`), the
+predictions with every confidence (`selected/`) and the report (`report/`). The run is made of these files alone, once
+for each content, so it does not matter whether they were written here, restored from the cache, or pulled.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reliabit.data.prepare import sha256 as file_sha256
+from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
+from reliabit.errors import ReliabitError
+from reliabit.identity import FINGERPRINT, identify
+from reliabit.tracking.context import context_tags
+from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
+from reliabit.tracking.dvc_files import find_record, matches
+from reliabit.tracking.tracker import TrackedRun, Tracker
+
+ANSWERED, SELECTED, REPORT, METRICS = "answered.json", "selected", "report", "metrics.json"
+
+RESULTS_TAG = "dvc.results"
+"""A digest of the files that a run was made of."""
+
+DIRTY_TAG = "dvc.dirty"
+"""Whether the files differ from what `dvc.lock` says of them."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What came of a synchronization.
+
+    Attributes:
+        imported: Run ids by the name of the cell's folder.
+        unchanged: How many had a run already.
+    """
+
+    imported: dict[str, str]
+    unchanged: int
+
+
+def sync_results(results: Path, tracker: Tracker, *, root: Path, cache: DigestCache) -> Recorded:
+    """Record a run for every cell below a folder that has none yet.
+
+    Args:
+        results: The folder of the pipeline's results.
+        tracker: Where to record.
+        root: The project's folder, where `dvc.lock` lies.
+        cache: Digests of large files.
+
+    Raises:
+        ReliabitError: A cell is incomplete, or what it read is gone.
+    """
+    imported: dict[str, str] = {}
+    folders = sorted(path.parent for path in results.glob(f"*/{ANSWERED}"))
+    for folder in folders:
+        digest = digest_of(folder)
+        if not any(run.info.status == "FINISHED" for run in tracker.runs_with({RESULTS_TAG: digest})):
+            imported[folder.name] = _record(folder, tracker, digest=digest, root=root, cache=cache)
+    return Recorded(imported=imported, unchanged=len(folders) - len(imported))
+
+
+def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: DigestCache) -> str:
+    answered = json.loads((folder / ANSWERED).read_text(encoding="utf-8"))
+    config: dict[str, Any] = answered["config"]
+    table = root / answered["table"]
+    inputs = {
+        **checkpoint_inputs(root / config["model"]["path"], cache=cache),
+        **table_inputs(table, cache=cache, name="data"),
+        "results": digest,
+    }
+    identity = identify(config, inputs=inputs)
+    dirty = {DIRTY_TAG: str(not _as_locked(folder, root=root)).lower()}
+    tags = {**answered["tags"], **identity.to_tags(), **context_tags(root), **dirty, RESULTS_TAG: digest}
+    with tracker.run(answered["name"], tags=tags) as run:
+        run.log_parameters(config)
+        run.log_text(yaml.safe_dump(config, sort_keys=False), "config.yaml")
+        run.log_text(identity.to_json(), FINGERPRINT)
+        if table.resolve().is_relative_to(root.resolve()):
+            source = resolve(f"{SCHEME}{table.resolve().relative_to(root.resolve()).as_posix()}", root=root)
+            run.log_inputs([dataset_input(source, name=config["data"]["name"], context="evaluation")])
+        run.log_metrics({**_metrics(folder), **answered["efficiency"]})
+        _log_files(run, folder)
+        return run.run_id
+
+
+def _metrics(folder: Path) -> Mapping[str, float]:
+    found = json.loads((folder / REPORT / METRICS).read_text(encoding="utf-8"))
+    # A metric that is undefined is null there.
+    return {name: float("nan") if value is None else float(value) for name, value in found.items()}
+
+
+def _log_files(run: TrackedRun, folder: Path) -> None:
+    for part in (SELECTED, REPORT):
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                below = path.parent.relative_to(folder / part).as_posix()
+                run.log_file(path, folder=None if below == "." else below)
+
+
+def digest_of(folder: Path) -> str:
+    """A digest of everything that a run is made of.
+
+    Raises:
+        ReliabitError: A part is missing.
+    """
+    missing = [part for part in (SELECTED, REPORT) if not (folder / part).is_dir()]
+    if missing:
+        raise ReliabitError(f"{folder} has no {missing[0]}; bring it up to date with dvc repro, or get it by dvc pull")
+    parts = [folder / ANSWERED, *sorted((folder / SELECTED).rglob("*")), *sorted((folder / REPORT).rglob("*"))]
+    files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in parts if path.is_file()}
+    return sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _as_locked(folder: Path, *, root: Path) -> bool:
+    """Whether the files of a cell are those that `dvc.lock` names."""
+    for part in (ANSWERED, SELECTED, REPORT):
+        path = folder / part
+        try:
+            record = find_record(path.resolve().relative_to(root.resolve()), root=root)
+        except (ReliabitError, ValueError):
+            return False
+        if not matches(path, algorithm=record.algorithm, value=record.value):
+            return False
+    return True

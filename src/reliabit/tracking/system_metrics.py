@@ -1,0 +1,81 @@
+"""How busy the machine was during a run: processors, memory, disk, network and accelerator, as MLflow measures them.
+
+MLflow's own monitor writes through a client of its own making; here its gauges alone are read, and the run writes, so
+that a journal, a server and a guarded store all take what they say.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+
+SAMPLE_SECONDS = 10.0
+PATIENCE_SECONDS = 5.0
+"""So long a run that ends waits for a sample that is being written."""
+
+PREFIX = "system/"
+"""MLflow's own prefix, which its UI shows apart."""
+
+_log = logging.getLogger(__name__)
+
+
+class Measured(Protocol):
+    """What takes the samples."""
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Record metrics."""
+
+
+@contextmanager
+def system_metrics(run: Measured, *, every: float = SAMPLE_SECONDS) -> Iterator[None]:
+    """Record how busy the machine is for as long as a block runs, at least once.
+
+    A sample that cannot be taken or written is reported once, and ends the record; it never disturbs the run.
+
+    Args:
+        run: An open run.
+        every: Seconds between samples.
+    """
+    ended = threading.Event()
+    sampling = threading.Thread(target=_sample, args=(run, every, ended), name="system-metrics", daemon=True)
+    sampling.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        sampling.join(timeout=PATIENCE_SECONDS)
+
+
+def _sample(run: Measured, every: float, ended: threading.Event) -> None:
+    try:
+        gauges = _gauges()
+        step, more = 0, True
+        while more:
+            for gauge in gauges:
+                gauge.collect_metrics()
+            more = not ended.wait(every)
+            found = {key: value for gauge in gauges for key, value in gauge.aggregate_metrics().items()}
+            run.log_metrics({f"{PREFIX}{key}": float(value) for key, value in found.items()}, step=step)
+            for gauge in gauges:
+                gauge.clear_metrics()
+            step += 1
+    except Exception as error:
+        _log.warning("how busy the machine is cannot be recorded: %s", error)
+
+
+def _gauges() -> "Sequence[BaseMetricsMonitor]":
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    gauges = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    try:
+        gauges.append(GPUMonitor())
+    except Exception as error:
+        _log.debug("no accelerator is measured: %s", error)
+    return gauges

@@ -1,0 +1,299 @@
+import json
+import os
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+from registry.bundles import CODE, accepting, register, write_bundle
+from reliabit.cache import entries
+from reliabit.data.prepare import sha256
+from reliabit.errors import ReliabitError
+from reliabit.registry import champion_source, pulling
+from reliabit.registry.champion_source import ChampionSource
+from reliabit.registry.promotion import promote, rollback
+from reliabit.registry.pulling import pull
+from reliabit.registry.registering import register_bundle
+from reliabit.registry.versions import DIGEST_TAG, find_version
+from reliabit.serving.manifest import verify_manifest
+from tracking.stores import tracker_at
+
+FILES = [
+    "README.md",
+    "bundle.json",
+    "checkpoint/model.safetensors",
+    "checkpoint/nested/tokenizer.json",
+    "manifest.json",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pulling")
+
+
+@pytest.fixture(scope="module")
+def tracker(folder):
+    return tracker_at(folder)
+
+
+@pytest.fixture(scope="module")
+def versions(tracker, folder):
+    found = [register(tracker, folder, name="reliabit", content=content) for content in ("a", "b")]
+    promote(tracker, "reliabit", "1", decide=accepting)
+    return found
+
+
+@pytest.fixture
+def stored(tracker, folder, request):
+    """A version of the test's own, and where its bundle lies in the store."""
+    name = re.sub(r"\W+", "-", request.node.name).strip("-")
+    version = register(tracker, folder, name=name, content="x")
+    return version, bundle_of(tracker, version)
+
+
+def bundle_of(tracker, version) -> Path:
+    source = tracker.client.get_model_version(version.name, version.number).source
+    return Path(source.removeprefix("file://")) / "artifacts" / "bundle"
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def test_a_pulled_bundle_is_the_one_that_was_registered(tracker, versions, folder, tmp_path):
+    pulled = pull(tracker, "models:/reliabit@champion", tmp_path / "here")
+    assert (pulled.version.number, pulled.fetched, pulled.folder) == ("1", True, tmp_path / "here")
+    assert files_below(pulled.folder) == files_below(folder / "reliabit" / "a")
+    verify_manifest(pulled.folder)
+
+
+def test_pulling_the_same_version_again_checks_and_keeps_it(tracker, versions, tmp_path):
+    pull(tracker, "models:/reliabit/1", tmp_path / "here")
+    again = pull(tracker, "models:/reliabit@champion", tmp_path / "here")
+    assert not again.fetched
+    (again.folder / "README.md").write_text("edited")
+    with pytest.raises(ReliabitError, match="README.md differs"):
+        pull(tracker, "models:/reliabit/1", tmp_path / "here")
+
+
+def test_another_bundle_is_replaced_only_where_that_is_asked_for(tracker, versions, tmp_path):
+    here = pull(tracker, "models:/reliabit/1", tmp_path / "here").folder
+    before = files_below(here)
+    with pytest.raises(ReliabitError, match="holds another bundle than models:/reliabit/2"):
+        pull(tracker, "models:/reliabit/2", here)
+    assert files_below(here) == before
+    assert pull(tracker, "models:/reliabit/2", here, replace=True).fetched
+    assert json.loads((here / "bundle.json").read_text())["name"] == "b"
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(tracker, versions, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ReliabitError, match="is no bundle"):
+        pull(tracker, "models:/reliabit/1", tmp_path, replace=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "empty").mkdir()
+    assert pull(tracker, "models:/reliabit/1", tmp_path / "empty").fetched
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit(tracker, stored, name, tmp_path):
+    version, bundle = stored
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(ReliabitError, match=name):
+        pull(tracker, version.uri, tmp_path / "here")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_lost_file(tracker, stored, name, tmp_path):
+    version, bundle = stored
+    (bundle / name).unlink()
+    with pytest.raises(ReliabitError, match=f"{name} of {version.uri} cannot be fetched"):
+        pull(tracker, version.uri, tmp_path / "here")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_and_its_manifest_changed_together(tracker, stored, tmp_path):
+    version, bundle = stored
+    (bundle / "README.md").write_text("# Another model\n")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["README.md"] = {"sha256": sha256(bundle / "README.md"), "bytes": 16}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    verify_manifest(bundle)
+    with pytest.raises(ReliabitError, match="is not the one that was registered"):
+        pull(tracker, version.uri, tmp_path / "here")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_manifest_does_not_list_is_not_fetched(tracker, stored, tmp_path):
+    version, bundle = stored
+    (bundle / "extra.py").write_text("import os")
+    pulled = pull(tracker, version.uri, tmp_path / "here")
+    assert "extra.py" not in files_below(pulled.folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "/tmp/evil",
+        "checkpoint/../../evil",
+        "..",
+        ".",
+        "",
+        "a//b",
+        "./a",
+        "..\\evil",
+        "a\0b",
+        "manifest.json",
+    ],
+)
+def test_a_manifest_that_leads_out(tracker, folder, versions, name, tmp_path):
+    """One that is registered so: by someone who may write to the registry, or by a defect."""
+    bundle = bundle_of(tracker, versions[1])
+    hostile = tmp_path / "hostile"
+    shutil.copytree(bundle, hostile)
+    manifest = json.loads((hostile / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["README.md"]
+    (hostile / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ReliabitError, match="is no file of a bundle"):
+        register_bundle(tracker, hostile, run_id=versions[1].run_id, name="hostile", code=CODE)
+    stored = folder / "hostile" / tmp_path.name
+    shutil.copytree(hostile, stored / "artifacts" / "bundle")
+    (stored / "evil").write_text((bundle / "README.md").read_text())
+    if not tracker.client.search_registered_models("name = 'hostile'"):
+        tracker.client.create_registered_model("hostile")
+    made = tracker.client.create_model_version(
+        "hostile", stored.as_uri(), tags={DIGEST_TAG: sha256(hostile / "manifest.json")}
+    )
+    target = tmp_path / "target"
+    with pytest.raises(ReliabitError, match="is no file of a bundle"):
+        pull(tracker, f"models:/hostile/{made.version}", target / "here")
+    assert list(target.iterdir()) == []
+
+
+def test_a_listing_that_leads_out(tracker, versions, tmp_path, monkeypatch):
+    """A store that calls a file a folder, and puts into it what is not in it."""
+    listed = [
+        FileInfo(path="../../evil", is_dir=False, file_size=1),
+        FileInfo(path="x/..", is_dir=True, file_size=None),
+    ]
+    monkeypatch.setattr(LocalArtifactRepository, "list_artifacts", lambda *_: listed)
+    # As for every store that is not a folder of this machine: what is a folder, the listing says.
+    monkeypatch.setattr(LocalArtifactRepository, "_is_directory", ArtifactRepository._is_directory)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ReliabitError, match="manifest.json of models:/reliabit/1 cannot be fetched"):
+        pull(tracker, "models:/reliabit/1", tmp_path / "a" / "here")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a"]
+
+
+def test_a_store_that_answers_with_a_link(tracker, stored, tmp_path):
+    version, bundle = stored
+    outside = tmp_path / "outside"
+    outside.write_text("secret")
+    (bundle / "README.md").unlink()
+    (bundle / "README.md").symlink_to(outside)
+    with pytest.raises(ReliabitError, match="README.md"):
+        pull(tracker, version.uri, tmp_path / "here")
+    assert list(tmp_path.iterdir()) == [outside]
+
+
+def test_a_disk_without_room_is_noticed_before_anything_is_fetched(tracker, versions, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(pulling.shutil, "disk_usage", lambda _: usage(10, 10, 0))
+    with pytest.raises(ReliabitError, match=r"the bundle takes \d+ bytes, and .* has 0 free"):
+        pull(tracker, "models:/reliabit/1", tmp_path / "here")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """The versions that were fetched, in turn."""
+    found = []
+    original = champion_source.fetch_bundle
+
+    def fetch(tracker, version, folder):
+        found.append(version.number)
+        original(tracker, version, folder)
+
+    monkeypatch.setattr(champion_source, "fetch_bundle", fetch)
+    return found
+
+
+def test_services_share_what_one_of_them_fetched(tracker, versions, tmp_path, fetched):
+    sources = [ChampionSource(tracker=tracker, cache=tmp_path) for _ in range(2)]
+    assert len({source.current() for source in sources for _ in range(2)}) == 1
+    version, folder = sources[0].current()
+    assert (version, fetched) == ("1", ["1"])
+    assert folder == tmp_path / "bundles" / versions[0].digest
+    assert [(entry.kind, entry.folder) for entry in entries(tmp_path)] == [("bundles", folder)]
+
+
+def test_a_service_follows_the_alias_there_and_back(tracker, folder, tmp_path, fetched):
+    for content in ("a", "b"):
+        register(tracker, folder, name="followed", content=content)
+    source = ChampionSource(tracker=tracker, cache=tmp_path, name="followed")
+    with pytest.raises(ReliabitError, match="there is no models:/followed@champion; promote a version first"):
+        source.current()
+    seen = []
+    for change in (
+        lambda: promote(tracker, "followed", "1", decide=accepting),
+        lambda: promote(tracker, "followed", "2", decide=accepting),
+        lambda: rollback(tracker, "followed"),
+    ):
+        change()
+        version, place = source.current()
+        seen.append((version, json.loads((place / "bundle.json").read_text())["name"]))
+    assert seen == [("1", "a"), ("2", "b"), ("1", "a")]
+    assert fetched == ["1", "2"]
+
+
+def test_an_entry_that_was_damaged_or_removed_is_fetched_again(tracker, versions, tmp_path, fetched):
+    source = ChampionSource(tracker=tracker, cache=tmp_path)
+    _, folder = source.current()
+    (folder / "checkpoint" / "model.safetensors").write_bytes(b"")
+    os.utime(folder, (0, 0))
+    assert ChampionSource(tracker=tracker, cache=tmp_path).current() == ("1", folder)
+    verify_manifest(folder)
+    assert folder.stat().st_mtime > 0
+    os.utime(folder, (0, 0))
+    assert source.current() == ("1", folder)
+    assert folder.stat().st_mtime > 0, "make_room would take it for the one that was of no use for longest"
+    shutil.rmtree(folder)
+    assert source.current() == ("1", folder)
+    verify_manifest(folder)
+    assert fetched == ["1", "1", "1"]
+
+
+def test_a_champion_that_is_damaged_in_the_store_is_not_given_out(tracker, stored, tmp_path):
+    version, bundle = stored
+    promote(tracker, version.name, "1", decide=accepting)
+    (bundle / "README.md").write_text("edited")
+    source = ChampionSource(tracker=tracker, cache=tmp_path, name=version.name)
+    for _ in range(2):
+        with pytest.raises(ReliabitError, match="README.md differs"):
+            source.current()
+    assert not list(entries(tmp_path))
+
+
+def test_two_versions_of_one_bundle_share_an_entry_and_keep_their_numbers(tracker, versions, tmp_path, fetched):
+    bundle = write_bundle(tmp_path / "twice", content="twice")
+    for _ in range(2):
+        register_bundle(tracker, bundle, run_id=versions[0].run_id, name="twice", code=CODE)
+    source = ChampionSource(tracker=tracker, cache=tmp_path, name="twice")
+    promote(tracker, "twice", "1", decide=accepting)
+    first = source.current()
+    promote(tracker, "twice", "2", decide=accepting)
+    assert source.current() == ("2", first[1])
+    assert fetched == ["1"]
+    assert find_version(tracker, "twice", "2").aliases == ("candidate", "champion")

@@ -1,0 +1,72 @@
+"""One bundle of each reference model and confidence, for all tests of serving."""
+
+import pytest
+import torch
+from datasets import Dataset
+from starlette.testclient import TestClient
+
+from reliabit.data.prepare import load_split, prepare
+from reliabit.data.sources import SourceSpec
+from reliabit.serving.application import application_of
+from reliabit.serving.hosting import FolderSource, Loaded, ModelHost
+from reliabit.serving.limits import Limits
+from reliabit.serving.served_model import ServedModel
+from reliabit.serving.watch import Watch
+from serving.bundles import Evaluated, Offline, bundled, evaluate
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """The matrices are so small that threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def splits(tmp_path_factory) -> dict[str, Dataset]:
+    spec = SourceSpec(name="easy_vqa", splits={"dev": 20, "val": 15, "cal": 30, "test": 12})
+    folder = prepare(spec, root=tmp_path_factory.mktemp("tables"))
+    return {split: load_split(folder, split) for split in spec.splits}
+
+
+@pytest.fixture(scope="session")
+def evaluated(splits, tmp_path_factory) -> Evaluated:
+    """The Qwen2-VL reference model."""
+    return evaluate("qwen2_vl", splits, tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="session")
+def offline(evaluated, tmp_path_factory) -> Offline:
+    """Its bundle with a Selector."""
+    return bundled(evaluated, tmp_path_factory.mktemp("bundles") / "selector", confidence="selector")
+
+
+@pytest.fixture(scope="session")
+def plain(evaluated, tmp_path_factory) -> Offline:
+    """Its bundle with MaxProb."""
+    return bundled(evaluated, tmp_path_factory.mktemp("bundles") / "maxprob", confidence="maxprob", name="plain")
+
+
+@pytest.fixture(scope="session")
+def served(offline) -> ServedModel:
+    """The model of `offline`."""
+    return ServedModel.load(offline.bundle)
+
+
+@pytest.fixture
+def host(offline, served) -> ModelHost:
+    """A host that serves `offline`, loaded once for all tests."""
+    source = FolderSource(offline.bundle)
+    host = ModelHost(source)
+    watch = Watch(served.calibration[0], threshold=served.description.certificate(None).threshold)
+    host.loaded = Loaded(source.current()[0], served, watch)
+    return host
+
+
+@pytest.fixture
+def client(host):
+    """A client of the application on that host."""
+    with TestClient(application_of(host, limits=Limits())) as client:
+        yield client

@@ -1,0 +1,150 @@
+"""The service behind a real socket: what happens to clients when it stops, and to it when they misbehave."""
+
+import base64
+import http.client
+import json
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from reliabit.errors import ReliabitError
+from reliabit.serving.drift_client import fetch_drift
+from reliabit.serving.hosting import FolderSource
+from reliabit.serving.limits import Limits
+from reliabit.serving.service import build_server, run_service
+from serving.running import free_port
+
+
+@contextmanager
+def serving(bundle, **limits):
+    """The server in a thread, and its port."""
+    port = free_port()
+    server = build_server(
+        FolderSource(bundle), host="127.0.0.1", port=port, limits=Limits(**limits), accelerator="cpu", hosts=None
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        end = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        yield server, port
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def post(port, path, content, kind="application/json"):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", path, content, {"Content-Type": kind})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def bodies(offline, count):
+    return [
+        json.dumps({"image": base64.b64encode(row["image"]).decode(), "question": row["question"]}).encode()
+        for row in offline.table.select(range(count))
+    ]
+
+
+def test_requests_under_way_are_answered_before_it_stops(offline):
+    """Seven of the eight that would fill a batch wait for the eighth when it is told to stop."""
+    sent = bodies(offline, 7)
+    with serving(offline.bundle, gather_seconds=1.0) as (server, port), ThreadPoolExecutor(7) as pool:
+        answers = [pool.submit(post, port, "/answer", body) for body in sent]
+        service = server.config.app.state.service
+        while service.waiting() < 7:
+            time.sleep(0.001)
+        server.should_exit = True
+        found = [answer.result() for answer in answers]
+        assert [status for status, _ in found] == [200] * 7
+        for (_, answer), confidence in zip(found, offline.confidence, strict=False):
+            assert answer["confidence"] == pytest.approx(confidence, abs=1e-4)
+    with pytest.raises(ConnectionRefusedError):
+        post(port, "/answer", sent[0])
+
+
+def test_a_body_in_endless_chunks_is_cut_off(offline):
+    with serving(offline.bundle, image_bytes=1000) as (_, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            head = "POST /answer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+            for _ in range(60):
+                client.sendall(b"400\r\n" + b"x" * 1024 + b"\r\n")
+            answer = client.recv(65536).decode()
+        assert answer.startswith("HTTP/1.1 413"), answer
+        assert post(port, "/answer", b"{}")[0] == 422
+
+
+def test_a_body_that_never_arrives_is_given_up(offline):
+    with serving(offline.bundle, read_seconds=0.2) as (_, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            head = "POST /answer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: 100\r\n\r\nx".encode())
+            answer = client.recv(65536).decode()
+        assert answer.startswith("HTTP/1.1 408"), answer
+        assert post(port, "/answer", bodies(offline, 1)[0])[0] == 200
+
+
+def test_a_client_that_hangs_up_is_counted_and_forgotten(offline):
+    body = bodies(offline, 1)[0]
+    with serving(offline.bundle, gather_seconds=0.5) as (server, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            head = "POST /answer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            service = server.config.app.state.service
+            while not service.waiting():
+                time.sleep(0.001)
+        end = time.monotonic() + 10
+        while 'status="499"' not in service.instruments.text().decode():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert service.waiting() == 0
+        assert "reliabit_confidence_count 0" in service.instruments.text().decode(), "it was answered all the same"
+        assert post(port, "/answer", body)[0] == 200
+
+
+def test_foreign_host_names_are_refused_at_a_loopback_address(offline):
+    with serving(offline.bundle) as (_, port):
+        for name, status in [(f"localhost:{port}", 200), (f"rebound.example:{port}", 403)]:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request("GET", "/healthz", headers={"Host": name})
+            answer = connection.getresponse()
+            assert answer.status == status
+            assert answer.getheader("server") is None
+            connection.close()
+
+
+def test_the_drift_watch_can_be_asked_from_elsewhere(offline):
+    with serving(offline.bundle) as (server, port):
+        found = fetch_drift(f"http://127.0.0.1:{port}/")
+        assert found.version == FolderSource(offline.bundle).current()[0]
+        loaded = server.config.app.state.service.host.loaded
+        assert found.report == loaded.watch.report
+        server.config.app.state.service.host.loaded = None
+        with pytest.raises(ReliabitError, match="has no model loaded yet"):
+            fetch_drift(f"http://127.0.0.1:{port}")
+        with pytest.raises(ReliabitError, match="is no service of Reliabit"):
+            fetch_drift(f"http://127.0.0.1:{port}/elsewhere")
+    with pytest.raises(ReliabitError, match="cannot be reached"):
+        fetch_drift(f"http://127.0.0.1:{port}")
+    with pytest.raises(ReliabitError, match="is no address of a service"):
+        fetch_drift("localhost")
+
+
+def test_without_a_bundle_it_does_not_start(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ReliabitError, match="cannot be read as a manifest"):
+        run_service(FolderSource(tmp_path))
+    assert signal.getsignal(signal.SIGTERM) is before

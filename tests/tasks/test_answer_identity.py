@@ -1,0 +1,67 @@
+"""What encoded questions depend on: what sees, and not what answers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from reliabit.config import Config, ModelConfig, PathsConfig, TrainerConfig
+from reliabit.models.checkpoint import load_checkpoint
+from reliabit.quant import plan_from_config, quantize_model
+from reliabit.tasks.answer_identity import encoding_identity
+
+REFERENCE = Path(__file__).parents[2] / "models"
+
+
+@pytest.fixture(params=["qwen2_vl", "idefics3"])
+def config(request, tmp_path):
+    folder = REFERENCE / f"{request.param}_tiny"
+    model = ModelConfig("tiny", request.param, str(folder), dtype="float32", template="{question}", max_new_tokens=8)
+    trainer = TrainerConfig(accelerator="cpu", batch_size=64, threads=1, progress_bar=False)
+    return Config(model=model, trainer=trainer, paths=PathsConfig(cache=str(tmp_path)))
+
+
+def model_of(config, *rules):
+    model = load_checkpoint(
+        Path(config.model.path), family=config.model.family, dtype=config.model.dtype, template=config.model.template
+    ).model
+    if rules:
+        defaults = {"method": "rtn", "bits": 4, "group_size": 16}
+        quantize_model(model, plan_from_config(list(rules), defaults=defaults))
+    return model
+
+
+def test_models_that_see_alike_share(config):
+    plain = encoding_identity(config, model_of(config))
+    decoder = {"components": ["language_attention", "language_mlp"]}
+    assert encoding_identity(config, model_of(config, decoder)) == plain
+    assert encoding_identity(config, model_of(config, {**decoder, "bits": 2})) == plain
+
+
+@pytest.mark.parametrize("component", ["vision", "connector"])
+def test_a_model_that_sees_otherwise_does_not_share(config, component):
+    quantized = encoding_identity(config, model_of(config, {"components": [component]}))
+    assert quantized != encoding_identity(config, model_of(config))
+
+
+def test_one_changed_weight_that_sees_is_enough(config):
+    model = model_of(config)
+    before = encoding_identity(config, model)
+    name = next(name for name, _ in model.named_parameters() if "vis" in name)
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[0] += 1
+    assert encoding_identity(config, model) != before
+
+
+def test_how_questions_are_put_counts(config):
+    model = model_of(config)
+    found = {
+        encoding_identity(changed, model)
+        for changed in (
+            config,
+            replace(config, trainer=replace(config.trainer, batch_size=32)),
+            replace(config, model=replace(config.model, template="Well, {question}")),
+        )
+    }
+    assert len(found) == 3
