@@ -13,6 +13,7 @@ from reliabit.commands import promoting, serving, upkeep
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import in_one_line
+from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 
 REFUSED = 1
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     options = parser().parse_args(arguments)
     try:
-        done = options.command(compose_config(options.overrides), options)
+        with plain_disk_errors():
+            done = options.command(compose_config(options.overrides), options)
     except (ReliabitError, HydraException, OmegaConfBaseException) as error:
         sys.stderr.write(in_one_line(error))
         sys.exit(2)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import in_one_line
+from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def main() -> None:
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     def application(composed: "DictConfig") -> float | None:
         try:
-            return run_task(_placed(to_config(composed)))
+            with plain_disk_errors():
+                return run_task(_placed(to_config(composed)))
         except ReliabitError as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise

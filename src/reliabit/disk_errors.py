@@ -1,0 +1,42 @@
+"""What a disk that takes nothing more means, in one sentence."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reliabit.errors import ReliabitError
+
+FULL = {
+    errno.ENOSPC: "has no space left",
+    errno.EDQUOT: "has reached its quota",
+    errno.EFBIG: "may not grow further (ulimit -f)",
+    errno.EROFS: "is on a read-only file system",
+}
+
+
+@contextmanager
+def plain_disk_errors() -> Iterator[None]:
+    """Turn the operating system's refusal to write into the one exception that a user reads; the rest passes.
+
+    Whatever was being written has a temporary name and vanishes, so nothing is left half-written.
+
+    Raises:
+        ReliabitError: A disk is full, its quota is used up, or it cannot be written.
+
+    Example:
+        >>> with plain_disk_errors():
+        ...     raise OSError(errno.ENOSPC, "No space left on device", "cache/answers/x")
+        Traceback (most recent call last):
+        ...
+        reliabit.errors.ReliabitError: cache/answers/x has no space left; make room (reliabit doctor --keep-gib 1) ...
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        place = error.filename or "the disk that is written to"
+        raise ReliabitError(
+            f"{place} {FULL[error.errno]}; make room (reliabit doctor --keep-gib 1) or set paths.output and "
+            "paths.cache to another disk, then run again (a sweep goes on with sweep.resume=last)"
+        ) from error
