@@ -3,17 +3,19 @@
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from reliabit.cache import Entry, entries, make_room
 from reliabit.config import Config
 from reliabit.digests import DigestCache
 from reliabit.errors import ReliabitError
 
+if TYPE_CHECKING:
+    from reliabit.serving.drift_client import ServedDrift
+
 GIB = 2**30
-SERVICE_SECONDS = 10
 
 
 def reap_runs(config: Config, _: argparse.Namespace) -> None:
@@ -61,6 +63,8 @@ def sync(config: Config, options: argparse.Namespace) -> None:
 
 def doctor(config: Config, options: argparse.Namespace) -> None:
     """Show what is shared by kind, make room where that is asked for, and ask a service whether answers drift."""
+    from reliabit.serving.drift_client import fetch_drift
+
     cache = Path(config.paths.cache)
     if options.keep_gib is not None:
         removed = make_room(cache, limit=int(options.keep_gib * GIB))
@@ -73,38 +77,17 @@ def doctor(config: Config, options: argparse.Namespace) -> None:
     if not kinds:
         sys.stdout.write(f"{cache}: nothing is shared yet\n")
     if options.service is not None:
-        sys.stdout.write(f"{options.service}: {drift_in_words(ask_drift(options.service))}\n")
+        sys.stdout.write(f"{drift_in_words(fetch_drift(options.service))}\n")
 
 
-def ask_drift(service: str) -> dict[str, Any]:
-    """What a running service says of drift.
-
-    Args:
-        service: Its address.
-
-    Raises:
-        ReliabitError: No service answers there.
-    """
-    import requests
-
-    try:
-        answer = requests.get(f"{service.rstrip('/')}/drift", timeout=SERVICE_SECONDS)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
-    except (requests.RequestException, ValueError) as error:
-        raise ReliabitError(
-            f"no service answers at {service} ({type(error).__name__}); start it, or correct it"
-        ) from error
-
-
-def drift_in_words(found: Mapping[str, Any]) -> str:
+def drift_in_words(found: "ServedDrift") -> str:
     """What a service says of drift, as a sentence."""
-    state = "ANSWERS HAVE DRIFTED from the certificate's sample" if found["alarm"] else "no drift found"
-    rate = found["abstention_rate"]
+    report = found.report
+    state = "ANSWERS HAVE DRIFTED from the certificate's sample" if report.alarm else "no drift found"
+    rate = report.abstention_rate
     withheld = "none yet" if rate is None else f"{100 * rate:.1f} % withheld"
-    expected = f"{100 * found['calibration_abstention_rate']:.1f} %"
-    return f"{state} in {found['answers']} answers, {withheld} ({expected} of the certificate's sample)"
+    expected = f"{100 * report.calibration_abstention_rate:.1f} %"
+    return f"version {found.version}: {state} in {report.answers} answers, {withheld} ({expected} of that sample)"
 
 
 def _gib(found: Sequence[Entry]) -> str:
