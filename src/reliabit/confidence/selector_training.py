@@ -7,6 +7,7 @@ from typing import Any, cast
 import lightning.pytorch as lightning
 import numpy as np
 import torch
+from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
@@ -57,7 +58,9 @@ class SelectorTraining(lightning.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """The loss of one batch."""
         inputs, accuracy = batch
-        return nn.functional.binary_cross_entropy_with_logits(self.network(inputs), accuracy)
+        loss = nn.functional.binary_cross_entropy_with_logits(self.network(inputs), accuracy)
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(accuracy))
+        return loss
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The training examples in a new order every pass."""
@@ -125,6 +128,7 @@ def train_selector(
     accelerator: str = "cpu",
     progress: bool = False,
     memory: int = MEMORY,
+    logger: Logger | None = None,
 ) -> TrainedSelector:
     """Train one Selector; see `train_selectors`."""
     [trained] = train_selectors(
@@ -135,6 +139,7 @@ def train_selector(
         accelerator=accelerator,
         progress=progress,
         memory=memory,
+        logger=logger,
     )
     return trained
 
@@ -148,6 +153,7 @@ def train_selectors(
     accelerator: str = "cpu",
     progress: bool = False,
     memory: int = MEMORY,
+    logger: Logger | None = None,
 ) -> list[TrainedSelector]:
     """Train a Selector a seed on the same examples.
 
@@ -162,6 +168,7 @@ def train_selectors(
         accelerator: Lightning's name of the device, such as `cpu`; the trained Selectors are on the CPU.
         progress: Show a progress bar.
         memory: Bytes up to which the inputs of each role are held in memory; the result does not depend on it.
+        logger: Takes the loss and the validation AURC of every pass of the first seed's training.
 
     Returns:
         The Selectors in the order of the seeds, each with its validation AURC.
@@ -184,7 +191,7 @@ def train_selectors(
     statistics = standardizer(learned.inputs) if settings.standardize else None
     fitted_on = FittedOn.images(train.image_keys, validation.image_keys)
     selectors = []
-    for seed in seeds:
+    for number, seed in enumerate(seeds):
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             network = SelectorNetwork(learned.inputs.width, hidden=settings.hidden, dropout=settings.dropout)
@@ -192,7 +199,8 @@ def train_selectors(
                 network.set_standardizer(*statistics)
             best = BestState(judged, patience=settings.patience)
             module = SelectorTraining(network, train=learned, settings=settings)
-            _trainer(settings, callbacks=[best], accelerator=accelerator, progress=progress).fit(module)
+            own = logger if number == 0 else None
+            _trainer(settings, callbacks=[best], accelerator=accelerator, progress=progress, logger=own).fit(module)
         network.cpu().load_state_dict(best.state)
         selectors.append(
             TrainedSelector(
@@ -210,14 +218,19 @@ def train_selectors(
 
 
 def _trainer(
-    settings: SelectorSettings, *, callbacks: list[lightning.Callback], accelerator: str, progress: bool
+    settings: SelectorSettings,
+    *,
+    callbacks: list[lightning.Callback],
+    accelerator: str,
+    progress: bool,
+    logger: Logger | None,
 ) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator=accelerator,
         devices=1,
         max_epochs=settings.epochs,
         gradient_clip_val=settings.gradient_clip,
-        logger=False,
+        logger=logger or False,
         enable_checkpointing=False,
         enable_progress_bar=progress,
         enable_model_summary=False,

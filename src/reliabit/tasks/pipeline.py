@@ -23,6 +23,7 @@ from reliabit.tasks.run_identity import recorded_inputs, run_identity
 from reliabit.tasks.runtime import set_up
 from reliabit.tasks.select import fit_estimators
 from reliabit.tracking.context import context_tags
+from reliabit.tracking.lightning_logger import RunLogger
 from reliabit.tracking.opening import open_tracker
 from reliabit.tracking.system_metrics import system_metrics
 from reliabit.tracking.tracker import PARENT_TAG, TrackedRun, Tracker, read_parent
@@ -90,7 +91,12 @@ def _run(config: Config, run: TrackedRun) -> float:
             run.log_text(scales_table(model.report.scales), "scales.txt")
     output = config.paths.output_folder()
     answered = answer_questions(config, model, questions, features=output / FEATURES)
-    selected = fit_estimators(config, answered.predictions, features=output / FEATURES)
+    selected = fit_estimators(
+        config,
+        answered.predictions,
+        features=output / FEATURES,
+        logger_of=lambda name: RunLogger(run, prefix=f"training/{name}"),
+    )
     written = selected.write(output)
     title = f"{run_name(config)} · {config.data.name}"
     report = build_report(selected.predictions, config.evaluation, title=title)

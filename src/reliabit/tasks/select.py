@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ from reliabit.tasks.unquantized import unquantized_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from lightning.pytorch.loggers import Logger
 
     from reliabit.confidence.estimator import FittedEstimator
     from reliabit.confidence.selector import TrainedSelector
@@ -98,13 +99,16 @@ def select(config: Config) -> None:
         sys.stdout.write(f"{path}\n")
 
 
-def fit_estimators(config: Config, predictions: "pa.Table", *, features: Path) -> Selected:
+def fit_estimators(
+    config: Config, predictions: "pa.Table", *, features: Path, logger_of: "Callable[[str], Logger] | None" = None
+) -> Selected:
     """Fit the configured estimators and apply them to every answer that trained none.
 
     Args:
         config: Which estimators, and how.
         predictions: The answers.
         features: Their features, read if an estimator needs them.
+        logger_of: Gives the logger of a training by the estimator's name.
 
     Raises:
         ReliabitError: Splits share an image, or what an estimator reads is missing.
@@ -114,7 +118,7 @@ def fit_estimators(config: Config, predictions: "pa.Table", *, features: Path) -
     asked = np.flatnonzero(np.array(predictions["split"].to_pylist()) != TRAINING_SPLIT)
     evidence = _examples(predictions, blocks, asked)
     families = [
-        _fit(config, name, predictions, blocks)
+        _fit(config, name, predictions, blocks, logger_of=logger_of)
         for name in config.confidence.estimators
         # There is nothing to transfer to the very model that a transferred Selector is trained on.
         if not (name == TRANSFER and config.quant.method == "none")
@@ -164,9 +168,17 @@ class Family:
         return {f"{PREFIX}{self.name}": self.members[0], **others}
 
 
-def _fit(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBlocks | None) -> Family:
+def _fit(
+    config: Config,
+    name: str,
+    predictions: "pa.Table",
+    blocks: FeatureBlocks | None,
+    *,
+    logger_of: "Callable[[str], Logger] | None",
+) -> Family:
     if name in SELECTORS:
-        return _fit_selector(config, name, predictions, blocks)
+        logger = None if logger_of is None else logger_of(name)
+        return _fit_selector(config, name, predictions, blocks, logger=logger)
     start = time.perf_counter()
     [estimator] = estimators([name], settings=estimator_settings(config))
     if not estimator.fitted:
@@ -175,7 +187,14 @@ def _fit(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBloc
     return Family(name, [fitted], fit_seconds=time.perf_counter() - start)
 
 
-def _fit_selector(config: Config, name: str, predictions: "pa.Table", blocks: FeatureBlocks | None) -> Family:
+def _fit_selector(
+    config: Config,
+    name: str,
+    predictions: "pa.Table",
+    blocks: FeatureBlocks | None,
+    *,
+    logger: "Logger | None",
+) -> Family:
     from reliabit.confidence.selector_training import train_selectors
 
     seeds = [config.seed + number for number in config.confidence.selector.seeds]
@@ -190,6 +209,7 @@ def _fit_selector(config: Config, name: str, predictions: "pa.Table", blocks: Fe
             seeds=seeds,
             accelerator=config.trainer.accelerator,
             progress=config.trainer.progress_bar,
+            logger=logger,
         )
     seconds = (time.perf_counter() - start) / len(seeds)
     return Family(name, trained, fit_seconds=seconds, selector=trained[0])
