@@ -41,8 +41,9 @@ lint: setup  ## Check style
 typecheck: setup  ## Check types
 	$(VENV)/bin/mypy
 
+# A process a core and a thread each; the tests of a file stay together, since they share what is slow to make.
 unit: setup  ## Run the tests that take seconds, and the sweeps that take a minute
-	$(PYTHON) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: setup  ## Run the tests that take minutes
 	$(PYTHON) -m pytest -m slow
