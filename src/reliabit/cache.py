@@ -4,9 +4,11 @@ Every entry is a folder that is named after everything it depends on, so any of 
 missing is made again. The time stamp of an entry says when it was last of use.
 """
 
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,11 +16,11 @@ from tempfile import mkdtemp
 KINDS = ("answers", "bundles", "calibration", "encoded")
 """Folders below the cache that hold one entry a folder."""
 
-IN_USE_SECONDS = 3600.0
+IN_USE_SECONDS = 86_400.0
 """An entry that was of use so short a time ago may be one of a run that goes on."""
 
-ABANDONED_SECONDS = 3600.0
-"""A folder that was begun so long ago and is not finished is of a killed run."""
+ABANDONED_SECONDS = 86_400.0
+"""A folder in which nothing was written for so long and that is not finished is of a killed run."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ def entries(cache: Path) -> Iterator[Entry]:
     for kind in KINDS:
         for folder in sorted((cache / kind).glob("*")):
             if folder.is_dir() and not folder.name.startswith("."):
-                yield Entry(kind, folder, size=_bytes_below(folder), used=folder.stat().st_mtime)
+                # Another process may be making room at this moment.
+                with suppress(FileNotFoundError):
+                    yield Entry(kind, folder, size=_bytes_below(folder), used=folder.stat().st_mtime)
 
 
 def abandoned(cache: Path, *, now: float | None = None) -> list[Path]:
@@ -61,12 +65,19 @@ def abandoned(cache: Path, *, now: float | None = None) -> list[Path]:
         folder
         for kind in KINDS
         for folder in sorted((cache / kind).glob(".*"))
-        if folder.is_dir() and moment - folder.stat().st_mtime > ABANDONED_SECONDS
+        if folder.is_dir() and moment - _last_written(folder) > ABANDONED_SECONDS
     ]
 
 
+def touch(folders: Iterable[Path]) -> None:
+    """Say of entries that they are of use now."""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            os.utime(folder)
+
+
 def keep_room(cache: Path, *, limit: int, now: float | None = None) -> list[Entry]:
-    """Remove the entries that were of no use for longest, down to a limit, but none that a run may be using.
+    """Remove what killed runs left, and the entries of no use for longest, down to a limit, but none of a living run.
 
     Args:
         cache: The cache.
@@ -77,13 +88,15 @@ def keep_room(cache: Path, *, limit: int, now: float | None = None) -> list[Entr
         The entries that were removed.
     """
     moment = time.time() if now is None else now
-    removed = [entry for entry in _beyond(cache, limit=limit) if moment - entry.used > IN_USE_SECONDS]
-    _remove(removed)
+    with _alone(cache):
+        _remove_abandoned(cache, now=moment)
+        removed = [entry for entry in _beyond(cache, limit=limit) if moment - entry.used > IN_USE_SECONDS]
+        _remove(removed)
     return removed
 
 
 def make_room(cache: Path, *, limit: int) -> list[Entry]:
-    """Remove what killed runs left, and the entries that were of no use for longest, down to a limit.
+    """Remove what killed runs left, and the entries of no use for longest, down to a limit, whoever may be using them.
 
     Args:
         cache: The cache.
@@ -92,11 +105,25 @@ def make_room(cache: Path, *, limit: int) -> list[Entry]:
     Returns:
         The entries that were removed.
     """
-    for folder in abandoned(cache):
-        shutil.rmtree(folder)
-    removed = _beyond(cache, limit=limit)
-    _remove(removed)
+    with _alone(cache):
+        _remove_abandoned(cache, now=time.time())
+        removed = _beyond(cache, limit=limit)
+        _remove(removed)
     return removed
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / ".room.lock"):
+        yield
+
+
+def _remove_abandoned(cache: Path, *, now: float) -> None:
+    for folder in abandoned(cache, now=now):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _beyond(cache: Path, *, limit: int) -> list[Entry]:
@@ -113,9 +140,19 @@ def _remove(found: list[Entry]) -> None:
     for entry in found:
         # Moved away first: whoever looks for it meanwhile finds all of it or nothing.
         gone = Path(mkdtemp(prefix=".removed.", dir=entry.folder.parent))
-        entry.folder.rename(gone / entry.folder.name)
-        shutil.rmtree(gone)
+        with suppress(FileNotFoundError):
+            entry.folder.rename(gone / entry.folder.name)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _last_written(folder: Path) -> float:
+    """When something was last written below a folder; the folder's own stamp does not move as its files grow."""
+    found = [folder.stat().st_mtime]
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            found.append(path.stat().st_mtime)
+    return max(found)

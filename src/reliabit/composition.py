@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.config import Config, QuantConfig, RegistryConfig
+from reliabit.config import Config, DataConfig, QuantConfig, RegistryConfig
 from reliabit.errors import ReliabitError
 
 
@@ -69,15 +69,8 @@ def validate(config: Config) -> None:
     _check_quant(config.quant)
     _check_template(config.model.template, key="model.template", fields=("question",))
     _check_template(config.confidence.p_true.template, key="confidence.p_true.template", fields=("question", "answer"))
-    if config.data.name == "scenes" and config.data.questions_per_image is None:
-        raise ReliabitError("data.questions_per_image is null, and data.name=scenes needs it")
-    for key in ("splits", "ask"):
-        for split, images in getattr(config.data, key).items():
-            if images is not None and images < 0:
-                raise ReliabitError(f"data.{key}.{split}={images} is negative; give the number of images, 0 for none")
-    for split, images in config.data.ask.items():
-        if images and not config.data.splits.get(split):
-            raise ReliabitError(f"data.ask.{split}={images} asks a split that data.splits leaves empty")
+    for key, data in {"data": config.data, **{f"other_data.{k}": d for k, d in config.other_data.items()}}.items():
+        _check_data(data, key=key)
     _check_shifts(config)
     if not config.confidence.selector.seeds:
         raise ReliabitError("confidence.selector.seeds is empty; name at least one")
@@ -97,6 +90,44 @@ def _check_template(template: str, *, key: str, fields: Sequence[str]) -> None:
     for name in fields:
         if f"{{{name}}}" not in template:
             raise ReliabitError(f"{key}={template!r} lacks {{{name}}}, where the {name} goes")
+
+
+def _check_data(data: DataConfig, *, key: str) -> None:
+    if data.name == "scenes" and data.questions_per_image is None:
+        raise ReliabitError(f"{key}.questions_per_image is null, and {key}.name=scenes needs it")
+    for part in ("splits", "ask"):
+        for split, images in getattr(data, part).items():
+            if images is not None and images < 0:
+                raise ReliabitError(f"{key}.{part}.{split}={images} is negative; give the number of images, 0 for none")
+    for split, images in data.ask.items():
+        if images and not data.splits.get(split):
+            raise ReliabitError(f"{key}.ask.{split}={images} asks a split that {key}.splits leaves empty")
+    _check_template(data.template, key=f"{key}.template", fields=("question",))
+    _check_shares(data, key=key)
+    cut = sorted(split for split, images in data.splits.items() if images)
+    listed = sorted(split for split, file in data.split_ids.items() if file is not None)
+    if listed and listed != cut:
+        raise ReliabitError(
+            f"{key}.split_ids has files for {', '.join(listed)} and {key}.splits has {', '.join(cut)}; give a file for "
+            f"each, or set the others of {key}.splits to 0"
+        )
+
+
+def _check_shares(data: DataConfig, *, key: str) -> None:
+    """Splits are numbers of images or shares of them, never both; a share is what is written with a point."""
+    shares = [size for size in data.splits.values() if isinstance(size, float)]
+    if not shares:
+        return
+    if data.name in ("easy_vqa", "scenes"):
+        raise ReliabitError(
+            f"{key}.splits={data.splits} has shares, and {key}.name={data.name} takes numbers of images"
+        )
+    if len(shares) < sum(size != 0 for size in data.splits.values()):
+        raise ReliabitError(f"{key}.splits={data.splits} mixes shares with numbers of images; write 0.5 or 5, not both")
+    if sum(shares) > 1 + 1e-9:
+        raise ReliabitError(
+            f"{key}.splits={data.splits} has shares of more than all images; let them add up to 1 at most"
+        )
 
 
 def _check_shifts(config: Config) -> None:

@@ -43,6 +43,7 @@ CARRIED_OUT = (
     "registry",
     "trainer.progress_bar",
     "trainer.threads",
+    "trainer.devices",
 )
 """Keys of the configuration that say how and where a run is carried out."""
 
@@ -50,8 +51,11 @@ TRANSPORT = (
     *CARRIED_OUT,
     # Where inputs lie, and where outputs go; inputs are identified by their contents.
     "model.path",
+    "model.download",
     "data.root",
+    "data.split_ids",
     "other_data.*.root",
+    "other_data.*.split_ids",
     "task.checkpoint",
     "task.predictions",
     "task.baseline",

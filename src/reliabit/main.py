@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import conf_folder, register, to_config
-from reliabit.config import Config
+from reliabit.config import Config, ModelConfig
 from reliabit.config_errors import in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
@@ -27,10 +27,20 @@ def run_task(config: Config) -> float | None:
     Returns:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
+    config.model.path = _model_folder(config.model)
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
     module = import_module(f"reliabit.tasks.{config.task.name}")
     task: Callable[[Config], float | None] = getattr(module, config.task.name)
     return task(config)
+
+
+def _model_folder(model: ModelConfig) -> str:
+    """The folder that every task takes the model from, found on the hub's terms where it is pinned."""
+    from reliabit.models.hub import find_checkpoint, is_pinned
+
+    if not is_pinned(model.path, revision=model.revision):
+        return model.path
+    return str(find_checkpoint(model.path, revision=model.revision, download=model.download))
 
 
 def main() -> None:

@@ -21,9 +21,8 @@ LINGUISTIC = [shift for shift in catalogue() if shift.kind == "linguistic"]
 
 
 def table_of(rows) -> Dataset:
-    import pyarrow as pa
 
-    return Dataset(pa.Table.from_pylist(rows, schema=vqa_features().arrow_schema))
+    return Dataset.from_list(rows, features=vqa_features())
 
 
 def first_rows(source, count):

@@ -30,7 +30,8 @@ class Place:
         ]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+        hidden = ("HYDRA_FULL_ERROR", "COLUMNS")
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
         return subprocess.run(
             [sys.executable, "src/run.py", *arguments, *self.placed()],
             capture_output=True,

@@ -148,7 +148,7 @@ def test_a_sweep_to_go_on_with_must_be_there(undisturbed):
     for arguments in (["sweep.resume=nothing"], ["-m", "quant.bits=2", *SMALL, "sweep.resume=nothing"]):
         done = place.run(*arguments)
         assert done.returncode == 2
-        assert done.stderr.strip().splitlines()[-1].startswith("error: sweep.resume=nothing names no sweep")
+        assert done.stderr.strip().splitlines()[-1].startswith("error: there is no sweep nothing in")
 
 
 @pytest.mark.slow

@@ -31,9 +31,9 @@ def answered(questions, number=0):
 class Model:
     """Answers, keeps what it was asked, and may break down after some questions."""
 
-    def __init__(self, breaks_after=None, earlier_seconds=0.0):
+    def __init__(self, breaks_after=None, seconds=0.5):
         self.asked = []
-        self.earlier_seconds = earlier_seconds
+        self.seconds = seconds
         self.breaks_after = breaks_after
 
     def __call__(self, chunk, writer):
@@ -44,7 +44,7 @@ class Model:
         if writer is not None:
             numbers = np.array([[float(len(question_id))] * 3 for question_id in questions["question_id"]])
             writer.append(dict.fromkeys(("image", "question", "first"), numbers))
-        return Answers(answered(questions), earlier_seconds=self.earlier_seconds)
+        return Answers(answered(questions), seconds=self.seconds)
 
 
 @pytest.fixture
@@ -63,9 +63,10 @@ def digests_of(questions):
     return [chunk.digest for chunk in chunks(questions, size=4)]
 
 
-def test_work_that_was_found_done_counts(questions, tmp_path):
-    stored = list(store_in(tmp_path).ask(questions, Model(earlier_seconds=100.0)))
-    assert all(100 < chunk.seconds < 200 for chunk in stored)
+def test_a_chunk_takes_what_its_answers_say(questions, tmp_path):
+    """Not what waiting for locks and writing files took, too."""
+    stored = list(store_in(tmp_path).ask(questions, Model(seconds=100.0)))
+    assert [chunk.seconds for chunk in stored] == [100.0] * 6
 
 
 def test_chunks_lie_within_one_shift(questions):
@@ -172,3 +173,29 @@ def test_answers_are_judged_when_they_are_read(questions, tmp_path, monkeypatch)
     list(store.ask(questions, Model()))
     monkeypatch.setattr("reliabit.metrics.functional.vqa_accuracy", lambda *_: 0.25)
     assert set(gather(list(store.ask(questions, Model())))["accuracy"].to_pylist()) == {0.25}
+
+
+def test_those_that_fill_share_the_work(questions, tmp_path):
+    """Two that fill at once answer every chunk once, from both ends; what one is at, the other leaves."""
+    store, models = store_in(tmp_path), [Model(), Model()]
+    fills = [store.fill(questions, model, share=share) for model, share in zip(models, (0.0, 0.5), strict=True)]
+    for _ in range(6):
+        for fill in fills:
+            next(fill, None)
+    assert sorted(question for model in models for question in model.asked) == sorted(questions["question_id"])
+    assert all(model.asked for model in models)
+    whole = Model()
+    assert gather(list(store.ask(questions, whole))).num_rows == 20
+    assert whole.asked == []
+
+
+def test_a_chunk_that_somebody_is_at_is_left(questions, tmp_path):
+    store, other = store_in(tmp_path), Model()
+
+    def answer(chunk, writer):
+        if not other.asked:
+            list(store_in(tmp_path).fill(questions, other, share=0.0))
+        return Model()(chunk, writer)
+
+    list(store.fill(questions, answer, share=0.0))
+    assert set(other.asked) == set(questions["question_id"][4:])

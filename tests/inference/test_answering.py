@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import GenerationConfig
 
 from reliabit.inference.answering import Answering, answer_table, score_tokens
 
@@ -34,7 +35,9 @@ def test_scores_are_those_of_a_second_forward_pass(checkpoint, tables):
         answered = module.predict_step(batch, number)[0]
         with torch.inference_mode():
             shared = encoder.adapter.shared_images(model, batch.images, batch.image_of)
-            tokens = model.generate(**batch.text, **shared).sequences
+            greedy = GenerationConfig(do_sample=False, max_new_tokens=8, eos_token_id=module.end, pad_token_id=0)
+            model.generation_config = greedy
+            tokens = model.generate(**batch.text, **shared)
             kinds = {"mm_token_type_ids": (tokens == encoder.processor.image_token_id).int()}
             text = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
             text |= kinds if "mm_token_type_ids" in batch.text else {}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from reliabit.errors import ReliabitError
 from reliabit.inference.answering import Answering, answer_table
 from reliabit.inference.features import FeatureSettings
+from reliabit.inference.packing import PackedPrompts
 from reliabit.inference.states import pool_states, prompt_states, state_module
 from reliabit.models.encoding import Encoder, tokens_within
 
@@ -65,7 +66,7 @@ def test_batch_size_and_padding_change_no_state(checkpoint, tables):
 
 def test_states_are_pooled_over_a_plain_forward_pass(checkpoint, tables):
     """The image's states over all its tokens and no other, by a pass of the plain model without any hook."""
-    rows = tables["easy_vqa"]["test"].select(range(3)).to_list()
+    rows = list(tables["easy_vqa"]["test"].select(range(3)))
     kept, _ = features_of(checkpoint, tables["easy_vqa"]["test"].select(range(3)), 3)
     batch, model, adapter = checkpoint.encoder(rows), checkpoint.model, checkpoint.encoder.adapter
     with torch.inference_mode():
@@ -90,7 +91,7 @@ def test_another_layer_gives_other_states(checkpoint, tables):
 @pytest.mark.parametrize("template", ["{question}", "{question}\nUse a single word.", "Look closely. {question}"])
 def test_question_tokens_are_the_question_and_nothing_else(checkpoint, tables, template):
     encoder = Encoder(adapter=checkpoint.encoder.adapter, processor=checkpoint.encoder.processor, template=template)
-    rows = tables["easy_vqa"]["test"].select(range(8)).to_list()
+    rows = list(tables["easy_vqa"]["test"].select(range(8)))
     batch = encoder(rows)
     for row, ids, where in zip(rows, batch.text["input_ids"], batch.question_tokens, strict=True):
         # A token may reach over the border by a blank or a line's end.
@@ -102,39 +103,68 @@ def test_a_template_that_repeats_the_question_is_refused(checkpoint, tables):
     twice = "{question} {question}"
     encoder = Encoder(adapter=checkpoint.encoder.adapter, processor=checkpoint.encoder.processor, template=twice)
     with pytest.raises(ReliabitError, match="shows the question 2 times"):
-        encoder(tables["easy_vqa"]["test"].select(range(1)).to_list())
+        encoder(list(tables["easy_vqa"]["test"].select(range(1))))
 
 
 def test_the_hook_leaves_the_model_as_it_was(checkpoint, tables):
     module = state_module(checkpoint.model, checkpoint.encoder.adapter, layer=None)
     answering = Answering(checkpoint, max_new_tokens=4, features=Kept())
-    answering.predict_step(checkpoint.encoder(tables["easy_vqa"]["test"].select(range(2)).to_list()), 0)
+    answering.predict_step(checkpoint.encoder(list(tables["easy_vqa"]["test"].select(range(2)))), 0)
     assert not module._forward_hooks
     with pytest.raises(ZeroDivisionError), prompt_states(module):
         _ = 1 / 0
     assert not module._forward_hooks
 
 
+def packed(owner, *, image_tokens, question_tokens):
+    """One row of two questions, with two columns in common and two at each place."""
+    return PackedPrompts(
+        input_ids=torch.zeros_like(owner),
+        owner=owner,
+        position_ids=torch.arange(owner.shape[1]).expand(len(owner), -1),
+        image_tokens=image_tokens,
+        question_tokens=question_tokens,
+        image_of=torch.tensor([0]),
+        row_of=torch.tensor([0, 0]),
+        place_of=torch.tensor([1, 0]),
+        starts=[2, 4],
+        ends=[4, 6],
+    )
+
+
+def test_pooling_takes_the_common_image_and_each_questions_own_words():
+    """The questions of the batch stand at places 1 and 0."""
+    states = torch.tensor([[[9.0], [1.0], [3.0], [2.0], [5.0], [7.0]]])
+    prompts = packed(
+        torch.tensor([[0, 0, 1, 1, 2, 2]]),
+        image_tokens=torch.tensor([[0, 1, 0, 0, 0, 0]]).bool(),
+        question_tokens=torch.tensor([[0, 0, 1, 0, 1, 0]]).bool(),
+    )
+    pooled = pool_states(states, prompts)
+    assert pooled.image.tolist() == [[1.0], [1.0]]
+    assert pooled.question.tolist() == [[5.0], [3.0]]
+    assert pooled.first.tolist() == [[7.0], [2.0]]
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_pooling_sees_only_where_it_should(seed):
-    """Changing masked positions changes nothing; permuting image tokens leaves the image pool as it is."""
+    """Changing the states of no image and no question, nor of an end, changes nothing."""
     draw = torch.Generator().manual_seed(seed)
-    states = torch.randn(2, 9, 4, generator=draw)
-    image = torch.zeros(2, 9, dtype=torch.bool)
-    question = image.clone()
-    image[:, 2:5], question[:, 5:7] = True, True
-    pooled = pool_states(states, image_tokens=image, question_tokens=question)
-    shaken = torch.where((image | question).unsqueeze(-1), states, torch.randn(2, 9, 4, generator=draw))
-    shaken[:, 2:5] = states[:, 2:5][:, torch.randperm(3, generator=draw)]
-    again = pool_states(shaken, image_tokens=image, question_tokens=question)
-    assert torch.equal(again.image, pooled.image)
-    assert torch.equal(again.question, pooled.question)
+    states = torch.randn(1, 6, 4, generator=draw)
+    image, question = torch.zeros(2, 1, 6, dtype=torch.bool)
+    image[:, 1], question[:, [2, 4]] = True, True
+    prompts = packed(torch.tensor([[0, 0, 1, 1, 2, 2]]), image_tokens=image, question_tokens=question)
+    shaken = states.clone()
+    shaken[:, 0] = torch.randn(4, generator=draw)
+    before, after = pool_states(states, prompts), pool_states(shaken, prompts)
+    assert all(torch.equal(vars(before)[name], vars(after)[name]) for name in vars(before))
 
 
 def test_nothing_to_pool_gives_zeros():
-    nowhere = torch.zeros(1, 3, dtype=torch.bool)
-    pooled = pool_states(torch.ones(1, 3, 2), image_tokens=nowhere, question_tokens=nowhere)
-    assert pooled.image.tolist() == pooled.question.tolist() == [[0.0, 0.0]]
+    nowhere = torch.zeros(1, 6, dtype=torch.bool)
+    prompts = packed(torch.tensor([[0, 0, 1, 1, 2, 2]]), image_tokens=nowhere, question_tokens=nowhere)
+    pooled = pool_states(torch.ones(1, 6, 2), prompts)
+    assert pooled.image.tolist() == pooled.question.tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 def test_tokens_that_only_touch_a_span_are_outside():

@@ -60,5 +60,5 @@ def test_a_truncated_file_is_refused(untrained, family, tmp_path):
 
 
 def test_an_unknown_family_is_refused():
-    with pytest.raises(ReliabitError, match="choose one of qwen2_vl, idefics3"):
+    with pytest.raises(ReliabitError, match="choose one of qwen2_vl, qwen2_5_vl, idefics3"):
         find_adapter("llava")

@@ -30,12 +30,29 @@ UNUSED = {
     # What questions the statistics are of is part of their name.
     "quantize": ("data/", "inference/", "metrics/", "tasks/questions.py"),
     # Which estimators there are is asked, not what they do; where answers are kept does not change them.
-    "answer": ("confidence/", "metrics/", "tasks/answer_identity.py", "digests.py", "identity.py", "cache.py"),
+    "answer": (
+        "confidence/",
+        "metrics/",
+        "tasks/answer_identity.py",
+        "digests.py",
+        "identity.py",
+        "cache.py",
+        "tasks/parallel_answers.py",
+    ),
     "select": ("data/", "evaluation/", "inference/", "metrics/", "tasks/questions.py"),
     # Predictions come from a file, not from a run.
     "evaluate": ("confidence/", "data/", "inference/", "tracking/", "identity.py", "digests.py", "quant/hook.py"),
-    # Predictions come from files; how runs are recorded of them decides nothing.
-    "promote": ("confidence/", "data/", "inference/", "tracking/", "identity.py", "digests.py", "quant/hook.py"),
+    # Predictions come from files; how runs are recorded of them decides nothing, and nothing is live in the pipeline.
+    "promote": (
+        "serving/",
+        "confidence/",
+        "data/",
+        "inference/",
+        "tracking/",
+        "identity.py",
+        "digests.py",
+        "quant/hook.py",
+    ),
 }
 """What a task imports, directly or not, that decides nothing of what it writes."""
 

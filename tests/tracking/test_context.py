@@ -46,7 +46,15 @@ def test_a_clean_project_is_stamped_with_its_commit_and_data(project):
 
 
 @pytest.mark.parametrize(
-    ("name", "dirty"), [("code.py", "true"), ("new.py", "true"), ("ignored", "false"), ("sub/new.py", "true")]
+    ("name", "dirty"),
+    [
+        ("code.py", "true"),
+        ("new.py", "true"),
+        ("ignored", "false"),
+        ("sub/new.py", "true"),
+        ("pulled/x.parquet", "false"),
+        ("conf/x", "true"),
+    ],
 )
 def test_any_file_that_is_not_in_the_commit_makes_it_dirty_unless_git_ignores_it(project, name, dirty):
     (project / name).parent.mkdir(exist_ok=True)

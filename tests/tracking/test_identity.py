@@ -37,7 +37,15 @@ def hex_of(config) -> str:
 
 def is_transport(key: str) -> bool:
     whole = ("hydra.", "tracking.", "paths.", "sweep.", "registry.")
-    single = {"trainer.progress_bar", "trainer.threads", "model.path", "data.root", "other_data.scenes.root"}
+    single = {
+        "trainer.progress_bar",
+        "trainer.threads",
+        "trainer.devices",
+        "model.path",
+        "data.root",
+        "other_data.scenes.root",
+    }
+    single |= {"model.download", "data.split_ids", "other_data.scenes.split_ids"}
     places = {"task.checkpoint", "task.predictions", "task.baseline", "task.results"}
     places |= {"quant.calibration.chat", "quant.calibration.chat_images"}
     return key.startswith(whole) or key in single | places

@@ -12,7 +12,7 @@ from tracking.stores import tracker_at
 
 @pytest.fixture(scope="module")
 def policy():
-    return composed("evaluation.resamples=50").registry
+    return composed("registry.resamples=50").registry
 
 
 def answers(accuracy, *, selector):

@@ -28,6 +28,16 @@ def test_a_short_run_is_sampled_once_as_it_ends():
     assert 0 <= found["system/cpu_utilization_percentage"] <= 100
 
 
+def test_the_first_sample_is_of_the_run():
+    """A processor that is kept busy shows, however short the run."""
+    run = Kept()
+    with system_metrics(run, every=60):
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            pass
+    assert run.samples[0][1]["system/cpu_utilization_percentage"] > 10
+
+
 def test_a_long_run_is_sampled_again_and_again():
     run = Kept()
     with system_metrics(run, every=0.05):

@@ -231,6 +231,8 @@ def _trainer(
         max_epochs=settings.epochs,
         gradient_clip_val=settings.gradient_clip,
         logger=logger or False,
+        # What is logged is logged a pass.
+        log_every_n_steps=1,
         enable_checkpointing=False,
         enable_progress_bar=progress,
         enable_model_summary=False,

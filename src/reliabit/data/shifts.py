@@ -6,7 +6,7 @@ Only the image or only the question shifts, never both, so that a drop in reliab
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reliabit.data.corruptions import LEVELS, corrupt
 from reliabit.data.draws import SEVERITIES, check_severity
@@ -143,19 +143,21 @@ def _unharmed(table: "Dataset", shift: Shift) -> "Dataset":
     return table.select([row for row, kind in enumerate(kinds) if kind not in changed])
 
 
-def _image_changer(shift: Shift, *, seed: int) -> Callable[["pa.Table"], list[bytes]]:
-    done: dict[tuple[str, str], bytes] = {}
+def _image_changer(shift: Shift, *, seed: int) -> Callable[["pa.Table"], list[dict[str, Any]]]:
+    column = vqa_features()["image"]
+    done: dict[tuple[str, str], dict[str, Any]] = {}
     severity = shift.severity or 0
 
-    def change(batch: "pa.Table") -> list[bytes]:
+    def change(batch: "pa.Table") -> list[dict[str, Any]]:
         images = list(zip(batch["source"].to_pylist(), batch["image_id"].to_pylist(), strict=True))
         for row, (source, image_id) in enumerate(images):
             if (source, image_id) not in done:
-                image = decode_image(batch["image"][row].as_py(), item=f"image {image_id!r} of {source}")
+                encoded = column.decode_example(batch["image"][row].as_py())
+                image = decode_image(encoded, item=f"image {image_id!r} of {source}")
                 shifted = corrupt(image, corruption=shift.name, severity=severity, seed=seed, image_id=image_id)
                 buffer = BytesIO()
                 shifted.save(buffer, format="PNG")
-                done[source, image_id] = buffer.getvalue()
+                done[source, image_id] = column.encode_example(buffer.getvalue())
         return [done[image] for image in images]
 
     return change

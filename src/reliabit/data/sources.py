@@ -1,12 +1,18 @@
 """The data sources by name, and how the splits of the VQA table are cut from their own parts."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reliabit.data import easy_vqa, scenes
+from reliabit.data.bad_samples import FAIL
+from reliabit.data.hub_parquet import HubParquet
+from reliabit.data.streamed import StreamedSource
 from reliabit.data.table import SPLITS, VQARow
+from reliabit.data.vizwiz import VizWizJson, capitalized
+from reliabit.data.vqa_json import VQAJson
 from reliabit.errors import ReliabitError
 
 
@@ -23,18 +29,46 @@ class SourceSpec:
     """What to read and how to split it: everything that decides what a prepared table holds.
 
     Attributes:
-        name: The data source, `easy_vqa` or `scenes`.
-        splits: How many images each split gets.
+        name: The data source.
+        splits: How many images each split gets; for sets read from files also floats, shares of all of them.
         seed: Seeds the splits, and the images where they are generated.
         root: Where the source's files lie, if not where its package put them.
         questions_per_image: For generated sets.
+        layout: `official` or `hub`, for sets that come in both.
+        files: The files of a layout, relative to `root`; see its reader.
+        template: What the set puts around each question, `{question}`.
+        split_ids: By split, a file of the ids that it consists of.
+        split_ids_of: Whether these are ids of an `image` or of a `question`.
+        on_bad_sample: `fail` or `skip`.
     """
 
     name: str
-    splits: Mapping[str, int] = field(default_factory=dict)
+    splits: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     root: str | None = None
     questions_per_image: int | None = None
+    layout: str = "official"
+    files: Mapping[str, str] = field(default_factory=dict)
+    template: str = "{question}"
+    split_ids: Mapping[str, str] = field(default_factory=dict)
+    split_ids_of: str = "image"
+    on_bad_sample: str = FAIL
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the content, as plain data: the first five, and whatever of the others is not its default.
+
+        So the tables of sets that know no more than the first five keep their place.
+
+        >>> SourceSpec(name="scenes", splits={"test": 2}).identity()
+        {'name': 'scenes', 'splits': {'test': 2}, 'seed': 0, 'root': None, 'questions_per_image': None}
+        """
+        always, plain = ("name", "splits", "seed", "root", "questions_per_image"), SourceSpec(name=self.name)
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in values.items()
+            if name in always or value != getattr(plain, name)
+        }
 
 
 def _easy_vqa(spec: SourceSpec) -> list[Part]:
@@ -49,7 +83,7 @@ def _easy_vqa(spec: SourceSpec) -> list[Part]:
 def _scenes(spec: SourceSpec) -> list[Part]:
     read = partial(
         scenes.generate,
-        images=sum(spec.splits.values()),
+        images=int(sum(spec.splits.values())),
         questions_per_image=spec.questions_per_image or 10,
         seed=spec.seed,
     )
@@ -59,15 +93,49 @@ def _scenes(spec: SourceSpec) -> list[Part]:
 _SOURCES: dict[str, Callable[[SourceSpec], list[Part]]] = {"easy_vqa": _easy_vqa, "scenes": _scenes}
 
 
+def _streamed(spec: SourceSpec) -> StreamedSource:
+    root = Path(spec.root or ".")
+    if spec.layout == "hub":
+        wording = capitalized if spec.name == "vizwiz" else _as_it_is
+        return HubParquet(source=spec.name, root=root, listed=spec.files, wording=wording)
+    official = VizWizJson if spec.name == "vizwiz" else VQAJson
+    return official(source=spec.name, root=root, listed=spec.files)
+
+
+def _as_it_is(row: Mapping[str, Any]) -> str:
+    return str(row["question"])
+
+
+STREAMED = ("vqav2", "advqa", "vizwiz")
+"""The sets that are too large to hold; their images lie in files."""
+
+
 def parts(spec: SourceSpec) -> list[Part]:
-    """The parts of a source.
+    """The parts of a source that fits into memory.
 
     Raises:
         ReliabitError: No source has that name, or a split is unknown.
     """
-    if spec.name not in _SOURCES:
-        raise ReliabitError(f"data.name={spec.name} is not a data source; choose one of {', '.join(_SOURCES)}")
+    _check(spec)
+    return _SOURCES[spec.name](spec)
+
+
+def streamed(spec: SourceSpec) -> StreamedSource:
+    """A source among `STREAMED`.
+
+    Raises:
+        ReliabitError: It has no folder, or a split is unknown.
+    """
+    _check(spec)
+    if spec.root is None:
+        raise ReliabitError(f"data.root is null; name the folder of {spec.name} (docs/full_size.md says what it holds)")
+    return _streamed(spec)
+
+
+def _check(spec: SourceSpec) -> None:
+    if spec.name not in _SOURCES and spec.name not in STREAMED:
+        known = ", ".join((*_SOURCES, *STREAMED))
+        raise ReliabitError(f"data.name={spec.name} is not a data source; choose one of {known}")
     for split in spec.splits:
         if split not in SPLITS:
             raise ReliabitError(f"data.splits.{split} is not a split; choose among {', '.join(SPLITS)}")
-    return _SOURCES[spec.name](spec)

@@ -1,18 +1,20 @@
 """Splits by image: no two splits share one."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from reliabit.errors import ReliabitError
 
 
-def split_by_image(image_ids: Sequence[str], *, sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
+def split_by_image(image_ids: Iterable[str], *, sizes: Mapping[str, float], seed: int) -> dict[str, list[str]]:
     """Draw disjoint splits of the given sizes from a set of images.
 
     Args:
         image_ids: The images; repetitions and order do not matter.
-        sizes: How many images each split gets.
+        sizes: How many images each split gets, or what share of them; see `image_counts`.
         seed: The seed of the draw.
 
     Returns:
@@ -25,12 +27,77 @@ def split_by_image(image_ids: Sequence[str], *, sizes: Mapping[str, int], seed: 
     {'dev': ['c', 'a'], 'test': ['b']}
     """
     unique = sorted(set(image_ids))
-    wanted = sum(sizes.values())
+    counts = image_counts(sizes, images=len(unique))
+    wanted = sum(counts.values())
     if wanted > len(unique):
         raise ReliabitError(f"the splits {dict(sizes)} ask for {wanted} images and there are {len(unique)}")
     order = np.random.default_rng(seed).permutation(len(unique))
     splits, start = {}, 0
-    for name, size in sizes.items():
+    for name, size in counts.items():
         splits[name] = [unique[i] for i in order[start : start + size]]
         start += size
     return splits
+
+
+def image_counts(sizes: Mapping[str, float], *, images: int) -> dict[str, int]:
+    """How many images each split gets.
+
+    Args:
+        sizes: Of each split its images, an integer, or its share of all of them, a float.
+        images: How many there are.
+
+    Returns:
+        Integers as they are. Shares are cut at the rounded sums of the shares up to each, as S. Whitehead et al.,
+        "Reliable Visual Question Answering", ECCV 2022, cut VQAv2: those that add up to 1 leave no image over.
+
+    >>> image_counts({"dev": 0.4, "val": 0.1, "test": 0.5}, images=40_504)
+    {'dev': 16202, 'val': 4050, 'test': 20252}
+    """
+    counts, share, start = {}, 0.0, 0
+    for name, size in sizes.items():
+        if isinstance(size, int):
+            counts[name] = size
+            continue
+        share += size
+        end = round(share * images)
+        counts[name], start = end - start, end
+    return counts
+
+
+def read_ids(file: Path) -> list[str]:
+    """The ids of a published split: a JSON list, or a text file with one a line.
+
+    Raises:
+        ReliabitError: The file is missing, or neither.
+    """
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+        ids = json.loads(text) if text.startswith("[") else text.split()
+    except (OSError, ValueError) as error:
+        raise ReliabitError(f"the id list {file} cannot be read: {' '.join(str(error).split())}") from error
+    if not ids or not all(isinstance(name, str | int) for name in ids):
+        raise ReliabitError(f"the id list {file} is no list of ids; give a JSON list, or a text file with one a line")
+    return [str(name) for name in ids]
+
+
+def ordered_splits(listed: Mapping[str, Sequence[str]], *, seed: int) -> dict[str, list[str]]:
+    """Splits whose images are given, each in the random order that `split_by_image` would leave it in.
+
+    Raises:
+        ReliabitError: Two splits share an image.
+
+    >>> ordered_splits({"dev": ["a", "b", "c", "a"], "test": ["d"]}, seed=0)
+    {'dev': ['c', 'a', 'b'], 'test': ['d']}
+    """
+    owner: dict[str, str] = {}
+    for split, images in listed.items():
+        for image in images:
+            if owner.setdefault(image, split) != split:
+                raise ReliabitError(
+                    f"the image {image} is in data.split_ids.{owner[image]} and in data.split_ids.{split}; "
+                    "splits must share none"
+                )
+    return {
+        split: split_by_image(images, sizes={split: len(set(images))}, seed=seed)[split]
+        for split, images in listed.items()
+    }

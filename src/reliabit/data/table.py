@@ -51,22 +51,11 @@ def answer_type(answer: str) -> str:
 
 
 def vqa_features() -> "Features":
-    """The fixed schema of the VQA table, as `datasets.Features`; the image is kept encoded, as raw bytes."""
-    from datasets import Features, List, Value
+    """The fixed schema of the VQA table, as `datasets.Features`; rows hold the image encoded, as raw bytes."""
+    # Not needed for --help: it imports datasets.
+    from reliabit.data.stored_image import table_features
 
-    text = Value("string")
-    return Features(
-        {
-            "image": Value("binary"),
-            "question": text,
-            "answers": List(text),
-            "question_id": text,
-            "image_id": text,
-            "question_type": text,
-            "answer_type": text,
-            "source": text,
-        }
-    )
+    return table_features()
 
 
 def decode_image(encoded: bytes, *, item: str) -> "Image":

@@ -8,8 +8,8 @@ depend on, so a folder is never wrong, only unused.
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,11 +46,11 @@ class Answers:
 
     Attributes:
         answers: The fields of `Answer`, one mapping a question.
-        earlier_seconds: What an earlier run spent on work that was found done.
+        seconds: What answering them takes from the images on, whoever did which part of it and whenever.
     """
 
     answers: list[dict[str, Any]]
-    earlier_seconds: float = 0.0
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Stored:
         folder: Where it lies.
         questions: What was asked.
         answers: The fields of `Answer`, one mapping a question.
-        seconds: What answering it takes: what it took, whenever that was, the parts that others had done included.
+        seconds: What answering it takes; see `Answers`.
         peak_bytes: The largest memory while it was answered.
     """
 
@@ -104,6 +104,38 @@ class AnswerStore:
         for part in chunks(questions, size=self.chunk):
             yield self._chunk(part, answer)
 
+    def fill(self, questions: "Dataset", answer: "Answer", *, share: float) -> Iterator[None]:
+        """Answer the chunks that nobody has answered nor is answering; for one of several processes.
+
+        Args:
+            questions: A VQA table with the columns `split` and `shift`.
+            answer: Answers a chunk in order.
+            share: Where to begin, as a share of the table, so that processes seldom meet.
+
+        Yields:
+            Nothing, after each chunk.
+        """
+        from filelock import FileLock, Timeout
+
+        parts = list(chunks(questions, size=self.chunk))
+        first = round(share * len(parts))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for part in [*parts[first:], *parts[:first]]:
+            folder = self.folder / part.name(self.identity)
+            try:
+                with FileLock(self._lock(folder), timeout=0):
+                    if self._read(folder, part.questions) is None:
+                        shutil.rmtree(folder, ignore_errors=True)
+                        self._write(folder, part, answer)
+            except Timeout:
+                # Somebody else is at it.
+                continue
+            yield
+
+    def _lock(self, folder: Path) -> Path:
+        # Some chunks share a lock, so that locks do not pile up with the chunks.
+        return self.folder / f".{folder.name[:2]}.lock"
+
     def _chunk(self, chunk: Chunk, answer: "Answer") -> Stored:
         from filelock import FileLock
 
@@ -111,8 +143,7 @@ class AnswerStore:
         found = self._read(folder, chunk.questions)
         if found is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Some chunks share a lock, so that locks do not pile up with the chunks.
-            with FileLock(self.folder / f".{folder.name[:2]}.lock"):
+            with FileLock(self._lock(folder)):
                 found = self._read(folder, chunk.questions)
                 if found is None:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -120,8 +151,9 @@ class AnswerStore:
                     found = self._read(folder, chunk.questions)
         if found is None:
             raise ReliabitError(f"{folder} cannot be read after it was written; look after the disk")
-        # The time stamp says when a chunk was last of use, should room be needed.
-        os.utime(folder)
+        # The time stamp says when a chunk was last of use, should room be needed; what was read is here anyway.
+        with suppress(FileNotFoundError):
+            os.utime(folder)
         return found
 
     def _read(self, folder: Path, questions: "Dataset") -> Stored | None:
@@ -139,7 +171,6 @@ class AnswerStore:
 
     def _write(self, folder: Path, chunk: Chunk, answer: "Answer") -> None:
         reset_peak_memory()
-        start = time.perf_counter()
         with staged_folder(folder) as staging:
             if self.features is None:
                 found = answer(chunk, None)
@@ -147,8 +178,7 @@ class AnswerStore:
                 keys = _keys(chunk.questions)
                 with feature_writer(staging / FEATURES, keys=keys, settings=self.features) as writer:
                     found = answer(chunk, writer)
-            seconds = time.perf_counter() - start + found.earlier_seconds
-            cost = {"seconds": seconds, "peak_bytes": peak_memory()}
+            cost = {"seconds": found.seconds, "peak_bytes": peak_memory()}
             (staging / ANSWERS).write_text(json.dumps(found.answers))
             (staging / COST).write_text(json.dumps(cost))
 

@@ -9,7 +9,9 @@ import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
-from reliabit.inference.features import FeatureWriter, TakesStates
+from reliabit.inference.features import TakesStates
+from reliabit.inference.greedy import decode
+from reliabit.inference.packing import PackedPrompts, pack
 from reliabit.inference.states import pool_states, prompt_states, state_module
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
@@ -105,7 +107,10 @@ def end_of_answers(tokens: torch.Tensor, *, end: int) -> tuple[torch.Tensor, tor
 
 
 class Answering(lightning.LightningModule):  # type: ignore[misc]
-    """Answers the questions of a batch greedily; the model is used as it is and never trained."""
+    """Answers the questions of a batch greedily, whatever sampling settings the checkpoint ships.
+
+    Each image is seen and read once a batch, however many questions are about it. The model is never trained.
+    """
 
     def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: TakesStates | None = None) -> None:
         """Wrap a model.
@@ -123,7 +128,6 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
         self.end = checkpoint.encoder.processor.tokenizer.convert_tokens_to_ids(
             checkpoint.encoder.adapter.end_of_answer
         )
-        self.model.generation_config = self._greedy()
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
         """Answer the questions of a batch.
@@ -137,13 +141,14 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
         """
         adapter = self.encoder.adapter
         seen = adapter.see_images(self.model, batch.images) if batch.seen is None else batch.seen
+        packed = pack(batch, model=self.model, adapter=adapter)
+        images = adapter.image_inputs(seen, batch.images, packed.image_of)
         with self._states() as states:
-            output: Any = self.model.generate(**batch.text, **adapter.image_inputs(seen, batch.images, batch.image_of))
-        self._keep(states, batch)
-        logits = torch.stack(output.logits, dim=1)
-        tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
+            decoded = decode(self.model, packed, images=images, end=self.end, max_new_tokens=self.max_new_tokens)
+        self._keep(states, packed)
+        tokens = decoded.tokens
         lengths, ended = end_of_answers(tokens, end=self.end)
-        scores = score_tokens(logits, tokens, lengths)
+        scores = score_tokens(decoded.logits, tokens, lengths)
         texts = self.encoder.processor.tokenizer.batch_decode(
             [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)], skip_special_tokens=True
         )
@@ -169,27 +174,11 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
             return nullcontext([])
         return prompt_states(state_module(self.model, self.encoder.adapter, layer=self.features.settings.layer))
 
-    def _keep(self, states: list[torch.Tensor], batch: Batch) -> None:
+    def _keep(self, states: list[torch.Tensor], packed: PackedPrompts) -> None:
         if self.features is None:
             return
-        pooled = pool_states(states[0], image_tokens=batch.image_tokens, question_tokens=batch.question_tokens)
+        pooled = pool_states(states[0], packed)
         self.features.append({name: block.float().cpu().numpy() for name, block in vars(pooled).items()})
-
-    def _greedy(self) -> Any:
-        """Greedy decoding, whatever sampling settings the checkpoint ships."""
-        from transformers import GenerationConfig
-
-        tokenizer = self.encoder.processor.tokenizer
-        return GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.end,
-            pad_token_id=tokenizer.pad_token_id,
-            # Scores would be changed by logits processors; logits never are.
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
 
 
 class StopsWhenTold(lightning.Callback):  # type: ignore[misc]
@@ -209,7 +198,7 @@ def answer_table(
     max_new_tokens: int,
     accelerator: str,
     progress: bool,
-    features: FeatureWriter | None = None,
+    features: TakesStates | None = None,
 ) -> list[dict[str, Any]]:
     """Answer every question of a VQA table.
 
@@ -243,7 +232,7 @@ def answer_batches(
     max_new_tokens: int,
     accelerator: str,
     progress: bool,
-    features: FeatureWriter | None = None,
+    features: TakesStates | None = None,
 ) -> list[dict[str, Any]]:
     """Answer questions that are encoded already, or as they are loaded; see `answer_table`."""
     module = Answering(checkpoint, max_new_tokens=max_new_tokens, features=features)

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,13 +33,11 @@ class Encoded:
 
     Attributes:
         batches: In order; their images are seen already.
-        seconds: What encoding and seeing took, whenever that was.
-        earlier: Whether it was another run that did it.
+        seconds: What encoding and seeing took, whoever did it and whenever; waiting and reading left out.
     """
 
     batches: list[Batch]
     seconds: float
-    earlier: bool
 
 
 @dataclass
@@ -82,8 +81,9 @@ class EncodedStore:
             with FileLock(self.folder / f".{folder.name[:2]}.lock"):
                 found = self._read(folder, chunk) or self._write(folder, chunk, encode)
         if found is not None:
-            # The time stamp says when a chunk was last of use, should room be needed.
-            os.utime(folder)
+            # The time stamp says when a chunk was last of use, should room be needed; what was read is here anyway.
+            with suppress(FileNotFoundError):
+                os.utime(folder)
         return found
 
     def _fits(self, chunk: Chunk, encode: "Callable[[Sequence[int]], list[Batch]]") -> bool:
@@ -108,7 +108,7 @@ class EncodedStore:
             batches = [_batch(tensors, number, question_ids=ids) for number, ids in enumerate(asked)]
         except (OSError, ValueError, TypeError, KeyError, SafetensorError):
             return None
-        return Encoded(batches=batches, seconds=seconds, earlier=True)
+        return Encoded(batches=batches, seconds=seconds)
 
     def _starts(self, chunk: Chunk) -> range:
         return range(0, len(chunk.questions), self.batch_size)
@@ -123,7 +123,7 @@ class EncodedStore:
         with staged_folder(folder) as staging:
             save_file(_flat(batches), staging / TENSORS)
             (staging / COST).write_text(json.dumps({"seconds": seconds}))
-        return Encoded(batches=batches, seconds=seconds, earlier=False)
+        return Encoded(batches=batches, seconds=seconds)
 
 
 def _flat(batches: Sequence[Batch]) -> "dict[str, torch.Tensor]":

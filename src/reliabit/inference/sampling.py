@@ -69,6 +69,8 @@ class Sampling(lightning.LightningModule):  # type: ignore[misc]
             output_logits=True,
             return_dict_in_generate=True,
         )
+        # What a call leaves open is taken from here, such as a repetition penalty that the checkpoint ships.
+        self.model.generation_config = self.generation
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
         """Draw the answers of a batch; the fields of `SampledAnswers`, one mapping a question."""

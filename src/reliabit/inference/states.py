@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from reliabit.errors import ReliabitError
+from reliabit.inference.packing import PackedPrompts
 from reliabit.models.adapter import Adapter
 
 if TYPE_CHECKING:
@@ -34,22 +35,21 @@ class PooledStates:
     first: torch.Tensor
 
 
-def pool_states(states: torch.Tensor, *, image_tokens: torch.Tensor, question_tokens: torch.Tensor) -> PooledStates:
-    """Pool the states of left-padded prompts.
+def pool_states(states: torch.Tensor, packed: PackedPrompts) -> PooledStates:
+    """Pool the states of packed prompts, for each question in the order of its batch.
+
+    Attention is causal: an image's states do not depend on what is asked, and serve every question of a row.
 
     Args:
-        states: `[questions, tokens, width]`.
-        image_tokens: Where image tokens stand, `[questions, tokens]`, bool.
-        question_tokens: Where the question stands, likewise.
-
-    >>> states = torch.tensor([[[9.0], [1.0], [3.0], [2.0], [5.0]]])
-    >>> image, question = torch.tensor([[0, 1, 1, 0, 0]]).bool(), torch.tensor([[0, 0, 0, 1, 0]]).bool()
-    >>> pooled = pool_states(states, image_tokens=image, question_tokens=question)
-    >>> pooled.image.item(), pooled.question.item(), pooled.first.item()
-    (3.0, 2.0, 5.0)
+        states: `[rows, tokens, width]`.
+        packed: The prompts that they are of.
     """
+    places = list(zip(packed.starts, packed.ends, strict=True))
+    questions = [_largest(states[:, start:end], packed.question_tokens[:, start:end]) for start, end in places]
     return PooledStates(
-        image=_largest(states, image_tokens), question=_largest(states, question_tokens), first=states[:, -1]
+        image=_largest(states, packed.image_tokens)[packed.row_of],
+        question=packed.of_questions(torch.stack(questions, dim=1)),
+        first=packed.of_questions(states[:, [end - 1 for _, end in places]]),
     )
 
 
@@ -84,7 +84,7 @@ def prompt_states(module: nn.Module) -> Iterator[list[torch.Tensor]]:
     """Keep the first output of a module: over the whole prompt; later ones are of single generated tokens.
 
     Yields:
-        A list that holds the output, `[questions, tokens, width]`, once the model has run.
+        A list that holds the output, `[rows, tokens, width]`, once the model has run.
     """
     kept: list[torch.Tensor] = []
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from reliabit.errors import ReliabitError
+
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
@@ -97,6 +99,27 @@ class Adapter(ABC):
         """See images and give each question its own; see `see_images` and `image_inputs`."""
         return self.image_inputs(self.see_images(model, images), images, image_of)
 
+    def positions(
+        self,
+        model: "PreTrainedModel",
+        text: "dict[str, torch.Tensor]",
+        images: "dict[str, torch.Tensor]",
+        image_of: "torch.Tensor",
+    ) -> "torch.Tensor":
+        """The rotary positions of left-padded prompts, as the decoder takes them.
+
+        Args:
+            model: The model.
+            text: The prompts, see `reliabit.models.encoding.Batch`.
+            images: Of the encoded images at least the tensors that `described_by` names.
+            image_of: The image of each prompt, `[prompts]`.
+
+        Returns:
+            `[prompts, tokens]`, or `[axes, prompts, tokens]` for families with several axes; anything at padding. After
+            the last image they rise by one a token on every axis.
+        """
+        return (text["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+
     def prompt(self, processor: "ProcessorMixin", question: str) -> str:
         """The prompt of one question about one image, up to where the answer begins."""
         content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -104,3 +127,18 @@ class Adapter(ABC):
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
         return prompt
+
+
+def chat_template(folder: Path, tokenizer: Any) -> str:
+    """The chat template of a checkpoint: that of its processor, wherever the folder keeps it, or of its tokenizer.
+
+    Raises:
+        ReliabitError: It has none.
+    """
+    from transformers import ProcessorMixin
+
+    settings, _ = ProcessorMixin.get_processor_dict(folder)
+    found = settings.get("chat_template") or tokenizer.chat_template
+    if not isinstance(found, str):
+        raise ReliabitError(f"{folder} has no chat template; questions can be put to instruction-tuned models alone")
+    return found

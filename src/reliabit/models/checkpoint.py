@@ -9,12 +9,13 @@ from reliabit.errors import ReliabitError
 from reliabit.models.adapter import Adapter
 from reliabit.models.encoding import Encoder
 from reliabit.models.idefics3 import Idefics3
+from reliabit.models.qwen2_5_vl import Qwen2_5_VL
 from reliabit.models.qwen2_vl import Qwen2VL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ADAPTERS: dict[str, type[Adapter]] = {adapter.model_type: adapter for adapter in (Qwen2VL, Idefics3)}
+ADAPTERS: dict[str, type[Adapter]] = {adapter.model_type: adapter for adapter in (Qwen2VL, Qwen2_5_VL, Idefics3)}
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,20 @@ def check_folder(folder: Path, *, family: str) -> None:
         )
     if "auto_map" in config:
         raise ReliabitError(f"the checkpoint {folder} wants to run code of its own (auto_map), which is never done")
+    _check_shards_are_there(folder)
+
+
+def _check_shards_are_there(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        listed = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReliabitError(f"{index} is no index of shards; fetch it again") from error
+    missing = [name for name in listed if not (folder / name).is_file()]
+    if missing:
+        raise ReliabitError(
+            f"the checkpoint {folder} lacks {len(missing)} of the {len(listed)} shards that its index lists "
+            f"({', '.join(missing)}); fetch them again"
+        )

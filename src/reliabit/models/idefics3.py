@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from reliabit.models.adapter import Adapter, EncodedImages
+from reliabit.models.adapter import Adapter, EncodedImages, chat_template
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +30,7 @@ class Idefics3(Adapter):
             Idefics3ImageProcessorPil.from_pretrained(folder),
             tokenizer,
             image_seq_len=image_seq_len,
-            chat_template=tokenizer.chat_template,
+            chat_template=chat_template(folder, tokenizer),
         )
 
     def save_processor(self, processor: "ProcessorMixin", folder: Path) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from reliabit.models.adapter import Adapter, EncodedImages
+from reliabit.models.adapter import Adapter, EncodedImages, chat_template
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
-    from transformers import ProcessorMixin
+    from transformers import PreTrainedModel, ProcessorMixin
 
 
 class Qwen2VL(Adapter):
@@ -25,12 +26,25 @@ class Qwen2VL(Adapter):
         from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        tokenizer.chat_template = chat_template(folder, tokenizer)
         return image_only_processor(Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer)
 
     def encode_images(self, processor: "ProcessorMixin", images: "Sequence[Image]") -> EncodedImages:
         inputs = processor.image_processor(images=list(images), return_tensors="pt")
         placeholders = [processor.replace_image_token(inputs, image) for image in range(len(images))]
         return EncodedImages(tensors=dict(inputs), placeholders=placeholders)
+
+    def positions(
+        self,
+        model: "PreTrainedModel",
+        text: "dict[str, torch.Tensor]",
+        images: "dict[str, torch.Tensor]",
+        image_of: "torch.Tensor",
+    ) -> "torch.Tensor":
+        found: Any = model
+        sizes = images["image_grid_thw"][image_of]
+        positions: torch.Tensor = found.model.get_rope_index(**text, image_grid_thw=sizes)[0]
+        return positions
 
 
 def image_only_processor(image_processor: Any, tokenizer: Any) -> "ProcessorMixin":

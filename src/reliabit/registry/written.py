@@ -1,16 +1,13 @@
 """Configurations from what the versioned pipeline wrote, before any run is recorded of it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-from reliabit.errors import ReliabitError
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.registry.evidence import FINISHED, Configuration
-from reliabit.tracking.results_sync import ANSWERED, SELECTED, digest_of
+from reliabit.tracking.results_sync import SELECTED, digest_of, read_answered
 
 UNQUANTIZED = "none"
 
@@ -64,12 +61,7 @@ def configurations_of_results(results: Path, cells: Cells) -> list[Configuration
 
 
 def _read(folder: Path, *, quantizer: str, bits: int | None, model: str) -> Configuration:
-    try:
-        answered: dict[str, Any] = json.loads((folder / ANSWERED).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReliabitError(
-            f"{folder / ANSWERED} cannot be read ({error}); bring it up to date with dvc repro"
-        ) from error
+    answered = read_answered(folder)
     config = {key: value for key, value in answered["config"].items() if key != "model"}
     method = "none" if quantizer == UNQUANTIZED else quantizer
     return Configuration(

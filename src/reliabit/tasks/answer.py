@@ -3,12 +3,12 @@
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from reliabit.cache import keep_room
+from reliabit.cache import keep_room, touch
 from reliabit.config import Config
 from reliabit.inference.answer_store import Answers, AnswerStore, gather, gather_features
 from reliabit.inference.chunks import Chunk
@@ -18,6 +18,7 @@ from reliabit.inference.predictions import PREDICTIONS, with_column, write_predi
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity
 from reliabit.tasks.cells import ANSWERED, write_answered
 from reliabit.tasks.estimators import needs_features, needs_training
+from reliabit.tasks.parallel_answers import answer_missing
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
 from reliabit.tasks.runtime import set_up
@@ -77,12 +78,16 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     """
     from tqdm import tqdm
 
+    if config.trainer.devices > 1:
+        answer_missing(config)
     store, stored = answer_store(config), []
     encoded = encoded_store(config, model, questions=len(questions))
     shown = None if config.trainer.progress_bar else True
     with tqdm(total=len(questions), desc="answer", unit=" questions", disable=shown) as bar:
-        for chunk in store.ask(questions, partial(_answer_chunk, config, model, encoded)):
+        for chunk in store.ask(questions, partial(answer_chunk, config, model, encoded)):
             stored.append(chunk)
+            # All of them are read again at the end; until then nobody may take them for forgotten.
+            touch(found.folder for found in stored)
             bar.update(len(chunk.questions))
     predictions = gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity})
     if store.features is not None:
@@ -129,26 +134,32 @@ def encoded_store(config: Config, model: QuantizedCheckpoint, *, questions: int)
     )
 
 
-def _answer_chunk(
+def answer_chunk(
     config: Config, model: QuantizedCheckpoint, encoded: EncodedStore, chunk: Chunk, writer: FeatureWriter | None
 ) -> Answers:
+    """Answer a chunk of questions, encoded before or now."""
     from torch.utils.data import DataLoader
 
     from reliabit.inference.answering import answer_batches
+    from reliabit.inference.ordering import InTableOrder, by_length, restored
 
-    found = encoded.encode(chunk, partial(_encode, config, model, chunk))
+    order = by_length(chunk.questions)
+    ordered = replace(chunk, questions=chunk.questions.select(order))
+    found = encoded.encode(ordered, partial(_encode, config, model, ordered))
     batches = (
-        _loader(config, model, chunk) if found is None else DataLoader(cast("Any", found.batches), batch_size=None)
+        _loader(config, model, ordered) if found is None else DataLoader(cast("Any", found.batches), batch_size=None)
     )
+    start = time.perf_counter()
     answers = answer_batches(
         batches,
         model.checkpoint,
         max_new_tokens=config.model.max_new_tokens,
         accelerator=config.trainer.accelerator,
         progress=False,
-        features=writer,
+        features=None if writer is None else InTableOrder(writer, order),
     )
-    return Answers(answers, earlier_seconds=found.seconds if found is not None and found.earlier else 0.0)
+    seconds = time.perf_counter() - start + (0.0 if found is None else found.seconds)
+    return Answers(restored(answers, order), seconds=seconds)
 
 
 def _encode(config: Config, model: QuantizedCheckpoint, chunk: Chunk, numbers: Iterable[int]) -> "list[Batch]":

@@ -29,7 +29,7 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
     quant = {"method": "none"} if config.quant.method == "none" else without(mapping["quant"], "name")
     identity = {
         "model": checkpoint_inputs(Path(config.model.path), cache=cache),
-        "asking": without(mapping["model"], "name", "path"),
+        "asking": without(mapping["model"], "name", "path", "revision", "download"),
         "quant": quant,
         "calibration": calibration_digest(config),
         "trainer": [config.trainer.accelerator, config.trainer.batch_size],

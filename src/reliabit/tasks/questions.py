@@ -31,6 +31,12 @@ def source_spec(data: DataConfig) -> SourceSpec:
         seed=data.seed,
         root=data.root,
         questions_per_image=data.questions_per_image,
+        layout=data.layout,
+        files=dict(data.files),
+        template=data.template,
+        split_ids={split: file for split, file in data.split_ids.items() if file is not None},
+        split_ids_of=data.split_ids_of,
+        on_bad_sample=data.on_bad_sample,
     )
 
 

@@ -23,6 +23,10 @@ REPOSITORY = "mlflow.source.git.repoURL"
 DIRTY = "git.dirty"
 """`true`, `false`, or `unknown` where git did not answer in time; only a clean run can be promoted."""
 
+UNTRACKED = "?"
+SOURCES, CODE = ("src/", "conf/", "models/"), (".py", ".yaml", ".yml", ".toml", ".sh")
+"""Where files that git does not know count, and those that count wherever they lie."""
+
 DVC_LOCK = "dvc.lock.sha256"
 
 SLURM = {
@@ -90,7 +94,16 @@ def _git(folder: Path) -> dict[str, str]:
 
 def _ask_git(folder: Path) -> dict[str, str]:
     # One call tells both; no lock is taken, no prompt shown, and no program that the repository names is run.
-    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch"]
+    command = [
+        "git",
+        "--no-optional-locks",
+        "-c",
+        "core.fsmonitor=false",
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-uall",
+    ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(  # noqa: S603 -- a fixed command
@@ -110,10 +123,16 @@ def _ask_git(folder: Path) -> dict[str, str]:
         return {}
     lines = done.stdout.splitlines()
     commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "")
-    changed = any(not line.startswith("#") for line in lines)
+    changed = any(_counts(line) for line in lines if not line.startswith("#"))
     # A repository without a commit calls it "(initial)".
     stamped = {COMMIT: commit} if commit.isalnum() else {}
     return {**stamped, DIRTY: "true" if changed or not stamped else "false", REPOSITORY: ""}
+
+
+def _counts(line: str) -> bool:
+    """Whether a line of git's says that the code is not that of the commit: a bundle that was pulled is no code."""
+    kind, _, path = line.partition(" ")
+    return kind != UNTRACKED or path.strip('"').startswith(SOURCES) or Path(path.strip('"')).suffix in CODE
 
 
 def _lock(folder: Path) -> dict[str, str]:

@@ -56,6 +56,18 @@ def matches(path: Path, *, algorithm: str, value: str) -> bool:
     return path.is_file() and _md5(path) == value
 
 
+def up_to_date(root: Path) -> bool:
+    """Whether no stage of a project's pipeline would run: what it wrote is what the present code and options write."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            return not repo.status()
+    except DvcException:
+        return False
+
+
 def fetch_from_dvc(value: str, *, root: Path, target: Path) -> Path:
     """Copy a content out of DVC's cache, pulled from the default remote first where the cache lacks it.
 

@@ -20,7 +20,7 @@ from reliabit.errors import ReliabitError
 from reliabit.identity import FINGERPRINT, identify
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
-from reliabit.tracking.dvc_files import find_record, matches
+from reliabit.tracking.dvc_files import find_record, matches, up_to_date
 from reliabit.tracking.tracker import TrackedRun, Tracker
 
 ANSWERED, SELECTED, REPORT, METRICS = "answered.json", "selected", "report", "metrics.json"
@@ -29,7 +29,9 @@ RESULTS_TAG = "dvc.results"
 """A digest of the files that a run was made of."""
 
 DIRTY_TAG = "dvc.dirty"
-"""Whether the files differ from what `dvc.lock` says of them."""
+"""Whether the files differ from what `dvc.lock` says of them, or the pipeline is not up to date with its code."""
+
+FIELDS = ("name", "tags", "config", "table", "efficiency")
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,40 @@ def sync_results(results: Path, tracker: Tracker, *, root: Path, cache: DigestCa
     """
     imported: dict[str, str] = {}
     folders = sorted(path.parent for path in results.glob(f"*/{ANSWERED}"))
-    for folder in folders:
-        digest = digest_of(folder)
-        if not any(run.info.status == "FINISHED" for run in tracker.runs_with({RESULTS_TAG: digest})):
-            imported[folder.name] = _record(folder, tracker, digest=digest, root=root, cache=cache)
+    digests = {folder: digest_of(folder) for folder in folders}
+    new = [folder for folder in folders if not _is_recorded(tracker, digests[folder])]
+    # Asked once: it hashes whatever changed since DVC last looked.
+    fresh = bool(new) and up_to_date(root)
+    for folder in new:
+        imported[folder.name] = _record(
+            folder, tracker, digest=digests[folder], root=root, cache=cache, up_to_date=fresh
+        )
     return Recorded(imported=imported, unchanged=len(folders) - len(imported))
 
 
-def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: DigestCache) -> str:
-    answered = json.loads((folder / ANSWERED).read_text(encoding="utf-8"))
+def _is_recorded(tracker: Tracker, digest: str) -> bool:
+    return any(run.info.status == "FINISHED" for run in tracker.runs_with({RESULTS_TAG: digest}))
+
+
+def read_answered(folder: Path) -> dict[str, Any]:
+    """What a cell's folder says of how its questions were answered.
+
+    Raises:
+        ReliabitError: It says nothing, or was damaged.
+    """
+    path = folder / ANSWERED
+    try:
+        answered: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in FIELDS if key not in answered]
+    except (OSError, ValueError, TypeError) as error:
+        raise ReliabitError(f"{path} cannot be read ({error}); bring it up to date with dvc repro") from error
+    if missing:
+        raise ReliabitError(f"{path} lacks {', '.join(missing)}; bring it up to date with dvc repro")
+    return answered
+
+
+def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: DigestCache, up_to_date: bool) -> str:
+    answered = read_answered(folder)
     config: dict[str, Any] = answered["config"]
     table = root / answered["table"]
     inputs = {
@@ -76,7 +103,7 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
         "results": digest,
     }
     identity = identify(config, inputs=inputs)
-    dirty = {DIRTY_TAG: str(not _as_locked(folder, root=root)).lower()}
+    dirty = {DIRTY_TAG: str(not (up_to_date and _as_locked(folder, root=root))).lower()}
     tags = {**answered["tags"], **identity.to_tags(), **context_tags(root), **dirty, RESULTS_TAG: digest}
     with tracker.run(answered["name"], tags=tags) as run:
         run.log_parameters(config)
@@ -91,7 +118,11 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
 
 
 def _metrics(folder: Path) -> Mapping[str, float]:
-    found = json.loads((folder / REPORT / METRICS).read_text(encoding="utf-8"))
+    path = folder / REPORT / METRICS
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReliabitError(f"{path} cannot be read ({error}); bring it up to date with dvc repro") from error
     # A metric that is undefined is null there.
     return {name: float("nan") if value is None else float(value) for name, value in found.items()}
 

@@ -55,9 +55,9 @@ def _sample(run: Measured, every: float, ended: threading.Event) -> None:
         gauges = _gauges()
         step, more = 0, True
         while more:
+            more = not ended.wait(every)
             for gauge in gauges:
                 gauge.collect_metrics()
-            more = not ended.wait(every)
             found = {key: value for gauge in gauges for key, value in gauge.aggregate_metrics().items()}
             run.log_metrics({f"{PREFIX}{key}": float(value) for key, value in found.items()}, step=step)
             for gauge in gauges:
@@ -78,4 +78,8 @@ def _gauges() -> "Sequence[BaseMetricsMonitor]":
         gauges.append(GPUMonitor())
     except Exception as error:
         _log.debug("no accelerator is measured: %s", error)
+    for gauge in gauges:
+        # Processors are measured since the last reading, and there was none.
+        gauge.collect_metrics()
+        gauge.clear_metrics()
     return gauges

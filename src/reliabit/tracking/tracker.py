@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from reliabit import identity
 from reliabit.errors import ReliabitError
@@ -153,7 +154,30 @@ class Tracker:
         try:
             return Path(self.client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
-            raise ReliabitError(f"the run {run_id} has no {name} to read; was it finished?") from error
+            raise ReliabitError(
+                self._moved(run_id) or f"the run {run_id} has no {name} to read; was it finished?"
+            ) from error
+
+    def _moved(self, run_id: str) -> str | None:
+        """What to do where the folder is gone in which a store on this machine keeps all artifacts.
+
+        A store names that folder in full, once and for all.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            address = urlsplit(str(self.client.get_run(run_id).info.artifact_uri))
+        except (MlflowException, ReliabitError):
+            return None
+        # <artifacts>/<run>/artifacts, by MLflow's own layout.
+        folder = Path(unquote(address.path)).parent.parent
+        if address.scheme not in ("", "file") or folder.is_dir():
+            return None
+        return (
+            f"the files of the run {run_id} should lie in {folder}, which is gone; if the project was moved, its store "
+            f"still names the old place: move it back, or leave a link there (mkdir -p {folder.parent} && "
+            f"ln -s <project>/mlruns/artifacts {folder})"
+        )
 
     def fetch_all(self, run_id: str, folder: Path) -> None:
         """Download every artifact of a run into a folder."""

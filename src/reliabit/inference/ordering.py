@@ -1,0 +1,90 @@
+"""The order in which questions are batched: those about one image together, images and prompts of like length beside.
+
+Batches then share what can be shared and pad little; what comes out is put back into the order of the table.
+"""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from reliabit.inference.features import BLOCKS, FeatureSettings, TakesStates
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+T = TypeVar("T")
+
+
+def by_length(questions: "Dataset") -> list[int]:
+    """Order the rows of a VQA table by image, and images by size and then by their longest question.
+
+    Args:
+        questions: The table; as many rows as fit into memory with their images.
+
+    Returns:
+        Row numbers, each once. Images of one size that are asked alike stay in the order of the table.
+    """
+    rows_of: dict[tuple[str, str], list[int]] = {}
+    for row, image in enumerate(zip(questions["source"], questions["image_id"], strict=True)):
+        rows_of.setdefault(image, []).append(row)
+    longest = [len(question) for question in questions["question"]]
+    firsts = questions.select([rows[0] for rows in rows_of.values()])
+    sizes = [_size(image) for image in firsts["image"]]
+    keyed = [
+        (size, max(longest[row] for row in rows), rows) for size, rows in zip(sizes, rows_of.values(), strict=True)
+    ]
+    return [row for _, _, rows in sorted(keyed, key=lambda image: image[:2]) for row in rows]
+
+
+def _size(image: bytes) -> tuple[int, int]:
+    """Pixels and width of an encoded image, from its header; zeros where it is damaged, which encoding reports."""
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(image)) as opened:
+            return opened.width * opened.height, opened.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 0, 0
+
+
+def restored(values: Sequence[T], order: Sequence[int]) -> list[T]:
+    """Put what came in some order of rows back into the order of the table.
+
+    Args:
+        values: One for each row number of `order`.
+        order: The row that each is of.
+
+    >>> restored(["c", "a", "b"], [2, 0, 1])
+    ['a', 'b', 'c']
+    """
+    return [values[place] for place in np.argsort(order)]
+
+
+class InTableOrder:
+    """Takes states in another order than that of the table, and gives them on in that of the table."""
+
+    def __init__(self, onward: TakesStates, order: Sequence[int]) -> None:
+        """Stand before whoever wants the states.
+
+        Args:
+            onward: Takes them in the order of the table, once all have come.
+            order: The rows of the table in the order in which their states will come.
+        """
+        self.onward = onward
+        self.order = order
+        self._kept: list[Mapping[str, npt.NDArray[Any]]] = []
+
+    @property
+    def settings(self) -> FeatureSettings:
+        """Which states."""
+        return self.onward.settings
+
+    def append(self, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take the states of the next questions; see `TakesStates`."""
+        self._kept.append(blocks)
+        if sum(len(kept[BLOCKS[0]]) for kept in self._kept) == len(self.order):
+            places = np.argsort(self.order)
+            self.onward.append({name: np.concatenate([kept[name] for kept in self._kept])[places] for name in BLOCKS})

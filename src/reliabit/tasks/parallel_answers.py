@@ -1,0 +1,104 @@
+"""Answering on several devices: a process each, and the store of answers between them.
+
+Each process loads the model on a device of its own and answers whichever chunks nobody else is answering, so devices of
+different speed end together, and a process that dies loses one chunk. Nothing is sent from one to another.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+from reliabit.config import Config
+from reliabit.config_errors import in_one_line
+from reliabit.errors import ReliabitError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def answer_missing(config: Config) -> None:
+    """Answer what a configuration asks and the store does not hold, on `trainer.devices` devices at once.
+
+    Raises:
+        ReliabitError: There are fewer devices, or a process failed; what the others answered is kept.
+    """
+    devices = visible_devices(config)
+    alone = replace(config, trainer=replace(config.trainer, devices=1, progress_bar=False, threads=_threads(config)))
+    # A forked process could not use CUDA once its parent has.
+    context = get_context("spawn")
+    workers: list[BaseProcess] = [
+        context.Process(target=_work, args=(alone, rank, devices, os.getpid()), name=f"answers-{rank}")
+        for rank in range(len(devices))
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        for worker in workers:
+            worker.join()
+    finally:
+        for worker in workers:
+            worker.terminate()
+    failed = [f"{worker.name} (status {worker.exitcode})" for worker in workers if worker.exitcode]
+    if failed:
+        raise ReliabitError(
+            f"{', '.join(failed)} of trainer.devices={len(devices)} failed, see above; what was answered is kept: mend "
+            "what failed and run again"
+        )
+
+
+def visible_devices(config: Config) -> list[str]:
+    """The devices of the processes, as `CUDA_VISIBLE_DEVICES` names them; empty names on a CPU.
+
+    Raises:
+        ReliabitError: There are not enough.
+    """
+    if config.trainer.accelerator == "cpu":
+        return [""] * config.trainer.devices
+    import torch
+
+    named = os.environ.get(VISIBLE)
+    found = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    if len(found) < config.trainer.devices:
+        raise ReliabitError(f"trainer.devices={config.trainer.devices} and there are only {len(found)}; lower it")
+    return found[: config.trainer.devices]
+
+
+def _threads(config: Config) -> int | None:
+    if config.trainer.threads is None:
+        return max(1, (os.cpu_count() or 1) // config.trainer.devices) if config.trainer.accelerator == "cpu" else None
+    return max(1, config.trainer.threads // config.trainer.devices)
+
+
+def _work(config: Config, rank: int, devices: Sequence[str], parent: int) -> None:
+    try:
+        _fill(config, rank, devices, parent)
+    except ReliabitError as error:
+        sys.stderr.write(in_one_line(error))
+        sys.exit(2)
+
+
+def _fill(config: Config, rank: int, devices: Sequence[str], parent: int) -> None:
+    if devices[rank]:
+        # Read when CUDA is first used, which is later.
+        os.environ[VISIBLE] = devices[rank]
+    from reliabit.tasks.answer import answer_chunk, answer_store, encoded_store
+    from reliabit.tasks.estimators import needs_training
+    from reliabit.tasks.quantized import load_quantized
+    from reliabit.tasks.questions import load_questions
+    from reliabit.tasks.runtime import set_up
+
+    set_up(config)
+    questions = load_questions(config, training=needs_training(config.confidence))
+    model = load_quantized(config)
+    encoded = encoded_store(config, model, questions=len(questions))
+    answer = partial(answer_chunk, config, model, encoded)
+    for _ in answer_store(config).fill(questions, answer, share=rank / len(devices)):
+        # Whoever started this is gone, and nobody waits for what is left.
+        if os.getppid() != parent:
+            return

@@ -1,0 +1,57 @@
+"""Several processes answer what one would have answered, each question once."""
+
+from dataclasses import replace
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from reliabit.composition import conf_folder, register, to_config
+from reliabit.errors import ReliabitError
+from reliabit.tasks import parallel_answers
+from reliabit.tasks.answer import answer_questions
+from reliabit.tasks.quantized import load_quantized
+from reliabit.tasks.questions import load_questions
+
+SMALL = [
+    *("quant=none", "confidence=selector", "trainer.threads=2", "trainer.batch_size=8", "trainer.progress_bar=false"),
+    "data.ask={dev: 12, val: 12, cal: 12, test: 12}",
+]
+
+
+def config_of(folder, *overrides):
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        places = [f"paths.data={folder}/data", f"paths.cache={folder}/cache"]
+        return to_config(compose("config", overrides=[*SMALL, *places, *overrides]))
+
+
+def answered(config, folder):
+    questions = load_questions(config, training=True)
+    return answer_questions(config, load_quantized(config), questions, features=folder / "features").predictions
+
+
+@pytest.mark.slow
+def test_two_processes_answer_as_one(tmp_path):
+    config = config_of(tmp_path)
+    alone = answered(config, tmp_path)
+    elsewhere = replace(config, paths=replace(config.paths, cache=str(tmp_path / "other")))
+    both = answered(replace(elsewhere, trainer=replace(config.trainer, devices=2)), tmp_path / "both")
+    assert both.drop_columns(["log_prob"]).equals(alone.drop_columns(["log_prob"])) or both.equals(alone)
+    assert len(set(both["question_id"].to_pylist())) == both.num_rows
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_is_reported(tmp_path):
+    config = config_of(tmp_path, "trainer.devices=2", f"model.path={tmp_path}/nowhere")
+    with pytest.raises(
+        ReliabitError, match=r"answers-0 \(status 2\), answers-1 \(status 2\) of trainer.devices=2 failed"
+    ):
+        parallel_answers.answer_missing(config)
+
+
+def test_more_devices_than_there_are_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv(parallel_answers.VISIBLE, "3")
+    config = config_of(tmp_path, "trainer=gpu", "trainer.devices=2")
+    with pytest.raises(ReliabitError, match="trainer.devices=2 and there are only 1; lower it"):
+        parallel_answers.visible_devices(config)
+    assert parallel_answers.visible_devices(config_of(tmp_path, "trainer=gpu", "trainer.devices=1")) == ["3"]
