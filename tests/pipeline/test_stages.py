@@ -38,6 +38,7 @@ UNUSED = {
         "identity.py",
         "cache.py",
         "tasks/parallel_answers.py",
+        "config_errors.py",
     ),
     "select": ("data/", "evaluation/", "inference/", "metrics/", "tasks/questions.py"),
     # Predictions come from a file, not from a run.
