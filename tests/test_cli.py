@@ -1,12 +1,17 @@
 """`reliabit reap | sync | doctor`, as a user calls them."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from reliabit.cache import abandoned, entries, keep_room, make_room
 from reliabit.cli import main
+from reliabit.commands import upkeep
 from reliabit.tracking.journal import Journal
 from reliabit.tracking.tracker import Tracker
 
@@ -16,8 +21,6 @@ def store_overrides(folder):
 
 
 def entry(cache, name, *, size, used):
-    import os
-
     folder = cache / "answers" / name
     folder.mkdir(parents=True)
     (folder / "data").write_bytes(b"x" * size)
@@ -35,25 +38,34 @@ def test_room_is_made_from_what_was_of_no_use_for_longest(tmp_path):
 
 
 def test_what_a_run_may_be_using_stays_whatever_the_limit(tmp_path):
-    for name, used in (("old", 1000), ("older", 500), ("new", 9000)):
+    now = 1_000_000
+    for name, used in (("old", 1000), ("older", 500), ("new", now - 3600)):
         entry(tmp_path, name, size=100, used=used)
-    assert keep_room(tmp_path, limit=300, now=10_000) == []
-    assert [found.folder.name for found in keep_room(tmp_path, limit=150, now=10_000)] == ["old", "older"]
-    assert keep_room(tmp_path, limit=0, now=10_000) == []
+    assert keep_room(tmp_path, limit=300, now=now) == []
+    assert [found.folder.name for found in keep_room(tmp_path, limit=150, now=now)] == ["old", "older"]
+    assert keep_room(tmp_path, limit=0, now=now) == []
     assert [found.folder.name for found in entries(tmp_path)] == ["new"]
 
 
-def test_what_a_killed_run_left_is_removed_once_it_is_old(tmp_path):
-    import os
-    import time
+def test_those_who_make_room_at_once_do_not_trip_over_each_other(tmp_path):
+    for number in range(60):
+        entry(tmp_path, f"e{number}", size=100, used=1000 + number)
+    with ThreadPoolExecutor(4) as pool:
+        removed = list(pool.map(lambda _: make_room(tmp_path, limit=1000), range(8)))
+    assert sum(len(found) for found in removed) == 50
+    assert [found.folder.name for found in entries(tmp_path)] == [f"e{number}" for number in range(50, 60)]
 
-    for name, age in ((".old.x", 7200), (".young.x", 10)):
+
+def test_what_a_killed_run_left_is_removed_once_nothing_was_written_for_long(tmp_path):
+    day = 86_400
+    for name, folder_age, file_age in ((".old.x", 3 * day, 2 * day), (".slow.x", 3 * day, 10), (".young.x", 10, 10)):
         (tmp_path / "answers" / name).mkdir(parents=True)
         (tmp_path / "answers" / name / "half").write_text("x")
-        os.utime(tmp_path / "answers" / name, (time.time() - age,) * 2)
+        os.utime(tmp_path / "answers" / name / "half", (time.time() - file_age,) * 2)
+        os.utime(tmp_path / "answers" / name, (time.time() - folder_age,) * 2)
     assert [folder.name for folder in abandoned(tmp_path)] == [".old.x"]
-    make_room(tmp_path, limit=100)
-    assert [folder.name for folder in (tmp_path / "answers").iterdir()] == [".young.x"]
+    keep_room(tmp_path, limit=100)
+    assert sorted(folder.name for folder in (tmp_path / "answers").iterdir()) == [".slow.x", ".young.x"]
 
 
 def test_the_doctor_shows_and_clears(tmp_path, capsys):
@@ -96,3 +108,66 @@ def test_mistakes_end_in_one_line(tmp_path, capsys):
             main(arguments)
         assert ended.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["99999", "65536", "-1", "http", "", "1e3", "9" * 5000])
+def test_what_is_no_port_is_refused_at_once(port, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--port", port])
+    assert ended.value.code == 2
+    assert "is no port; choose one of 1 to 65535" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "-inf", "-1", "1e308", "much", ""])
+def test_what_is_no_size_removes_nothing(size, tmp_path, capsys):
+    entry(tmp_path, "a", size=100, used=1)
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", f"--keep-gib={size}", f"paths.cache={tmp_path}"])
+    assert ended.value.code == 2
+    assert "is no size; give a number of GiB, 0 or more" in capsys.readouterr().err.splitlines()[-1]
+    assert len(list(entries(tmp_path))) == 1
+
+
+def test_a_service_that_cannot_start_says_so_in_one_line(tmp_path, capsys):
+    for arguments, message in (
+        (["--bundle", f"{tmp_path}/nowhere", "--port", "0"], "nowhere is no folder; name the one that `reliabit pull`"),
+        (["--bundle", str(tmp_path), "--host", "nowhere.invalid"], "no address is known for the host"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["serve", *arguments])
+        written = capsys.readouterr().err
+        assert (ended.value.code, written.count("\n"), message in written) == (2, 1, True), written
+
+
+def test_every_command_that_is_interrupted_ends_in_one_line(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(upkeep, "reap_runs", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["reap"])
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
+
+
+def test_a_service_that_is_interrupted_while_it_loads_ends_in_one_line(tmp_path):
+    """The manifest is a pipe: once it is open at both ends, the service waits for what never comes."""
+    os.mkfifo(tmp_path / "manifest.json")
+    code = "from reliabit.cli import main; main()"
+    command = [sys.executable, "-c", code, "serve", "--bundle", str(tmp_path), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        pipe = opened_for_writing(tmp_path / "manifest.json", reader=process)
+        process.send_signal(signal.SIGINT)
+        _, written = process.communicate(timeout=60)
+        os.close(pipe)
+    assert (process.returncode, written) == (130, b"interrupted\n")
+
+
+def opened_for_writing(pipe, *, reader):
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert reader.poll() is None, reader.stderr.read()
+            assert time.monotonic() < end
+            time.sleep(0.05)

@@ -4,6 +4,7 @@ Overrides are those of `src/run.py`, such as `tracking=offline` or `tracking.uri
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,14 @@ from reliabit.errors import ReliabitError
 REFUSED = 1
 """The status of a command that did its work and answers no."""
 
+PORTS = range(2**16)
+
+INTERRUPTED = 130
+"""The status of a command that was stopped with Ctrl-C, as shells report it: 128 and the number of SIGINT."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; what the user can put right ends in one line and status 2."""
+    """Run a command; what the user can put right ends in one line and status 2, Ctrl-C in one line and 130."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -32,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ReliabitError, HydraException, OmegaConfBaseException) as error:
         sys.stderr.write(in_one_line(error))
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
     if done is False:
         sys.exit(REFUSED)
 
@@ -58,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = command(
         "doctor", upkeep.doctor, "show what is shared below paths.cache, make room, ask a service for drift"
     )
-    doctor.add_argument("--keep-gib", type=float, help="remove what was of no use for longest, down to so much")
+    doctor.add_argument("--keep-gib", type=gibibytes, help="remove what was of no use for longest, down to so much")
     doctor.add_argument("--service", help="the address of a running service, such as http://127.0.0.1:8000")
 
     promote = command("promote", promoting.promote, "put the best configuration of a sweep through the gate")
@@ -82,8 +91,39 @@ def parser() -> argparse.ArgumentParser:
     serve = command("serve", serving.serve, "serve the champion, or a pulled bundle, over HTTP")
     serve.add_argument("--bundle", type=Path, help="a pulled bundle, instead of whatever is champion")
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at")
-    serve.add_argument("--port", type=int, default=8000, help="the port")
+    serve.add_argument("--port", type=port, default=8000, help="the port; 0 for any that is free")
     return top
+
+
+def port(text: str) -> int:
+    """A port on the command line; 0 is any that is free.
+
+    >>> port("8000")
+    8000
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number not in PORTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; choose one of 1 to 65535, or 0 for any that is free")
+    return number
+
+
+def gibibytes(text: str) -> float:
+    """A size on the command line, in GiB.
+
+    >>> gibibytes("0.5")
+    0.5
+    """
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    # In bytes it has to be a number as well.
+    if not 0 <= size * upkeep.GIB < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give a number of GiB, 0 or more")
+    return size
 
 
 def compose_config(overrides: Sequence[str]) -> Config:

@@ -39,6 +39,10 @@ class Judgement:
     accepted: bool
     text: str = "smaller by 3 %"
 
+    @property
+    def verdict(self) -> str:
+        return "accepted" if self.accepted else "refused"
+
     def to_dict(self) -> dict[str, Any]:
         reasons = [
             {"rule": "finished", "passed": True, "text": "the run is finished"},

@@ -5,8 +5,9 @@ import pyarrow as pa
 
 from reliabit.evaluation.paired_reliability import ParetoSettings
 from reliabit.evaluation.pareto_points import RESIDENT, SPEED, STORED
-from reliabit.registry.evidence import Configuration
+from reliabit.registry.evidence import Configuration, Live
 from reliabit.registry.policy import Margins, Policy
+from reliabit.registry.terms import Terms
 
 SETTINGS = ParetoSettings(
     confidence="maxprob",
@@ -98,3 +99,9 @@ def configuration(name, answers, *, bits=4, method="hqq", **other):
 
 def unquantized(answers, **other):
     return configuration("none", answers, method="none", bits=None, **({"efficiency": costs(resident=6)} | other))
+
+
+def live(measured, **other):
+    """A configuration that is live, at the policy's terms unless told otherwise."""
+    terms = {"confidence": "maxprob", "default_risk": 0.1, "deltas": {0.05: 0.1, 0.1: 0.1}}
+    return Live(measured.name, measured.fingerprint, Terms(**(terms | other)), measured)

@@ -58,9 +58,15 @@ def test_the_default_policy_is_the_one_that_was_asked_for():
 
 
 def test_what_is_measured_is_what_runs_report():
-    config = composed("evaluation.resamples=17", "evaluation.level=0.9", "evaluation.delta=0.2", "evaluation.seed=3")
+    settings = policy_of(composed("evaluation.level=0.9", "evaluation.delta=0.2").registry).settings
+    assert (settings.level, settings.delta) == (0.9, 0.2)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_no_seed_of_a_report_decides_what_goes_live(name):
+    config = composed(f"registry={name}", "evaluation.seed=3", "evaluation.resamples=17", "seed=5")
     settings = policy_of(config.registry).settings
-    assert (settings.resamples, settings.level, settings.delta, settings.seed) == (17, 0.9, 0.2, 3)
+    assert (settings.seed, settings.resamples) == (0, 2000)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from reliabit.registry import champion as champions
 from reliabit.registry.attempts import history_table
 from reliabit.registry.history import history
 from reliabit.registry.lock import Held, registry_lock
-from reliabit.registry.promotion import promote, record_refusal, rollback
+from reliabit.registry.promotion import promote, record_decision, rollback
 from reliabit.registry.versions import delete_version, find_alias, find_version
 from tracking.stores import artifacts_of, tracker_at
 
@@ -118,14 +118,14 @@ def test_a_refused_candidate_leaves_the_champion_and_its_reasons(tracker, promot
 
 
 def test_a_run_that_is_refused_before_it_is_a_version_is_in_the_history(tracker, promoted, name):
-    attempt = record_refusal(tracker, name, refusing(None), run_id="abc", fingerprint="fp-x")
+    attempt = record_decision(tracker, name, refusing(None), run_id="abc", fingerprint="fp-x")
     assert (attempt.number, attempt.outcome, attempt.version, attempt.previous) == (4, "refused", None, "3")
     assert (attempt.source_run, attempt.fingerprint) == ("abc", "fp-x")
     assert attempt.reason == "accuracy is lower by 7 points"
     assert history(tracker, name)[-1] == attempt
     assert rollback(tracker, name).version == "2"
-    with pytest.raises(ValueError, match="is no refusal"):
-        record_refusal(tracker, name, accepting(None), run_id="abc", fingerprint="fp-x")
+    with pytest.raises(ValueError, match="accepts it"):
+        record_decision(tracker, name, accepting(None), run_id="abc", fingerprint="fp-x")
 
 
 def test_the_champion_itself_is_not_judged_again(tracker, promoted, name):

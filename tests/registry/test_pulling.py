@@ -80,8 +80,18 @@ def test_pulling_the_same_version_again_checks_and_keeps_it(tracker, versions, t
     again = pull(tracker, "models:/reliabit@champion", tmp_path / "here")
     assert not again.fetched
     (again.folder / "README.md").write_text("edited")
-    with pytest.raises(ReliabitError, match="README.md differs"):
+    with pytest.raises(ReliabitError, match="README.md differs .*; pull the bundle again with --replace$"):
         pull(tracker, "models:/reliabit/1", tmp_path / "here")
+
+
+def test_a_damaged_bundle_is_fetched_anew_where_that_is_asked_for(tracker, versions, folder, tmp_path):
+    here = pull(tracker, "models:/reliabit/1", tmp_path / "here").folder
+    (here / "checkpoint" / "model.safetensors").write_bytes(b"damaged")
+    (here / "stray").write_text("added")
+    assert pull(tracker, "models:/reliabit/1", here, replace=True).fetched
+    assert files_below(here) == files_below(folder / "reliabit" / "a")
+    # A sound one is not fetched for nothing.
+    assert not pull(tracker, "models:/reliabit/1", here, replace=True).fetched
 
 
 def test_another_bundle_is_replaced_only_where_that_is_asked_for(tracker, versions, tmp_path):

@@ -40,8 +40,8 @@ class Doubling:
             self.inside -= 1
 
 
-def batcher(answer, *, size=4, queue=100, gather_seconds=0.005):
-    return MicroBatcher(answer, size=lambda: size, queue=queue, gather_seconds=gather_seconds)
+def batcher(answer, *, size=4, fitting=len, queue=100, gather_seconds=0.005):
+    return MicroBatcher(answer, size=lambda: size, fitting=fitting, queue=queue, gather_seconds=gather_seconds)
 
 
 async def until(condition):
@@ -78,6 +78,25 @@ def test_questions_that_wait_share_a_batch():
 
     assert asyncio.run(ask()) == [[2 * number] for number in range(7)]
     assert answer.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+def test_a_batch_is_no_larger_than_what_fits_together():
+    answer = Doubling(held=True)
+
+    def fitting(numbers):
+        return next((end - 1 for end in range(2, len(numbers) + 1) if sum(numbers[:end]) > 10), len(numbers))
+
+    async def ask():
+        async with batcher(answer, fitting=fitting) as running:
+            first = asyncio.create_task(running.submit([0]))
+            await until(answer.busy.is_set)
+            others = asyncio.create_task(running.submit([5, 5, 1, 12, 12, 2, 2, 2, 2]))
+            await until(lambda: len(running) == 9)
+            answer.gate.set()
+            return await asyncio.gather(first, others)
+
+    assert asyncio.run(ask()) == [[0], [10, 10, 2, 24, 24, 4, 4, 4, 4]]
+    assert answer.batches == [[0], [5, 5], [1], [12], [12], [2, 2, 2, 2]]
 
 
 def test_a_refused_question_does_not_hurt_its_neighbours():

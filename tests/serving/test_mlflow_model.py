@@ -93,7 +93,7 @@ def picture(width, height):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"image": picture(6000, 5000)}, "question 1: the image has 6000 x 5000 pixels and at most 25000000 are taken"),
+        ({"image": picture(6000, 5000)}, "question 1: the image has 6000 x 5000 pixels and at most 12500000 are taken"),
         ({"image": b"GIF89a"}, "question 1: the image is no PNG, JPEG or WebP file"),
         ({"question": "red? " * 500}, r"question 1: the prompt has \d+ tokens and the model takes 1016"),
         ({"risk": 0.25}, "question 1: no threshold is certified for risk=0.25"),
@@ -104,6 +104,12 @@ def test_what_cannot_be_answered_is_refused_for_its_reason(recorded, offline, ch
     with pytest.raises(MlflowException, match=reason) as caught:
         mlflow.pyfunc.load_model(recorded.model_uri).predict([good, good | changed])
     assert caught.value.get_http_status_code() == 400
+
+
+def test_too_many_pixels_together_are_refused(recorded):
+    rows = [{"image": picture(3500, 3500 + number), "question": "red?"} for number in range(3)]
+    with pytest.raises(MlflowException, match="36760500 pixels together and at most 32000000 are taken"):
+        mlflow.pyfunc.load_model(recorded.model_uri).predict(rows)
 
 
 def test_a_damaged_bundle_is_not_loaded(recorded, tmp_path):

@@ -16,29 +16,28 @@ from reliabit.errors import ReliabitError
 from reliabit.serving.drift_client import fetch_drift
 from reliabit.serving.hosting import FolderSource
 from reliabit.serving.limits import Limits
-from reliabit.serving.service import build_server, run_service
-from serving.running import free_port
+from reliabit.serving.listening import bound
+from reliabit.serving.service import LOOPBACK, build_server, run_service
 
 
 @contextmanager
 def serving(bundle, **limits):
     """The server in a thread, and its port."""
-    port = free_port()
-    server = build_server(
-        FolderSource(bundle), host="127.0.0.1", port=port, limits=Limits(**limits), accelerator="cpu", hosts=None
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        end = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        yield server, port
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+    with bound("127.0.0.1", 0) as sockets:
+        server = build_server(FolderSource(bundle), limits=Limits(**limits), accelerator="cpu", hosts=LOOPBACK)
+        port = sockets[0].getsockname()[1]
+        thread = threading.Thread(target=server.run, args=[sockets])
+        thread.start()
+        try:
+            end = time.monotonic() + 20
+            while not server.started:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            yield server, port
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def post(port, path, content, kind="application/json"):
@@ -145,6 +144,7 @@ def test_the_drift_watch_can_be_asked_from_elsewhere(offline):
 
 def test_without_a_bundle_it_does_not_start(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ReliabitError, match="cannot be read as a manifest"):
-        run_service(FolderSource(tmp_path))
+    for folder, reason in [(tmp_path, "is no bundle: it has no manifest.json"), (tmp_path / "no", "no is no folder")]:
+        with pytest.raises(ReliabitError, match=f"{reason}; name (the )?one that `reliabit pull` made"):
+            run_service(FolderSource(folder), port=0)
     assert signal.getsignal(signal.SIGTERM) is before

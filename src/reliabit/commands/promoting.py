@@ -26,6 +26,7 @@ class Candidacy:
         candidate: The configuration.
         baseline: The unquantized model.
         compared: Among how many it was chosen.
+        sweep: All configurations that were measured together with it.
         policy: The policy.
         tracker: Where all are recorded.
     """
@@ -33,19 +34,18 @@ class Candidacy:
     candidate: "Configuration"
     baseline: "Configuration"
     compared: int
+    sweep: "tuple[Configuration, ...]"
     policy: "Policy"
     tracker: "Tracker"
 
     def against(self, champion: "Version | None") -> "Decision":
-        """The gate's decision against the version that is live."""
+        """The gate's decision against the version that is live, at the terms that this one names itself."""
         from reliabit.registry.gate import decide
-        from reliabit.registry.recorded import configuration_of
+        from reliabit.registry.recorded import live_version
 
         incumbent = None
         if champion is not None:
-            if champion.run_id is None:
-                raise ReliabitError(f"{champion.uri} has no run to compare with; promote by hand, or delete it")
-            incumbent = configuration_of(self.tracker, champion.run_id)
+            incumbent = live_version(self.tracker, champion).on_the_data_of(self.candidate, self.sweep)
         return decide(self.candidate, incumbent, self.policy, baseline=self.baseline, compared=self.compared)
 
 
@@ -53,19 +53,21 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     """Choose a candidate, put it through the gate, and make it champion if it passes.
 
     Returns:
-        Whether it did, or would.
+        Whether it did or would, or is champion already.
 
     Raises:
         ReliabitError: There is nothing to choose among, or what was measured cannot be made again.
     """
     from reliabit.registry.policy import policy_of
-    from reliabit.registry.promotion import record_refusal
-    from reliabit.registry.versions import CHAMPION, find_alias
+    from reliabit.registry.promotion import record_decision
+    from reliabit.registry.versions import CHAMPION, find_alias, registry_client
     from reliabit.tasks.runtime import set_up
     from reliabit.tracking.opening import open_tracker
 
     set_up(config)
     tracker, policy = open_tracker(config.tracking), policy_of(config.registry)
+    # Where there is no registry, that is to be said before anything about sweeps.
+    registry_client(tracker)
     found = find_candidate(tracker, policy, sweep=options.sweep, run=options.run)
     if found is None:
         return False
@@ -73,12 +75,12 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     decision = found.against(champion)
     sys.stdout.write(f"\n{decision.markdown()}\n")
     if options.dry_run:
-        return decision.accepted
+        return decision.accepted or decision.unchanged
+    if decision.accepted:
+        return _register_and_promote(config, found, decision)
     candidate = found.candidate
-    if not decision.accepted:
-        record_refusal(tracker, policy.model, decision, run_id=candidate.run_id, fingerprint=candidate.fingerprint)
-        return False
-    return _register_and_promote(config, found, decision)
+    record_decision(tracker, policy.model, decision, run_id=candidate.run_id, fingerprint=candidate.fingerprint)
+    return decision.unchanged
 
 
 def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str | None) -> Candidacy | None:
@@ -91,13 +93,17 @@ def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str
         run: A cell of it; the best by the policy where it is `None`.
 
     Raises:
-        ReliabitError: There is no such sweep or cell, or the cell's model has no unquantized one beside it.
+        ReliabitError: There is no such sweep or cell, the sweep is still running, or the cell's model has no
+            unquantized one beside it.
     """
     from reliabit.registry.choosing import baseline_of, choose
+    from reliabit.registry.evidence import FINISHED
     from reliabit.registry.recorded import configurations_of_sweep
-    from reliabit.tracking.resuming import find_sweep
+    from reliabit.tracking.resuming import check_ended, find_sweep
 
-    parent = find_sweep(tracker, sweep).info.run_id
+    found = find_sweep(tracker, sweep)
+    check_ended(found)
+    parent = found.info.run_id
     configurations = configurations_of_sweep(tracker, parent)
     choice: Choice = choose(configurations, policy)
     sys.stdout.write(f"sweep {parent}: {choice.markdown()}\n")
@@ -106,6 +112,8 @@ def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str
         candidate = next((one for one in configurations if one.run_id == run), None)
         if candidate is None:
             raise ReliabitError(f"the sweep {parent} has no cell {run}; name its sweep with --sweep")
+        if candidate.status != FINISHED:
+            raise ReliabitError(f"{candidate.name} is {candidate.status}, and only finished cells are promoted")
         baseline = baseline_of(candidate, configurations)
         if baseline is None:
             raise ReliabitError(
@@ -113,17 +121,26 @@ def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str
             )
     if candidate is None or baseline is None:
         return None
-    return Candidacy(candidate, baseline, compared=choice.compared, policy=policy, tracker=tracker)
+    return Candidacy(
+        candidate,
+        baseline,
+        compared=choice.compared,
+        sweep=tuple(configurations),
+        policy=policy,
+        tracker=tracker,
+    )
 
 
 def _register_and_promote(config: Config, found: Candidacy, decision: "Decision") -> bool:
     from reliabit.registry.promotion import promote as promote_version
     from reliabit.registry.registering import register_bundle
+    from reliabit.registry.terms import terms_of_settings
     from reliabit.tasks.bundling import bundle_of
 
     candidate, name = found.candidate, found.policy.model
     with bundle_of(candidate, decision, found.tracker, config=config) as bundle:
-        tags = {"fingerprint": candidate.fingerprint, "policy": found.policy.name}
+        terms = terms_of_settings(found.policy.settings)
+        tags = {"fingerprint": candidate.fingerprint, "policy": found.policy.name, **terms.to_tags()}
         version = register_bundle(found.tracker, bundle, run_id=candidate.run_id, name=name, tags=tags)
     attempt = promote_version(found.tracker, name, version.number, decide=partial(_decided, found))
     sys.stdout.write(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}\n")

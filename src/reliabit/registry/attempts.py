@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 ACCEPTED, REFUSED, UNCHANGED, FAILED, RUNNING = "accepted", "refused", "unchanged", "failed", "running"
 OUTCOMES = (ACCEPTED, REFUSED, UNCHANGED, FAILED, RUNNING)
-"""`unchanged` is a promotion of the champion itself; `failed` one that ended before the alias was moved."""
+"""`unchanged` is a promotion of what is live already; `failed` one that ended before the alias was moved."""
 
 
 @dataclass(frozen=True)

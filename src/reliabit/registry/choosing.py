@@ -73,7 +73,7 @@ def choose(configurations: Sequence[Configuration], policy: Policy) -> Choice:
         policy: The rules' numbers.
 
     Returns:
-        The choice; it counts every configuration that could be measured as looked at.
+        The choice; it counts every configuration as looked at, whatever became of it.
 
     Raises:
         ReliabitError: Two configurations have the same name, or they were asked different questions.
@@ -81,7 +81,7 @@ def choose(configurations: Sequence[Configuration], policy: Policy) -> Choice:
     if len({one.name for one in configurations}) < len(configurations):
         raise ReliabitError("two configurations have the same name; tell them apart")
     measurable = [one for one in configurations if _measurable(one, policy)]
-    compared = max(1, len(measurable))
+    compared = max(1, len(configurations))
     pareto = _pareto_of(measurable, policy) if measurable else None
     judged = [_judge(one, configurations, policy, compared=compared) for one in configurations]
     passing = {decision.candidate for decision in judged if decision.accepted}
@@ -121,10 +121,14 @@ def _judge(
     configuration: Configuration, configurations: Sequence[Configuration], policy: Policy, *, compared: int
 ) -> Decision:
     baseline = baseline_of(configuration, configurations)
-    if baseline is not None:
+    if configuration.status != FINISHED:
+        # What it recorded may be incomplete, so that nothing else can be said of it.
+        reason = Reason("finished", False, f"it is {configuration.status}: only finished runs count.")
+    elif baseline is None:
+        reason = Reason("baseline", False, "its model has no unquantized run on the same data: run quant=none.")
+    else:
         return decide(configuration, None, policy, baseline=baseline, compared=compared)
-    missing = Reason("baseline", False, "its model has no unquantized run on the same data: run quant=none.")
-    return decision_on(configuration, policy, baseline=None, incumbent=None, compared=compared, reasons=[missing])
+    return decision_on(configuration, policy, baseline=baseline, incumbent=None, compared=compared, reasons=[reason])
 
 
 def _with_place(decision: Decision, pareto: Pareto | None, *, passing: Collection[str]) -> Decision:

@@ -6,8 +6,11 @@ from typing import Any
 
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.metrics import Certificate
-from reliabit.registry.evidence import Configuration
+from reliabit.registry.evidence import Configuration, Live
 from reliabit.registry.policy import Policy
+
+NEW = "new"
+"""The rule that what is live already does not meet."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,23 @@ class Decision:
         return all(reason.passed for reason in self.reasons)
 
     @property
+    def unchanged(self) -> bool:
+        """Whether the candidate is what is live already, so that there is nothing to decide."""
+        return any(reason.rule == NEW and not reason.passed for reason in self.reasons)
+
+    @property
     def verdict(self) -> str:
-        """`accepted` or `refused`."""
+        """`accepted`, `refused` or `unchanged`."""
+        if self.unchanged:
+            return "unchanged"
         return "accepted" if self.accepted else "refused"
 
     def markdown(self) -> str:
         """The decision for people."""
         lines = [[reason.rule, "yes" if reason.passed else "NO", reason.text] for reason in self.reasons]
+        said = "live already, and judged no further" if self.unchanged else self.verdict
         return (
-            f"{self.candidate} is {self.verdict} by the policy {self.policy.name} "
+            f"{self.candidate} is {said} by the policy {self.policy.name} "
             f"(baseline {self.baseline or 'none'}, {_replaces(self.incumbent)}, chosen among {self.compared}).\n\n"
             f"{markdown_table(['rule', 'passed', 'why'], lines)}"
         )
@@ -92,7 +103,7 @@ def decision_on(
     policy: Policy,
     *,
     baseline: Configuration | None,
-    incumbent: Configuration | None,
+    incumbent: Live | None,
     compared: int,
     reasons: Sequence[Reason],
     certificates: Sequence[Certificate] = (),

@@ -1,4 +1,7 @@
-"""Rules against the version that is live: what replaces it is better at something, and hardly worse at anything."""
+"""Rules against the version that is live: what replaces it is better at something, and hardly worse at anything.
+
+What is live is measured by the confidence that it abstains by, whatever the policy of today would choose.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,10 +12,38 @@ from reliabit.evaluation.pareto_table import COSTS as SHOWN
 from reliabit.evaluation.pareto_table import heading
 from reliabit.metrics import higher_is_better
 from reliabit.registry.decision import Reason
+from reliabit.registry.evidence import Configuration, Live
 from reliabit.registry.policy import COSTS, Policy
 from reliabit.registry.reliability_rules import gain
+from reliabit.registry.terms import Terms, terms_of_settings
 
 Costs = Mapping[str, float]
+
+
+def promises_kept(live: Terms, policy: Policy) -> Reason:
+    """Whether every risk that is certified now stays certified, at least as surely."""
+    rule = "certified risks against the live version"
+    lost = terms_of_settings(policy.settings).weaker_than(live)
+    if lost:
+        kept = ", ".join(f"{100 * risk:g} % (delta {live.deltas[risk]:g})" for risk in lost)
+        return Reason(
+            rule,
+            False,
+            f"the live version certifies {kept}, and the policy does not, or less surely: see registry.certified_risks "
+            "and registry.delta.",
+        )
+    return Reason(rule, True, f"every risk that the live version certifies stays certified ({live}).")
+
+
+def renewal(candidate: Configuration, incumbent: Live, policy: Policy) -> Reason | None:
+    """The reason to promote what is live on other data than it was certified on, if the candidate is that.
+
+    A threshold is worth what its calibration questions are worth, so new ones are an improvement of their own.
+    """
+    same = candidate.run_id == incumbent.measured.run_id and policy.settings.confidence == incumbent.terms.confidence
+    if not (same and incumbent.represented):
+        return None
+    return Reason("improvement", True, f"{candidate.name} is the configuration that is live, certified on other data.")
 
 
 def nothing_lost(candidate: Reliability, incumbent: Reliability, policy: Policy, *, level: float) -> Iterator[Reason]:

@@ -28,8 +28,8 @@ class Decided(Protocol):
     """What a gate says of a candidate; see `reliabit.registry.gate`."""
 
     @property
-    def accepted(self) -> bool:
-        """Whether it becomes champion."""
+    def verdict(self) -> str:
+        """The outcome: `accepted` where it becomes champion, `refused`, or `unchanged` where it is live already."""
 
     def to_dict(self) -> dict[str, Any]:
         """All that led to it; `reasons` is a list of mappings with `text` and `passed`."""
@@ -67,7 +67,7 @@ def promote(
         wait: Seconds to wait for another promotion.
 
     Returns:
-        The attempt as it is recorded: `accepted`, `refused`, or `unchanged` where the version is the champion already.
+        The attempt as it is recorded: `accepted`, `refused`, or `unchanged` where what it serves is live already.
 
     Raises:
         ReliabitError: There is no such version, its bundle is damaged, or another promotion goes on for too long; and
@@ -86,20 +86,20 @@ def promote(
             else:
                 decision = decide(champion)
                 _log_decision(run, decision)
-                if decision.accepted:
+                if decision.verdict == ACCEPTED:
                     move_champion(tracker, run, lock, version=candidate)
         return read_attempt(tracker, run.run_id)
 
 
-def record_refusal(
+def record_decision(
     tracker: Tracker, name: str, decision: Decided, *, run_id: str, fingerprint: str, wait: float = WAIT_SECONDS
 ) -> Attempt:
-    """Put on record that a run was refused before a version was made of it; the aliases stay as they are.
+    """Put on record why no version is made of a run: it was refused, or is live. The aliases stay as they are.
 
     Args:
         tracker: The store.
         name: The registered model.
-        decision: The refusal.
+        decision: The decision, which does not accept it.
         run_id: The run.
         fingerprint: Its fingerprint.
         wait: Seconds to wait for a promotion that is under way.
@@ -107,11 +107,12 @@ def record_refusal(
     Raises:
         ReliabitError: Another promotion goes on for too long.
     """
-    if decision.accepted:
-        raise ValueError("an accepted decision is no refusal; register a version and promote it")
+    if decision.verdict == ACCEPTED:
+        raise ValueError("the decision accepts it; register a version and promote that")
     with registry_lock(registry_client(tracker), name, wait=wait):
         champion = settled_champion(tracker, name)
-        with recorded(tracker, name, action="promote", version=None, previous=champion) as run:
+        live = champion if decision.verdict == UNCHANGED else None
+        with recorded(tracker, name, action="promote", version=live, previous=champion) as run:
             run.set_tags({SOURCE_RUN: run_id, FINGERPRINT: fingerprint})
             _log_decision(run, decision)
         return read_attempt(tracker, run.run_id)
@@ -191,8 +192,8 @@ def _log_decision(run: TrackedRun, decision: Decided) -> None:
     document = decision.to_dict()
     log_outcome(
         run,
-        outcome=ACCEPTED if decision.accepted else REFUSED,
-        reason=_in_a_line(document, accepted=decision.accepted),
+        outcome=decision.verdict,
+        reason=_in_a_line(document, accepted=decision.verdict == ACCEPTED),
         document=document,
         markdown=decision.markdown(),
     )

@@ -6,9 +6,10 @@ from reliabit.errors import ReliabitError
 from reliabit.evaluation.paired_reliability import check_same_questions
 from reliabit.evaluation.pareto_points import costs_of
 from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS
-from reliabit.registry.decision import Reason
-from reliabit.registry.evidence import FINISHED, Configuration
+from reliabit.registry.decision import NEW, Reason
+from reliabit.registry.evidence import FINISHED, Configuration, Live
 from reliabit.registry.policy import Policy
+from reliabit.registry.terms import Terms, terms_of_settings
 
 Roles = Mapping[str, Configuration]
 """The configurations by the part they play: `candidate`, `baseline` and, unless it is the first, `incumbent`."""
@@ -22,13 +23,20 @@ def traceable(roles: Roles) -> list[Reason]:
     return [_finished(roles), _clean(roles), _same_data(roles), _baseline(roles)]
 
 
-def comparable(roles: Roles, policy: Policy) -> Reason:
-    """Whether all configurations hold what the other rules measure, about the same questions."""
-    rule, confidence = "comparable", policy.settings.confidence
+def comparable(roles: Roles, policy: Policy, *, live: Terms | None = None) -> Reason:
+    """Whether all configurations hold what the other rules measure, about the same questions.
+
+    Args:
+        roles: The configurations.
+        policy: What the candidate and its baseline are measured by.
+        live: What the incumbent is measured by.
+    """
+    rule = "comparable"
+    abstains = {f"incumbent {one.name}": live.confidence for role, one in roles.items() if live and role == "incumbent"}
     lacking = [f"{role} {one.name} recorded no predictions" for role, one in roles.items() if one.predictions is None]
     tables = {f"{role} {one.name}": one.predictions for role, one in roles.items() if one.predictions is not None}
     for name, table in tables.items():
-        columns = [f"{PREFIX}{confidence}", *policy.slices]
+        columns = [f"{PREFIX}{abstains.get(name, policy.settings.confidence)}", *policy.slices]
         lacking += [f"{name} has no column {column}" for column in columns if column not in table.column_names]
     if lacking:
         return Reason(rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs.")
@@ -41,16 +49,31 @@ def comparable(roles: Roles, policy: Policy) -> Reason:
     return Reason(rule, True, f"{_listed(roles)} answered the same questions, and the cost of each is known.")
 
 
-def live_already(candidate: Configuration, incumbent: Configuration) -> Reason | None:
-    """The reason to refuse what is live, if it is."""
-    if candidate.fingerprint != incumbent.fingerprint:
+def live_already(candidate: Configuration, incumbent: Live, policy: Policy) -> Reason | None:
+    """The reason to leave what is live as it is, if the candidate is that, at the same terms."""
+    terms = terms_of_settings(policy.settings)
+    if candidate.fingerprint != incumbent.fingerprint or terms != incumbent.terms:
         return None
     return Reason(
-        "new",
+        NEW,
         False,
         f"{candidate.name} is live already: the version that is live has the same fingerprint "
-        f"{candidate.fingerprint[:12]}.",
+        f"{candidate.fingerprint[:12]} and the same terms ({terms}).",
     )
+
+
+def representation(incumbent: Live | None) -> list[Reason]:
+    """A note where another run stands for what is live."""
+    if incumbent is None or not incumbent.represented:
+        return []
+    return [
+        Reason(
+            "live version",
+            True,
+            f"{incumbent.name} was measured on other data, so the run {incumbent.measured.run_id} of the same "
+            "configuration on these data stands for it.",
+        )
+    ]
 
 
 def _finished(roles: Roles) -> Reason:
@@ -75,11 +98,15 @@ def _same_data(roles: Roles) -> Reason:
         theirs = dict(one.inputs)
         if theirs != own:
             names = sorted(name for name in {*own, *theirs} if own.get(name) != theirs.get(name))
+            remedy = (
+                "run that configuration in the candidate's sweep as well, and it stands for the live version"
+                if role == "incumbent"
+                else "run the configurations on the same data"
+            )
             return Reason(
                 "same data",
                 False,
-                f"candidate and {role} {one.name} read different data ({', '.join(names)}): "
-                "run the configurations on the same data.",
+                f"candidate and {role} {one.name} read different data ({', '.join(names)}): {remedy}.",
             )
     if not own:
         return Reason("same data", False, "the candidate recorded no digests of its data: run it again.")

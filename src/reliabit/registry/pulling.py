@@ -16,11 +16,16 @@ from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.registry.registering import BUNDLE_PATH
 from reliabit.registry.versions import Version, registry_client, resolve
+from reliabit.serving.bundle import BUNDLE
+from reliabit.serving.description import Description
 from reliabit.serving.manifest import MANIFEST, read_manifest, verify_manifest
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+AGAIN = "pull the bundle again"
+"""What the manifest's own check advises; here it is known how."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,25 @@ def pull(tracker: Tracker, uri: str, destination: Path, *, replace: bool = False
         tracker: The store.
         uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
         destination: The folder, which is made.
-        replace: Put it in the place of another bundle.
+        replace: Put it in the place of another bundle, or of a damaged one.
 
     Returns:
         Where it is; a folder that holds it already is checked and left as it is.
 
     Raises:
         ReliabitError: There is no such version, a file of it is missing or differs from its manifest, the disk has no
-            room for it, or the folder holds something else.
+            room for it, or the folder holds something else, or this in a damaged state.
     """
     version = resolve(tracker, uri)
     if _holds(destination, version):
-        verify_manifest(destination)
-        return Pulled(version=version, folder=destination, fetched=False)
+        try:
+            verify_manifest(destination)
+        except ReliabitError as error:
+            if not replace:
+                found = str(error).partition(f"; {AGAIN}")[0]
+                raise ReliabitError(f"{found}; {AGAIN} with --replace") from error
+        else:
+            return Pulled(version=version, folder=destination, fetched=False)
     _check_replaceable(destination, version=version, replace=replace)
     with staged_folder(destination) as staging:
         fetch_bundle(tracker, version, staging)
@@ -74,6 +85,23 @@ def verify_bundle(tracker: Tracker, version: Version) -> None:
         fetch_bundle(tracker, version, Path(folder))
 
 
+def fetch_description(tracker: Tracker, version: Version) -> Description:
+    """Fetch what a version's bundle says of itself, and no more of it.
+
+    Raises:
+        ReliabitError: It is missing, or is not what was registered.
+    """
+    repository = _repository(tracker, version)
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        _fetch_manifest(repository, version, folder)
+        listed = read_manifest(folder).get(BUNDLE, {})
+        _fetch(repository, BUNDLE, folder, uri=version.uri)
+        if sha256(folder / BUNDLE) != listed.get("sha256"):
+            raise ReliabitError(f"{BUNDLE} of {version.uri} differs from what {MANIFEST} lists; promote its run again")
+        return Description.from_json((folder / BUNDLE).read_text(encoding="utf-8"))
+
+
 def fetch_bundle(tracker: Tracker, version: Version, folder: Path) -> None:
     """Fetch a version's bundle into an empty folder, and check it.
 
@@ -81,13 +109,7 @@ def fetch_bundle(tracker: Tracker, version: Version, folder: Path) -> None:
         ReliabitError: A file of it is missing or differs from its manifest, or the disk has no room for it.
     """
     repository = _repository(tracker, version)
-    expected = version.digest
-    _fetch(repository, MANIFEST, folder, uri=version.uri)
-    if sha256(folder / MANIFEST) != expected:
-        raise ReliabitError(
-            f"{MANIFEST} of {version.uri} is not the one that was registered; promote its run again, and find out who "
-            "changed it"
-        )
+    _fetch_manifest(repository, version, folder)
     try:
         files = read_manifest(folder)
         _check_room(folder, needed=sum(int(str(entry["bytes"])) for entry in files.values()))
@@ -97,6 +119,16 @@ def fetch_bundle(tracker: Tracker, version: Version, folder: Path) -> None:
     except ReliabitError as error:
         # Of no use to anyone: the folder is gone by the time this is read.
         raise ReliabitError(str(error).replace(str(folder), version.uri)) from error
+
+
+def _fetch_manifest(repository: "ArtifactRepository", version: Version, folder: Path) -> None:
+    expected = version.digest
+    _fetch(repository, MANIFEST, folder, uri=version.uri)
+    if sha256(folder / MANIFEST) != expected:
+        raise ReliabitError(
+            f"{MANIFEST} of {version.uri} is not the one that was registered; promote its run again, and find out who "
+            "changed it"
+        )
 
 
 def _holds(folder: Path, version: Version) -> bool:
@@ -111,7 +143,7 @@ def _check_replaceable(folder: Path, *, version: Version, replace: bool) -> None
         raise ReliabitError(f"{folder} exists and is no bundle; name a new folder for {version.uri}")
     if not replace:
         raise ReliabitError(
-            f"{folder} holds another bundle than {version.uri}; name a new folder, or ask to replace it"
+            f"{folder} holds another bundle than {version.uri}; name a new folder, or replace it with --replace"
         )
 
 

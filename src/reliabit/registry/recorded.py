@@ -1,22 +1,27 @@
 """Configurations from where they are recorded."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
 from reliabit.errors import ReliabitError
 from reliabit.identity import FINGERPRINT, Fingerprint
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
-from reliabit.registry.evidence import FINISHED, Configuration
+from reliabit.registry.evidence import FINISHED, Configuration, Live
+from reliabit.registry.pulling import fetch_description
+from reliabit.registry.terms import TAG, Terms, terms_of_bundle
+from reliabit.registry.versions import Version
 from reliabit.tracking.context import COMMIT, DIRTY
 from reliabit.tracking.summary import labels
 from reliabit.tracking.tracker import FINGERPRINT_TAG, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+Found = TypeVar("Found")
 
 CONFIG = "config.yaml"
 MODEL = "model/"
@@ -60,6 +65,25 @@ def configurations_of_sweep(tracker: Tracker, parent: str) -> list[Configuration
     return [_read(run, tracker=tracker, name=names[run.info.run_id]) for run in runs]
 
 
+def live_version(tracker: Tracker, version: Version) -> Live:
+    """Read what is live: the run that it was made of, and the terms that the version itself names.
+
+    Args:
+        tracker: Where both are recorded.
+        version: The champion.
+
+    Raises:
+        ReliabitError: It has no run, or its run or its terms cannot be read.
+    """
+    if version.run_id is None:
+        raise ReliabitError(f"{version.uri} has no run to compare with; promote by hand, or delete it")
+    configuration = configuration_of(tracker, version.run_id)
+    tag = version.tags.get(TAG)
+    # Versions from before there was the tag say it in their bundle alone.
+    terms = Terms.from_tag(tag) if tag is not None else terms_of_bundle(fetch_description(tracker, version))
+    return Live(configuration.name, configuration.fingerprint, terms, configuration)
+
+
 def dirt(tags: Mapping[str, str]) -> tuple[str, ...]:
     """What of a run's code and data no commit tells, by its tags.
 
@@ -78,15 +102,19 @@ def dirt(tags: Mapping[str, str]) -> tuple[str, ...]:
 def _read(run: "Run", *, tracker: Tracker, name: str) -> Configuration:
     status, tags = str(run.info.status), dict(run.data.tags)
     with TemporaryDirectory() as folder:
-        try:
-            identity = Fingerprint.from_json(tracker.fetch(run.info.run_id, FINGERPRINT, Path(folder)).read_text())
-            config = yaml.safe_load(tracker.fetch(run.info.run_id, CONFIG, Path(folder)).read_text())
-            predictions = read_predictions(tracker.fetch(run.info.run_id, PREDICTIONS, Path(folder)))
-        except ReliabitError as error:
-            if status == FINISHED:
-                raise ReliabitError(f"{name} cannot be judged: {error}") from error
-            # Whatever it got to, it is refused for not having finished.
-            identity, config, predictions = None, {}, None
+
+        def read(file: str, reader: Callable[[Path], Found]) -> Found | None:
+            try:
+                return reader(tracker.fetch(run.info.run_id, file, Path(folder)))
+            except ReliabitError as error:
+                if status == FINISHED:
+                    raise ReliabitError(f"{name} cannot be judged: {error}") from error
+                # Whatever it got to, it is refused for not having finished.
+                return None
+
+        identity = read(FINGERPRINT, lambda path: Fingerprint.from_json(path.read_text(encoding="utf-8")))
+        config = read(CONFIG, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+        predictions = read(PREDICTIONS, read_predictions)
     inputs = identity.inputs if identity else {}
     return Configuration(
         name=name,
@@ -98,5 +126,5 @@ def _read(run: "Run", *, tracker: Tracker, name: str) -> Configuration:
         model={key: value for key, value in inputs.items() if key.startswith(MODEL)},
         efficiency={key: value for key, value in run.data.metrics.items() if key.startswith("efficiency/")},
         predictions=predictions,
-        config=config,
+        config=config or {},
     )

@@ -32,8 +32,8 @@ def level_for(policy: Policy, *, compared: int) -> float:
     return 1 - (1 - policy.settings.level) / compared
 
 
-def certified_coverage(candidate: Reliability, policy: Policy) -> Reason:
-    """Whether the certified threshold accepts as much as the policy asks for."""
+def certified_coverage(candidate: Reliability, policy: Policy, *, level: float) -> Reason:
+    """Whether the certified threshold surely accepts as much as the policy asks for."""
     rule, settings = "certified coverage", policy.settings
     certificate = candidate.certificate(settings.risk)
     asked = f"{100 * policy.minimum_coverage:g} % are required"
@@ -42,11 +42,13 @@ def certified_coverage(candidate: Reliability, policy: Policy) -> Reason:
     claim = f"at {100 * settings.risk:g} % risk (delta {settings.delta:g}, best of {certificate.comparisons})"
     if np.isinf(certificate.threshold):
         return Reason(rule, False, f"no threshold is certified {claim}; {asked}.")
-    coverage = shown(candidate.qualities[settings.certified_coverage], level=settings.level)
+    coverage = candidate.qualities[settings.certified_coverage]
+    enough = coverage.interval(level=level).low >= policy.minimum_coverage
     return Reason(
         rule,
-        certificate.coverage >= policy.minimum_coverage,
-        f"the threshold {certificate.threshold:.4f} answers {coverage} % {claim}; {asked}.",
+        enough,
+        f"the threshold {certificate.threshold:.4f} answers {shown(coverage, level=level)} % at {_percent(level)}, "
+        f"{claim}; {asked}{'' if enough else ', surely'}.",
     )
 
 

@@ -19,13 +19,13 @@ from reliabit.serving.connection import while_connected
 from reliabit.serving.description import certificate_id
 from reliabit.serving.guard import Guard
 from reliabit.serving.hosting import ModelHost, NoModelError, Served, Source
-from reliabit.serving.images import check_image
 from reliabit.serving.instruments import Instruments
+from reliabit.serving.intake import Intake, Measured, fitting
 from reliabit.serving.limits import Limits
 from reliabit.serving.messages import Request, Response, Responses
 from reliabit.serving.openapi import NOT_READY, ONE_QUESTION, REFUSALS, SEVERAL_QUESTIONS
 from reliabit.serving.page import PAGE, Page, page_of
-from reliabit.serving.questions import Asked, QuestionsRefusedError
+from reliabit.serving.questions import QuestionsRefusedError
 from reliabit.serving.reference_page import reference_page
 from reliabit.serving.refusals import RefusalError
 
@@ -66,8 +66,8 @@ def application_of(host: ModelHost, *, limits: Limits, hosts: Sequence[str] = ("
 class Running:
     """What lives as long as the application does."""
 
-    batcher: MicroBatcher[Asked, Served]
-    decoders: ThreadPoolExecutor
+    batcher: MicroBatcher[Measured, Served]
+    intake: Intake
 
 
 class Service:
@@ -94,11 +94,12 @@ class Service:
                 MicroBatcher(
                     self._answer_batch,
                     size=lambda: self.host.batch_size,
+                    fitting=lambda questions: fitting(questions, pixels=self.limits.batch_pixels),
                     queue=self.limits.queue,
                     gather_seconds=self.limits.gather_seconds,
                 )
             )
-            self._running = Running(batcher, decoders)
+            self._running = Running(batcher, Intake(limits=self.limits, decoders=decoders))
             polling = asyncio.create_task(self._poll())
             yield
             polling.cancel()
@@ -172,8 +173,8 @@ class Service:
             await asyncio.to_thread(self.host.refresh_quietly)
             await asyncio.sleep(self.limits.poll_seconds)
 
-    def _answer_batch(self, questions: Sequence[Asked]) -> list[Served]:
-        served = self.host.answer(questions)
+    def _answer_batch(self, questions: Sequence[Measured]) -> list[Served]:
+        served = self.host.answer([one.asked for one in questions])
         self.instruments.observe_batch(served)
         return served
 
@@ -182,11 +183,9 @@ class Service:
         if running is None or self.host.loaded is None:
             raise RefusalError(503, "no model is loaded yet; try again", retry_after=1)
         names = [f"question {number}: " for number in range(len(asked))] if len(asked) > 1 else [""]
-        for name, one in zip(names, asked, strict=True):
-            await self._check(one, running, name=name)
         try:
             async with asyncio.timeout(self.limits.answer_seconds):
-                served = await while_connected(request, running.batcher.submit([one.asked() for one in asked]))
+                served = await while_connected(request, self._serve(asked, running, names=names))
         except QuestionsRefusedError as error:
             number, reason = next(iter(error.reasons.items()))
             raise RefusalError(422, names[number] + reason) from error
@@ -199,17 +198,10 @@ class Service:
             raise RefusalError(504, reason) from error
         return [Response.of(one.answered, version=one.version) for one in served]
 
-    async def _check(self, asked: Request, running: Running, *, name: str) -> None:
-        """Refuse what can be refused before the model sees it."""
-        most = self.limits.question_characters
-        if len(asked.question) > most:
-            reason = f"the question has {len(asked.question)} characters and at most {most} are taken; shorten it"
-            raise RefusalError(422, name + reason)
-        try:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(running.decoders, lambda: check_image(asked.image, limits=self.limits))
-        except RefusalError as error:
-            raise RefusalError(error.status, name + error.reason) from error
+    async def _serve(self, asked: Sequence[Request], running: Running, *, names: Sequence[str]) -> list[Served]:
+        batcher = running.batcher
+        async with running.intake.admitted(asked, names=names, retry_after=lambda: batcher.retry_after) as measured:
+            return await batcher.submit(measured)
 
 
 def _html(page: Page) -> HTMLResponse:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -52,6 +53,7 @@ class MicroBatcher(Generic[Question, Answer]):
         answer: Callable[[Sequence[Question]], Sequence[Answer]],
         *,
         size: Callable[[], int],
+        fitting: Callable[[Sequence[Question]], int],
         queue: int,
         gather_seconds: float,
     ) -> None:
@@ -60,12 +62,14 @@ class MicroBatcher(Generic[Question, Answer]):
         Args:
             answer: Answers a batch, in the worker thread; `QuestionsRefusedError` fails the questions that it names,
                 and the others are answered without them; any other exception fails the batch.
-            size: Questions a batch, asked for before each.
+            size: Questions a batch at most, asked for before each.
+            fitting: How many of so many questions, from the first on, may share a batch; at least one.
             queue: Questions that may wait.
             gather_seconds: How long to wait for further questions while a batch is not full.
         """
         self._answer = answer
         self._size = size
+        self._fitting = fitting
         self._room = queue
         self._gather_seconds = gather_seconds
         self._waiting: deque[Waiting[Question, Answer]] = deque()
@@ -102,7 +106,7 @@ class MicroBatcher(Generic[Question, Answer]):
             QuestionsRefusedError: One cannot be answered; the first is named, and the others are dropped.
         """
         if self._closing or len(self._waiting) + len(questions) > self._room:
-            raise OverloadedError(self._retry_after())
+            raise OverloadedError(self.retry_after)
         loop = asyncio.get_running_loop()
         waiting = [Waiting[Question, Answer](question, loop.create_future()) for question in questions]
         self._waiting.extend(waiting)
@@ -120,7 +124,9 @@ class MicroBatcher(Generic[Question, Answer]):
         if any(one.answer.cancelled() for one in waiting):
             self._waiting = deque(one for one in self._waiting if not one.answer.done())
 
-    def _retry_after(self) -> int:
+    @property
+    def retry_after(self) -> int:
+        """Seconds after which those that wait now may have been answered."""
         return max(1, math.ceil(len(self._waiting) * self._seconds_a_question))
 
     async def _run(self) -> None:
@@ -145,9 +151,11 @@ class MicroBatcher(Generic[Question, Answer]):
                     await self._arrived.wait()
         except TimeoutError:
             pass
-        batch = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
-        # Everyone may have gone meanwhile.
-        return batch or await self._gather()
+        if not self._waiting:
+            # Everyone has gone meanwhile.
+            return await self._gather()
+        taken = self._fitting([one.question for one in islice(self._waiting, size)])
+        return [self._waiting.popleft() for _ in range(taken)]
 
     async def _answer_batch(self, batch: Sequence[Waiting[Question, Answer]]) -> None:
         loop = asyncio.get_running_loop()

@@ -15,19 +15,17 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 TOO_LARGE, WRONG_TYPE, INVALID = 413, 415, 422
 
 
-def check_image(encoded: bytes, *, limits: Limits) -> None:
-    """Check that an image can be answered about, its size before its content.
-
-    It is then decoded exactly as offline evaluation does: to RGB, without turning it as its EXIF data may say.
+def measure_image(encoded: bytes, *, limits: Limits) -> int:
+    """Count an image's pixels by its header; nothing of it is decoded.
 
     Args:
         encoded: The image file.
         limits: `image_bytes` and `image_pixels`.
 
     Raises:
-        RefusalError: It is too large (413), of another format or animated (415), or damaged (422).
+        RefusalError: It is too large (413), of another format or animated (415), or its header is damaged (422).
 
-    >>> check_image(b"GIF89a", limits=Limits())
+    >>> measure_image(b"GIF89a", limits=Limits())
     Traceback (most recent call last):
     ...
     reliabit.serving.refusals.RefusalError: the image is no PNG, JPEG or WebP file; convert it
@@ -44,6 +42,22 @@ def check_image(encoded: bytes, *, limits: Limits) -> None:
     # What phones write as MPO is a JPEG with further pictures behind it, which everyone leaves alone.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise RefusalError(WRONG_TYPE, "the image is animated; send one frame of it")
+    return image.width * image.height
+
+
+def check_image(encoded: bytes, *, limits: Limits) -> None:
+    """Check that an image can be answered about, its size before its content.
+
+    It is then decoded exactly as offline evaluation does: to RGB, without turning it as its EXIF data may say.
+
+    Args:
+        encoded: The image file.
+        limits: `image_bytes` and `image_pixels`.
+
+    Raises:
+        RefusalError: `measure_image` refuses it, or it is damaged (422).
+    """
+    measure_image(encoded, limits=limits)
     try:
         decode_image(encoded, item="the request")
     except ReliabitError as error:

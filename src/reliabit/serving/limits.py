@@ -13,10 +13,13 @@ class Limits:
 
     Attributes:
         image_bytes: Of an encoded image.
-        image_pixels: Of an image, read from its header before it is decoded.
+        image_pixels: Of an image, read from its header before it is decoded; what a phone's camera takes fits.
         question_characters: Of a question.
         batch_questions: Questions in one request to `/batch`.
         batch_bytes: Of the body of such a request.
+        batch_pixels: Of the distinct images of such a request, and of those that are encoded together.
+        queue_pixels: Of the images of all requests that are decoded, wait or are answered; further ones are turned
+            away with 503.
         queue: Questions that may wait; further ones are turned away with 503.
         connections: Open at once; further ones are turned away with 503.
         decoders: Images that are decoded at once.
@@ -26,14 +29,17 @@ class Limits:
         poll_seconds: How often the source is asked for a new champion.
 
     Raises:
-        ReliabitError: One of them is not above zero.
+        ReliabitError: One of them is not above zero, or an image or a request that is within its own limit could
+            never be taken.
     """
 
     image_bytes: int = 10 * MIB
-    image_pixels: int = 25_000_000
+    image_pixels: int = 12_500_000
     question_characters: int = 2_000
     batch_questions: int = 32
     batch_bytes: int = 32 * MIB
+    batch_pixels: int = 32_000_000
+    queue_pixels: int = 128_000_000
     queue: int = 256
     connections: int = 256
     decoders: int = 2
@@ -46,6 +52,10 @@ class Limits:
         for one in fields(self):
             if not getattr(self, one.name) > 0:
                 raise ReliabitError(f"the limit {one.name} is {getattr(self, one.name)}; set it above zero")
+        for smaller, larger in (("image_pixels", "batch_pixels"), ("batch_pixels", "queue_pixels")):
+            within, all_of_them = getattr(self, smaller), getattr(self, larger)
+            if within > all_of_them:
+                raise ReliabitError(f"the limit {larger} is {all_of_them}, below {smaller} ({within}); raise it")
 
     @property
     def answer_bytes(self) -> int:

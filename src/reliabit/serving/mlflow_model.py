@@ -4,6 +4,8 @@
 answers `{"inputs": [{"image": "<base64>", "question": "..."}]}` at `/invocations`.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from reliabit.serving.images import check_image
+from reliabit.serving.images import check_image, measure_image
+from reliabit.serving.intake import check_total
 from reliabit.serving.limits import Limits
 from reliabit.serving.manifest import manifest_digest
 from reliabit.serving.messages import Request, Response
@@ -46,16 +49,41 @@ class AbstainingModel(PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: One cannot be answered; the message says which and why, and MLflow's server answers 400.
         """
-        for number, request in enumerate(model_input):
-            try:
-                check_image(request.image, limits=LIMITS)
-            except RefusalError as error:
-                raise MlflowException.invalid_parameter_value(f"question {number}: {error.reason}") from error
+        check_images([request.image for request in model_input])
         try:
             answered = self.model.answer([request.asked() for request in model_input])
         except QuestionsRefusedError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return [Response.of(one, version=self.version) for one in answered]
+
+
+def check_images(images: Sequence[bytes]) -> None:
+    """Refuse images that cannot be answered about; none is decoded before all of them were measured.
+
+    Raises:
+        MlflowException: One of them, or all of them together, are over the limits, or one is no image.
+    """
+    names: dict[bytes, str] = {}
+    for number, image in enumerate(images):
+        names.setdefault(image, f"question {number}: ")
+    pixels = []
+    for image, name in names.items():
+        with _refusing(name):
+            pixels.append(measure_image(image, limits=LIMITS))
+    with _refusing():
+        check_total(pixels, limits=LIMITS)
+    for image, name in names.items():
+        with _refusing(name):
+            check_image(image, limits=LIMITS)
+
+
+@contextmanager
+def _refusing(name: str = "") -> Iterator[None]:
+    """Say in MLflow's terms what is refused in the block, which is about so named a question."""
+    try:
+        yield
+    except RefusalError as error:
+        raise MlflowException.invalid_parameter_value(name + error.reason) from error
 
 
 mlflow.models.set_model(AbstainingModel())

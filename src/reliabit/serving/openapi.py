@@ -8,10 +8,10 @@ from reliabit.serving.messages import Request, Requests
 STATUSES = {
     400: "The body is no JSON, or no form",
     408: "The body did not arrive in time",
-    413: "The body or the image is too large",
+    413: "The body or an image is too large, or all images together are",
     415: "The body or the image is of a type that is not taken",
     422: "A field is missing or wrong, the image is damaged, the prompt too long, or the risk not certified",
-    503: "No model is loaded, or too many questions are waiting; see Retry-After",
+    503: "No model is loaded, or too many questions or pixels are waiting; see Retry-After",
     504: "There was no answer in time",
 }
 

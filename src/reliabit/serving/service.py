@@ -1,6 +1,8 @@
 """Running the service: one process, one model, until it is told to stop."""
 
+import logging
 import signal
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -8,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from reliabit.serving.application import application_of
 from reliabit.serving.hosting import ModelHost, Source
 from reliabit.serving.limits import Limits
+from reliabit.serving.listening import bound, listen
 
 if TYPE_CHECKING:
     import uvicorn
+
+logger = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -36,25 +41,24 @@ def run_service(
             a loopback address, and all otherwise.
 
     Raises:
-        ReliabitError: There is no model to serve, or it cannot be loaded.
+        ReliabitError: The address cannot be taken, there is no model to serve, or it cannot be loaded.
     """
-    server = build_server(source, host=host, port=port, limits=limits or Limits(), accelerator=accelerator, hosts=hosts)
-    with _returning_when_told():
-        server.run()
+    with bound(host, port) as sockets:
+        names = hosts if hosts is not None else default_hosts(host)
+        server = build_server(source, limits=limits or Limits(), accelerator=accelerator, hosts=names)
+        listen(sockets)
+        logger.info("listening at %s", ", ".join(_url(one) for one in sockets))
+        with _returning_when_told():
+            server.run(sockets=sockets)
 
 
-def build_server(
-    source: Source, *, host: str, port: int, limits: Limits, accelerator: str, hosts: Sequence[str] | None
-) -> "uvicorn.Server":
-    """Load the model and build the server of `run_service`, which then only has to run."""
+def build_server(source: Source, *, limits: Limits, accelerator: str, hosts: Sequence[str]) -> "uvicorn.Server":
+    """Load the model and build the server of `run_service`, which then only has to run on its sockets."""
     import uvicorn
 
     model_host = ModelHost(source, accelerator=accelerator)
-    names = hosts if hosts is not None else default_hosts(host)
     config = uvicorn.Config(
-        application_of(model_host, limits=limits, hosts=names),
-        host=host,
-        port=port,
+        application_of(model_host, limits=limits, hosts=hosts),
         log_config=_log_config(),
         # It would write what clients ask for into the log.
         access_log=False,
@@ -77,6 +81,11 @@ def default_hosts(host: str) -> tuple[str, ...]:
     ('*',)
     """
     return LOOPBACK if host in ("localhost", "::1") or host.startswith("127.") else ("*",)
+
+
+def _url(one: socket.socket) -> str:
+    address, port = one.getsockname()[:2]
+    return f"http://[{address}]:{port}" if one.family == socket.AF_INET6 else f"http://{address}:{port}"
 
 
 @contextmanager

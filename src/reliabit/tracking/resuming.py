@@ -39,9 +39,22 @@ def find_sweep(tracker: Tracker, which: str) -> "Run":
         return sweeps[-1]
     found = [run for run in sweeps if run.info.run_id == which]
     if not found:
-        known = f"the last one is {sweeps[-1].info.run_id}" if sweeps else "there is none yet"
-        raise ReliabitError(f"sweep.resume={which} names no sweep of this experiment; {known}")
+        known = f"the last one is {sweeps[-1].info.run_id}" if sweeps else "run one first"
+        raise ReliabitError(f"there is no sweep {which} in this experiment; {known}")
     return found[0]
+
+
+def check_ended(sweep: "Run") -> None:
+    """Check that a sweep has all the cells that it will have, unless it is gone on with.
+
+    Raises:
+        ReliabitError: It is still running.
+    """
+    if sweep.info.status == "RUNNING":
+        raise ReliabitError(
+            f"the sweep {sweep.info.run_id} is still running; wait for it, or stop it first (if its process died, "
+            "reliabit reap closes it)"
+        )
 
 
 def reopen(tracker: Tracker, sweep: "Run") -> TrackedRun:
@@ -50,8 +63,7 @@ def reopen(tracker: Tracker, sweep: "Run") -> TrackedRun:
     Raises:
         ReliabitError: It is still running.
     """
-    if sweep.info.status == "RUNNING":
-        raise ReliabitError(f"the sweep {sweep.info.run_id} is still running; wait for it, or stop it first")
+    check_ended(sweep)
     run = TrackedRun(client=tracker.client, run_id=sweep.info.run_id)
     run.set_tags(heartbeat_tags())
     tracker.client.update_run(run.run_id, status="RUNNING")

@@ -167,7 +167,7 @@ class Tracker:
 
         try:
             address = urlsplit(str(self.client.get_run(run_id).info.artifact_uri))
-        except (MlflowException, ReliabitError):
+        except (MlflowException, OSError, ReliabitError):
             return None
         # <artifacts>/<run>/artifacts, by MLflow's own layout.
         folder = Path(unquote(address.path)).parent.parent
