@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from full_size_models import write_random_checkpoint
 from mbq_page import write_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,9 +31,6 @@ def generate(folder: Path) -> None:
     """Write a checkpoint of random weights without ever holding more than a shard of it."""
     from transformers import AutoConfig
 
-    from reliabit.quant.skeleton import skeleton
-    from reliabit.quant.streaming.shards import ShardWriter
-
     config = AutoConfig.from_pretrained(ROOT / "models" / "qwen2_vl_tiny")
     text = config.text_config
     text.hidden_size, text.intermediate_size, text.num_hidden_layers = HIDDEN, INTERMEDIATE, LAYERS
@@ -40,13 +38,7 @@ def generate(folder: Path) -> None:
     text.layer_types = ["full_attention"] * LAYERS
     text.rope_parameters = {**text.rope_parameters, "mrope_section": [16, 24, 24]}
     config.vision_config.hidden_size = HIDDEN
-    folder.mkdir()
-    writer, generator = ShardWriter(folder), torch.Generator().manual_seed(0)
-    for name, tensor in skeleton(config, torch.bfloat16).state_dict().items():
-        value = torch.randn(tensor.shape, generator=generator) * 0.02 if tensor.ndim > 1 else torch.ones(tensor.shape)
-        writer.add(name, value.to(torch.bfloat16))
-    writer.close()
-    config.save_pretrained(folder)
+    write_random_checkpoint(config, folder, shard_bytes=2**26)
 
 
 def status(key: str) -> float:

@@ -2,11 +2,14 @@ import json
 from pathlib import Path
 
 import full_size
+import full_size_needs
 import pytest
 import torch
+from full_size_build import build
 from full_size_measure import DecodeStep, FixedCache, best_seconds, read_bytes
 from full_size_models import DECODER_LAYERS, NAMES, config_of, fill, full_size_config, write_random_checkpoint
 from full_size_results import machine, read_results, same_machine
+from full_size_targets import judgements
 
 from reliabit.quant import QuantLinear, Scheme, checkpoint_bytes, default_plan, footprint, load_checkpoint
 from reliabit.quant.skeleton import compute_buffers, skeleton
@@ -96,7 +99,7 @@ def test_a_kernel_that_fails_is_a_finding(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_with_the_fixed_cache_are_those_of_plain_greedy_decoding(name):
-    built = full_size.build(name, "tiny", 3, CPU)
+    built = build(name, "tiny", 3, CPU)
     model, text = built.model.float(), built.text
     step, tokens = DecodeStep(model, text, length=12), [0]
     with torch.no_grad():
@@ -112,7 +115,7 @@ def test_steps_with_the_fixed_cache_are_those_of_plain_greedy_decoding(name):
 @pytest.mark.parametrize("bits", [None, 3])
 def test_a_step_asks_the_device_for_no_value(name, bits):
     # On the meta device whatever needs a value raises; a CUDA graph could not record it either.
-    built = full_size.build(name, "tiny", bits, CPU)
+    built = build(name, "tiny", bits, CPU)
     built.model.to("meta")
     step = DecodeStep(built.model, built.text, length=8)
     with torch.no_grad():
@@ -144,7 +147,7 @@ def test_only_one_layer_at_a_time_is_unquantized():
     fill(model, CPU, path=path, visit=visit)
     assert seen == [f"{path}.0", f"{path}.1"]
     assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
-    built = full_size.build("idefics3_8b", "tiny", 4, CPU)
+    built = build("idefics3_8b", "tiny", 4, CPU)
     assert sum(isinstance(module, QuantLinear) for module in built.model.modules()) == 14
 
 
@@ -162,12 +165,10 @@ def test_random_checkpoints_are_whole(tmp_path):
     ("name", "gigabytes"), [("qwen2_vl_7b", (2.84, 3.66, 4.48, 7.77)), ("idefics3_8b", (2.92, 3.80, 4.68, 8.19))]
 )
 def test_the_bound_is_that_of_the_specification(name, gigabytes):
-    import full_size_costs
-
     for bits, expected in zip((2, 3, 4, 8), gigabytes, strict=True):
         plan = default_plan(Scheme(bits=bits, group_size=128, zero="integer"))
         size = footprint(full_size_config(name), plan)
-        assert full_size_costs.read_bytes(size) / 1e9 == pytest.approx(expected, abs=0.006)
+        assert full_size_needs.read_bytes(size) / 1e9 == pytest.approx(expected, abs=0.006)
 
 
 def test_what_a_token_reads_is_counted_once():
@@ -177,6 +178,48 @@ def test_what_a_token_reads_is_counted_once():
 
 def test_the_best_round_counts():
     assert 0 <= best_seconds(lambda: None, CPU, rounds=3) < 1
+
+
+def whole(bits, *, graph, share=0.7, resident=1.01):
+    return {
+        "resident_over_predicted": resident,
+        "decode_tokens_a_second_graph": graph,
+        "share_of_published_bound": share,
+    }
+
+
+def test_targets_are_judged_by_the_fastest_kernel():
+    found = {
+        "full/qwen2_vl_7b/16/bf16": whole(16, graph=200.0),
+        "full/qwen2_vl_7b/4/eager": whole(4, graph=20.0, share=0.05),
+        "full/qwen2_vl_7b/4/humming": whole(4, graph=500.0),
+        "full/idefics3_8b/16/bf16": whole(16, graph=200.0, resident=1.04),
+        "full/idefics3_8b/4/humming": whole(4, graph=390.0, share=0.59),
+        "full/idefics3_8b/4/gemlite": {"resident_over_predicted": 1.0, "failed": "no"},
+        "layers/qwen2_vl_7b/4/eager": {},
+    }
+    verdicts = {line.split(": ")[1]: line.split(": ")[2] for line in judgements(found) if "qwen" in line}
+    assert verdicts == {
+        "resident memory is within 1.0% of the prediction": "met",
+        "decoding at 4 bits is 2.50 times bfloat16": "met",
+        "decoding at 4 bits reaches 70% of the bound": "met",
+    }
+    assert [line.split(": ")[2] for line in judgements(found) if "idefics3" in line] == ["missed"] * 3
+
+
+def test_targets_without_whole_models_are_not_judged():
+    assert judgements({"layers/qwen2_vl_7b/4/eager": {}}) == ["no whole model was measured"]
+    alone = judgements({"full/qwen2_vl_7b/4/humming": whole(4, graph=500.0)})
+    assert alone[1].endswith("not measured")
+
+
+def test_a_kernel_that_cannot_run_is_a_finding(tmp_path, monkeypatch):
+    def broken(*positional, **keywords):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(full_size, "speeds", broken)
+    found = measure_all(tmp_path / "r.json", widths=[None])
+    assert found["tiny/qwen2_vl_7b/16/bf16"]["failed"] == "operation not permitted when stream is capturing"
 
 
 def test_whole_models_are_not_measured_on_a_cpu(monkeypatch, capsys):

@@ -1,4 +1,5 @@
 import full_size_costs
+import full_size_needs
 import pytest
 from full_size_models import NAMES, full_size_config
 from full_size_results import read_results
@@ -44,24 +45,24 @@ def test_the_table_is_what_the_footprint_task_prints(name, composed, tmp_path, c
 
 
 def test_the_plans_are_those_of_the_configuration(composed):
-    for method, bits in full_size_costs.configurations():
+    for method, bits in full_size_needs.configurations():
         config = composed(f"quant={method}", *([f"quant.bits={bits}"] if bits else []))
         if method != "none":
-            assert full_size_costs.plan_of(method, bits) == build_plan(config.quant), method
+            assert full_size_needs.plan_of(method, bits) == build_plan(config.quant), method
 
 
 def test_what_is_said_to_be_refused_is():
-    for method, name in full_size_costs.REFUSED:
+    for method, name in full_size_needs.REFUSED:
         with pytest.raises(ReliabitError, match="4304"):
-            footprint(full_size_config(name), full_size_costs.plan_of(method, None))
+            footprint(full_size_config(name), full_size_needs.plan_of(method, None))
     with pytest.raises(ValueError, match="takes hybrid"):
         full_size_costs.refusal("qwen2_vl_7b", "hybrid")
 
 
 def test_sharing_a_prefix_never_takes_longer():
     for name in NAMES:
-        for row in full_size_costs.rows(name):
+        for row in full_size_needs.rows(name):
             alone, shared = (
-                full_size_costs.question_seconds(name, row.size, shared=shared) for shared in (False, True)
+                full_size_needs.question_seconds(name, row.size, shared=shared) for shared in (False, True)
             )
             assert shared < alone < 6 * shared

@@ -8,11 +8,12 @@ import torch
 
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
+from reliabit.quant.checksums import CHECKSUMS, verify_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MODEL_FILES = ("config.json", "generation_config.json")
+MODEL_FILES = ("config.json", "generation_config.json", CHECKSUMS)
 WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth")
 
 
@@ -39,7 +40,8 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
         options: Further arguments of `AutoModelForImageTextToText.from_pretrained`.
 
     Raises:
-        ReliabitError: No checkpoint, a wrong or truncated shard, a newer format version.
+        ReliabitError: No checkpoint, a wrong or truncated shard, a file that differs from its hash where there are
+            hashes, a newer format version.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
@@ -49,6 +51,8 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
     register()
     if not (folder / "config.json").is_file():
         raise ReliabitError(f"{folder} is no checkpoint: it has no config.json")
+    if (folder / CHECKSUMS).is_file():
+        verify_checkpoint(folder)
     try:
         model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, local_files_only=True, **options

@@ -23,6 +23,8 @@ def quantize(config: Config) -> None:
     """Quantize the configured model and write it to `task.checkpoint`.
 
     What is exported is quantized in memory; our own format a layer at a time, so that models larger than memory can be.
+    That way goes on, after it was killed, from the layers that are done, and the checkpoint carries the hashes of its
+    files, which are checked whenever it is loaded.
 
     Raises:
         ReliabitError: There is nothing to quantize, or nowhere to write it.
@@ -45,7 +47,7 @@ def quantize(config: Config) -> None:
 
 
 def stream_quantized(config: Config, folder: Path) -> "Report":
-    """Quantize the configured model into a folder, in our own format, a layer at a time."""
+    """Quantize the configured model into a folder, in our own format, a layer at a time; see `quantize_checkpoint`."""
     from reliabit.quant.streaming.quantize import quantize_checkpoint
 
     return quantize_checkpoint(

@@ -1,26 +1,32 @@
 """`quantize_checkpoint`: what `quantize_model` and `save_checkpoint` do, with one layer in memory at a time."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
-from torch import nn
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from reliabit.files import staged_folder
 from reliabit.quant.checkpoint import copy_processor
-from reliabit.quant.convert import ConvertedModule, Report, check_schemes, convert, scheme_records
+from reliabit.quant.checksums import write_checksums
+from reliabit.quant.convert import Report, check_schemes, convert, packed_modules, scheme_records
+from reliabit.quant.empty import replace_by_empty
 from reliabit.quant.linear import PackedWeight
 from reliabit.quant.mbq.evidence import walk_observed
 from reliabit.quant.mbq.fold import fold_layer
+from reliabit.quant.mbq.identity import folder_digest
 from reliabit.quant.mbq.observation import Observed
 from reliabit.quant.mbq.scaling import Calibration, by_layer, check_statistics
 from reliabit.quant.mbq.search import GroupScale, LayerSchemes, search_layer
 from reliabit.quant.plan import Plan, Scheme
 from reliabit.quant.plugin import attach
 from reliabit.quant.streaming.decoder import StreamedDecoder
-from reliabit.quant.streaming.shards import SHARD_BYTES, ShardWriter
+from reliabit.quant.streaming.job import job_key
+from reliabit.quant.streaming.parts import Finished, PartWriter
+from reliabit.quant.streaming.progress import Progress
+from reliabit.quant.streaming.shards import SHARD_BYTES, assemble
+from reliabit.quant.streaming.unfinished import unfinished_folder, whole_folder
 
 GENERATION = "generation_config.json"
 
@@ -37,9 +43,13 @@ def quantize_checkpoint(
 ) -> Report:
     """Quantize a checkpoint into another one; memory holds one layer, or one tensor outside the layers.
 
+    What is done is kept beside the destination, in `.<name>.unfinished`, until all is. A call after a killed one goes
+    on from there, with what it finds checked against its hash, and gives the same bytes; a call with another model,
+    plan, calibration, code or libraries starts over.
+
     Args:
         source: An unquantized checkpoint folder.
-        destination: Where to; it appears whole or not at all.
+        destination: Where to; it appears whole or not at all, with the hashes of its files (`verify_checkpoint`).
         plan: Which modules, and how.
         decoder_layers: The dotted path of the decoder layers.
         calibration: Statistics and a scale search, or None.
@@ -50,70 +60,128 @@ def quantize_checkpoint(
         What was converted, as from `quantize_model`.
 
     Raises:
-        ReliabitError: As from `quantize_model`, or the source is no whole checkpoint.
+        ReliabitError: As from `quantize_model`, the source is no whole checkpoint, or another process is writing the
+            destination.
+        OSError: The disk is full; what is done stays for the next call.
     """
     decoder = StreamedDecoder(source, decoder_layers, dtype=dtype)
-    schemes = check_schemes(decoder.model, plan)
-    with staged_folder(destination) as staging:
-        work = _Work(decoder, schemes, calibration, ShardWriter(staging, shard_bytes=shard_bytes))
-        work.layers()
-        work.rest()
-        work.writer.close()
-        copy_processor(source, staging)
-        if (source / GENERATION).is_file():
-            shutil.copy2(source / GENERATION, staging / GENERATION)
-        attach(decoder.model, scheme_records(decoder.model, schemes))
-        decoder.model.config.save_pretrained(staging)
-    order = {name: number for number, name in enumerate(schemes)}
-    return Report(tuple(sorted(work.converted, key=lambda module: order[module.name])), tuple(work.scales))
+    schemes, digest = check_schemes(decoder.model, plan), folder_digest(source)
+    job = job_key(
+        source=digest,
+        schemes=schemes,
+        decoder_layers=decoder_layers,
+        calibration=calibration,
+        dtype=dtype,
+        shard_bytes=shard_bytes,
+    )
+    with unfinished_folder(destination, job=job) as folder:
+        work = _Work(decoder, schemes, calibration, folder=folder, shard_bytes=shard_bytes)
+        work.run()
+        finished = work.writer.finished()
+        with whole_folder(folder, destination) as whole:
+            hashes = _finish(work, finished, source=source, folder=whole)
+            write_checksums(whole, hashes, source=digest)
+    converted = {module.name: module for found in finished for module in found.modules}
+    return Report(
+        tuple(converted[name] for name in schemes), tuple(scale for found in finished for scale in found.scales)
+    )
+
+
+def _finish(work: "_Work", finished: Sequence[Finished], *, source: Path, folder: Path) -> dict[str, str]:
+    """Put everything but the hashes into the folder that is to appear; give those of the shards."""
+    hashes = assemble(work.writer.shards(), folder)
+    copy_processor(source, folder)
+    if (source / GENERATION).is_file():
+        shutil.copy2(source / GENERATION, folder / GENERATION)
+    model = work.decoder.model
+    packed = packed_modules(model)
+    for found in finished:
+        for module, layout in zip(found.modules, found.layouts, strict=True):
+            # What an earlier process quantized is plain here; the configuration tells its layout.
+            if module.name not in packed:
+                replace_by_empty(model, module.name, layout)
+    attach(model, scheme_records(model, work.schemes))
+    model.config.save_pretrained(folder)
+    return hashes
 
 
 class _Work:
-    """A checkpoint on its way from one folder into the other."""
+    """A checkpoint on its way from one folder into the other.
+
+    Its units are the decoder layers, what is quantized outside them, and the tensors that stay as they were.
+    """
 
     def __init__(
         self,
         decoder: StreamedDecoder,
         schemes: Mapping[str, Scheme],
         calibration: Calibration | None,
-        writer: ShardWriter,
+        *,
+        folder: Path,
+        shard_bytes: int,
     ) -> None:
-        self.decoder, self.schemes, self.calibration, self.writer = decoder, schemes, calibration, writer
-        self.converted: list[ConvertedModule] = []
-        self.scales: list[GroupScale] = []
+        self.decoder, self.schemes, self.calibration = decoder, schemes, calibration
         self.planned: Mapping[int, LayerSchemes] = {}
         if calibration is not None:
             check_statistics(calibration.statistics, path=decoder.path, depth=decoder.depth)
             self.planned = by_layer(schemes, path=decoder.path, depth=decoder.depth)
+        self._layers = {f"{decoder.path}.{index}": index for index in range(decoder.depth)}
+        inside = f"{decoder.path}."
+        self._modules = [name for name in schemes if not name.startswith(inside)]
+        passed = (inside, *(f"{name}." for name in schemes))
+        self._copied = [name for name in decoder.tensors.keys if not name.startswith(passed)]
+        self._weights = dict(self._count())
+        self.writer = PartWriter(folder, list(self._weights), shard_bytes=shard_bytes)
 
-    def layers(self) -> None:
-        """Scale, quantize and write the decoder layers."""
-        if self.calibration is not None and self.calibration.settings.mode == "faithful":
-            walk_observed(self.decoder, self.calibration.batches, self._layer)
-            return
-        for index in tqdm(range(self.decoder.depth), desc="quantize", unit=" layers", disable=None):
-            with self.decoder.layer(index) as layer:
-                self._layer(index, layer, None)
-
-    def rest(self) -> None:
-        """Quantize what is planned outside the layers, and copy what is not."""
-        prefix, model = f"{self.decoder.path}.", self.decoder.model
-        for name in (name for name in self.schemes if not name.startswith(prefix)):
-            with self.decoder.loaded(name):
-                self.converted.append(convert(model, name, self.schemes[name]))
-                self._write(name)
-        done = tuple(f"{name}." for name in self.schemes)
-        for name in self.decoder.tensors.keys:
-            if not name.startswith((prefix, *done)):
+    def run(self) -> None:
+        """Scale, quantize and write what is not written yet."""
+        with closing(Progress(self._weights)) as self._progress:
+            layers_left = not self.writer.done.keys() >= self._layers.keys()
+            if layers_left and self.calibration is not None and self.calibration.settings.mode == "faithful":
+                walk_observed(self.decoder, self.calibration.batches, self._observed_layer)
+            else:
+                for name in self._to_do(self._layers):
+                    with self.decoder.loaded(name) as layer:
+                        self._layer(name, layer, None)
+            for name in self._to_do(self._modules):
+                with self.decoder.loaded(name):
+                    self._write(name, [name])
+            for name in self._to_do(self._copied):
                 (tensor,) = self.decoder.tensors.read([name]).values()
                 typed = tensor.to(self.decoder.dtype) if tensor.is_floating_point() else tensor
-                self.writer.add(self._key(name), typed)
+                self._done(Finished(name), {self._key(name): typed})
+            self.writer.flush()
+
+    def _count(self) -> Iterator[tuple[str, int]]:
+        """Each unit with its number of weights."""
+        model = self.decoder.model
+        for name in (*self._layers, *self._modules):
+            yield name, sum(parameter.numel() for parameter in model.get_submodule(name).parameters())
+        tensors = model.state_dict()
+        for name in self._copied:
+            yield name, tensors[name].numel()
+
+    def _to_do(self, units: Iterable[str]) -> Iterator[str]:
+        return (name for name in units if not self._is_done(name))
+
+    def _is_done(self, name: str) -> bool:
+        """Whether a unit is written already, which ends the shard that is being gathered."""
+        if name not in self.writer.done:
+            return False
+        self.writer.flush()
+        self._progress.skip(name)
+        return True
+
+    def _observed_layer(self, index: int, layer: nn.Module, seen: Sequence[Observed]) -> None:
+        name = f"{self.decoder.path}.{index}"
+        if not self._is_done(name):
+            self._layer(name, layer, seen)
 
     @torch.no_grad()
-    def _layer(self, index: int, layer: nn.Module, seen: Sequence[Observed] | None) -> None:
-        name = f"{self.decoder.path}.{index}"
+    def _layer(self, name: str, layer: nn.Module, seen: Sequence[Observed] | None) -> None:
+        index, scales = self._layers[name], list[GroupScale]()
         if self.calibration is not None and index in self.planned:
-            found = search_layer(
+            scales = search_layer(
                 layer,
                 index,
                 schemes=self.planned[index],
@@ -122,16 +190,22 @@ class _Work:
                 seen=seen,
                 batches=self.calibration.batches,
             )
-            fold_layer(layer, found, planned=self.planned[index])
-            self.scales += found
-        for module in (module for module in self.schemes if module.startswith(f"{name}.")):
-            self.converted.append(convert(self.decoder.model, module, self.schemes[module]))
-        self._write(name)
+            fold_layer(layer, scales, planned=self.planned[index])
+        self._write(name, [module for module in self.schemes if module.startswith(f"{name}.")], scales)
 
-    def _write(self, name: str) -> None:
-        """Write a module's tensors under the keys that its file had them under."""
-        for own, tensor in self.decoder.model.get_submodule(name).state_dict().items():
-            self.writer.add(self._key(f"{name}.{own}"), tensor)
+    def _write(self, name: str, modules: Sequence[str], scales: Sequence[GroupScale] = ()) -> None:
+        """Quantize modules of a unit, and write its tensors under the keys that its file had them under."""
+        model = self.decoder.model
+        converted = tuple(convert(model, module, self.schemes[module]) for module in modules)
+        packed = packed_modules(model)
+        layouts = tuple(packed[module].layout for module in modules)
+        tensors = model.get_submodule(name).state_dict()
+        keyed = {self._key(f"{name}.{own}"): tensor for own, tensor in tensors.items()}
+        self._done(Finished(name, converted, layouts, tuple(scales)), keyed)
+
+    def _done(self, finished: Finished, tensors: Mapping[str, Tensor]) -> None:
+        self.writer.add(finished, tensors)
+        self._progress.advance(finished.unit)
 
     def _key(self, name: str) -> str:
         owner, _, leaf = name.rpartition(".")

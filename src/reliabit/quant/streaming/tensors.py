@@ -1,5 +1,6 @@
 """The tensors of a checkpoint folder by the names that the model gives them."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from reliabit.errors import ReliabitError
 from reliabit.quant.shards import check_shards
+from reliabit.quant.streaming.shards import INDEX
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,13 +62,16 @@ class CheckpointTensors:
         missing = [name for name in names if name not in self.keys and name not in self.aliases]
         if missing:
             raise ReliabitError(f"{self.folder} lacks {len(missing)} of the model's tensors, {missing[0]} among them")
-        with self.opened() as reader:
-            for name in self.keys:
-                if reader.shape(name) != list(names[name].shape):
-                    raise ReliabitError(
-                        f"{self.folder} stores {name} as {reader.shape(name)}, and the model has "
-                        f"{list(names[name].shape)}"
-                    )
+        stored: dict[str, list[int]] = {}
+        # One file at a time: mapping all of a large checkpoint at once is refused where memory is limited.
+        for file in sorted(set(self._file_of.values())):
+            with self.opened() as reader:
+                stored |= {name: reader.shape(name) for name, key in self.keys.items() if self._file_of[key] == file}
+        for name, shape in stored.items():
+            if shape != list(names[name].shape):
+                raise ReliabitError(
+                    f"{self.folder} stores {name} as {shape}, and the model has {list(names[name].shape)}"
+                )
 
 
 class Reader:
@@ -113,15 +118,34 @@ def model_name(key: str, names: "dict[str, Tensor]") -> str | None:
 def _keys_by_file(folder: Path) -> dict[str, Path]:
     from safetensors import safe_open
 
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ReliabitError(f"{folder} holds no safetensors file")
+    files = _weight_files(folder)
     check_shards(files)
     found: dict[str, Path] = {}
     for file in files:
         with safe_open(file, framework="pt") as opened:
             found |= dict.fromkeys(opened.keys(), file)
     return found
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that the index lists; all there are where there is none."""
+    index = folder / INDEX
+    if not index.is_file():
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise ReliabitError(f"{folder} holds no safetensors file")
+        return files
+    try:
+        listed = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReliabitError(f"{index} is no index of shards; fetch it again") from error
+    missing = [name for name in listed if not (folder / name).is_file()]
+    if missing:
+        raise ReliabitError(
+            f"{folder} lacks {len(missing)} of the {len(listed)} shards that its index lists ({', '.join(missing)}); "
+            "fetch them again"
+        )
+    return [folder / name for name in listed]
 
 
 def _aliases(names: dict[str, Tensor], stored: dict[str, str]) -> dict[str, str]:
