@@ -8,22 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from full_size_models import NAMES, WHOLE, full_size_config
+from full_size_models import NAMES, WHOLE
 from full_size_needs import (
     H100_BYTES_A_SECOND,
-    REFUSED,
     VQAV2,
     Row,
     calibration_bytes,
-    plan_of,
     question_seconds,
     read_bytes,
     rows,
 )
 from full_size_results import ROOT, read_results
-
-from reliabit.errors import ReliabitError
-from reliabit.quant import footprint
 
 PAGE = ROOT / "docs" / "full_size_costs.md"
 FOUND = Path(__file__).parent / "full_size_found.md"
@@ -71,19 +66,7 @@ def needs(name: str, results: dict[str, Any]) -> list[str]:
             ]
         )
     header = ["quant", "bits", "stored GiB", "resident GiB", "bits a weight", "quantize min", "GB a token", "tokens/s"]
-    lines = table(header, cells)
-    for method in (method for method, model in sorted(REFUSED) if model == name):
-        lines += ["", f"`quant={method}` is refused: {refusal(name, method)}."]
-    return lines
-
-
-def refusal(name: str, method: str) -> str:
-    """What is said of a plan that does not fit the model."""
-    try:
-        footprint(full_size_config(name), plan_of(method, None))
-    except ReliabitError as error:
-        return str(error)
-    raise ValueError(f"{name} takes {method}, and the page says it does not")
+    return table(header, cells)
 
 
 def quantize_minutes(results: dict[str, Any], name: str, row: Row) -> str:

@@ -14,8 +14,6 @@ from reliabit.quant import Footprint, Plan, Rule, Scheme, footprint, plan_from_c
 SAME = {"awq": "mbq"}
 """Options that begin with another one and change nothing of what is stored."""
 WIDTHS = (8, 4, 3, 2)
-REFUSED = {("hybrid", "idefics3_8b")}
-"""Its vision tower has layers of 4304 inputs, which groups of 64 do not divide."""
 READ_EVERY_TOKEN = ("language_attention", "language_mlp", "lm_head")
 H100_BYTES_A_SECOND, H100_OPERATIONS_A_SECOND = 3.35e12, 989e12
 """Published figures: memory bandwidth, and dense bfloat16 arithmetic."""
@@ -92,8 +90,6 @@ def rows(name: str) -> tuple[Row, ...]:
     """The configurations of a model; those that store the same modules in the same layout share a row."""
     config, found = full_size_config(name), dict[tuple[Rule, ...], Row]()
     for method, bits in configurations():
-        if (method, name) in REFUSED:
-            continue
         plan = plan_of(method, bits)
         stored = () if plan is None else tuple(_stored_as(rule) for rule in plan.rules)
         if stored in found:
