@@ -62,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
 
     command("reap", upkeep.reap_runs, "close the runs of dead processes")
     sync = command("sync", upkeep.sync, "record the runs of an offline journal and of the versioned pipeline, once")
-    sync.add_argument("--journal", type=Path, help="the journal's folder; mlruns/journal by default")
-    sync.add_argument("--results", type=Path, help="the folder of the pipeline's results; results by default")
+    sync.add_argument("--journal", type=Path, help="a journal's folder; mlruns/journal and results by default")
+    sync.add_argument("--results", type=Path, help="a folder of the pipeline's results")
     doctor = command(
         "doctor", upkeep.doctor, "show what is shared below paths.cache, make room, ask a service for drift"
     )

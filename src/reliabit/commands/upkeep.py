@@ -32,6 +32,8 @@ def reap_runs(config: Config, _: argparse.Namespace) -> None:
 def sync(config: Config, options: argparse.Namespace) -> None:
     """Record what an offline journal and the versioned pipeline hold, and say what came of it.
 
+    Where one of them is named, that one alone.
+
     Raises:
         ReliabitError: There is neither, or what is there is damaged.
     """
@@ -43,19 +45,21 @@ def sync(config: Config, options: argparse.Namespace) -> None:
     for named, what in ((options.journal, "journal"), (options.results, "folder of results")):
         if named is not None and not named.is_dir():
             raise ReliabitError(f"{named} is no {what}; correct the path")
-    journal, results = options.journal or root / "mlruns" / "journal", options.results or root / "results"
-    if not journal.is_dir() and not results.is_dir():
+    journal, results = options.journal, options.results
+    if journal is None and results is None:
+        journal, results = (path if path.is_dir() else None for path in (root / "mlruns" / "journal", root / "results"))
+    if journal is None and results is None:
         raise ReliabitError(
-            f"there is nothing to record: neither a journal of tracking=offline in {journal}, nor results of dvc repro "
-            f"in {results}; name them with --journal and --results"
+            f"there is nothing to record below {root}: neither a journal of tracking=offline in mlruns/journal, nor "
+            "results of dvc repro in results; name them with --journal and --results"
         )
     tracker = open_tracker(config.tracking)
-    if journal.is_dir():
+    if journal is not None:
         done = sync_journal(journal, tracker)
         sys.stdout.write(
             f"{len(done.imported)} runs imported, {done.unchanged} were there, {done.open} are still open\n"
         )
-    if results.is_dir():
+    if results is not None:
         cache = DigestCache(Path(config.paths.cache) / "digests")
         recorded = sync_results(results, tracker, root=root, cache=cache)
         sys.stdout.write(f"{len(recorded.imported)} cells of {results} recorded, {recorded.unchanged} were there\n")
