@@ -62,3 +62,9 @@ def test_a_truncated_file_is_refused(untrained, family, tmp_path):
 def test_an_unknown_family_is_refused():
     with pytest.raises(ReliabitError, match="choose one of qwen2_vl, qwen2_5_vl, idefics3"):
         find_adapter("llava")
+
+
+def test_a_transformers_that_would_answer_blindly_is_refused(untrained, family, monkeypatch):
+    monkeypatch.setattr("transformers.__version__", "5.17.0")
+    with pytest.raises(ReliabitError, match=r"transformers 5\.17\.0 is installed and answering needs 5\.21 or later"):
+        load(untrained, family)

@@ -11,9 +11,13 @@ from reliabit.models.encoding import Encoder
 from reliabit.models.idefics3 import Idefics3
 from reliabit.models.qwen2_5_vl import Qwen2_5_VL
 from reliabit.models.qwen2_vl import Qwen2VL
+from reliabit.models.spread import Spread
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+OLDEST_TRANSFORMERS = "5.21"
+"""Earlier ones keep weights in another type than they were asked for, or answer without having seen the image."""
 
 ADAPTERS: dict[str, type[Adapter]] = {adapter.model_type: adapter for adapter in (Qwen2VL, Qwen2_5_VL, Idefics3)}
 
@@ -37,7 +41,9 @@ def find_adapter(family: str) -> Adapter:
     return ADAPTERS[family]()
 
 
-def load_checkpoint(folder: Path, *, family: str, dtype: str, template: str) -> Checkpoint:
+def load_checkpoint(
+    folder: Path, *, family: str, dtype: str, template: str, spread: Spread | None = None
+) -> Checkpoint:
     """Load a model and what encodes its questions.
 
     Args:
@@ -45,19 +51,39 @@ def load_checkpoint(folder: Path, *, family: str, dtype: str, template: str) -> 
         family: The adapter that is expected to fit.
         dtype: torch's name of the precision to compute in.
         template: The prompt around a question.
+        spread: How the model is spread over devices, if it does not fit on one.
 
     Raises:
-        ReliabitError: The folder is no checkpoint, is of another family, or wants to run code of its own.
+        ReliabitError: The folder is no checkpoint, is of another family, or wants to run code of its own; or
+            transformers is too old.
     """
     import torch
 
     from reliabit.quant.checkpoint import load_checkpoint as load_weights
 
+    check_transformers()
     check_folder(folder, family=family)
-    model = load_weights(folder, dtype=getattr(torch, dtype), trust_remote_code=False)
+    options = {} if spread is None else spread.options()
+    model = load_weights(folder, dtype=getattr(torch, dtype), trust_remote_code=False, **options)
     return Checkpoint(
         model=model.eval().requires_grad_(False), encoder=load_encoder(folder, family=family, template=template)
     )
+
+
+def check_transformers() -> None:
+    """Check the version where nothing was installed that would have: before it, wrong answers come without a word.
+
+    Raises:
+        ReliabitError: It is too old.
+    """
+    import transformers
+    from packaging.version import Version
+
+    if Version(transformers.__version__) < Version(OLDEST_TRANSFORMERS):
+        raise ReliabitError(
+            f"transformers {transformers.__version__} is installed and answering needs {OLDEST_TRANSFORMERS} or later; "
+            f"install it with pip install 'transformers>={OLDEST_TRANSFORMERS}'"
+        )
 
 
 def load_encoder(folder: Path, *, family: str, template: str) -> Encoder:

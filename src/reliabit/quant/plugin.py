@@ -17,6 +17,7 @@ from reliabit.quant.empty import replace_by_empty
 from reliabit.quant.grid import Layout
 from reliabit.quant.kernels.cuda import HALF_TYPES
 from reliabit.quant.kernels.dispatch import prepare_kernels
+from reliabit.quant.linear import PackedWeight
 from reliabit.quant.shards import check_shards
 
 if TYPE_CHECKING:
@@ -88,13 +89,19 @@ class ReliabitQuantizer(HfQuantizer):  # type: ignore[misc]
             replace_by_empty(model, name, layout)
 
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **kwargs: object) -> None:
-        # transformers marks each tensor that it read; what it did not find it makes up, with a warning only.
-        missing = [name for name, tensor in _stored_tensors(model) if not getattr(tensor, "_is_hf_initialized", False)]
+        # transformers marks each tensor that it read; what it did not find it makes up, with a warning only. What is
+        # spread over memory and disk is read when it is used.
+        missing = [
+            name
+            for name, tensor in _stored_tensors(model)
+            if not tensor.is_meta and not getattr(tensor, "_is_hf_initialized", False)
+        ]
         if missing:
             raise ReliabitError(
                 f"the checkpoint lacks {len(missing)} of the model's tensors, {missing[0]} among them; "
                 "a shard is of another model or not whole"
             )
+        check_packed_shapes(model)
         if model.dtype in HALF_TYPES:
             prepare_kernels(model, dtype=model.dtype)
 
@@ -121,6 +128,30 @@ def attach(model: "PreTrainedModel", schemes: list[dict[str, Any]]) -> None:
     known = config.schemes if isinstance(config, ReliabitConfig) else []
     model.config.quantization_config = ReliabitConfig([*known, *schemes])
     model.hf_quantizer = ReliabitQuantizer(model.config.quantization_config)
+
+
+def check_packed_shapes(model: nn.Module) -> None:
+    """Check that packed weights have the shapes of their layouts; transformers before 5.23 takes any.
+
+    Raises:
+        ReliabitError: One has not.
+
+    >>> layer = PackedWeight(4, 64, Layout(bits=4, group_size=64))
+    >>> layer.weight_codes = layer.weight_codes[:, 1:]
+    >>> check_packed_shapes(nn.ModuleDict({"lm_head": layer}))
+    Traceback (most recent call last):
+    reliabit.errors.ReliabitError: weight_codes of lm_head is [4, 31], and 4 bits make it [4, 32]; the checkpoint's ...
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, PackedWeight):
+            continue
+        for part, expected in PackedWeight(module.rows, module.columns, module.layout, device="meta").named_buffers():
+            found = module.get_buffer(part)
+            if found.shape != expected.shape:
+                raise ReliabitError(
+                    f"{part} of {name} is {list(found.shape)}, and {module.layout.bits} bits make it "
+                    f"{list(expected.shape)}; the checkpoint's weights are not those that its config.json tells of"
+                )
 
 
 def _stored_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -1,0 +1,72 @@
+"""Models that do not fit on one device: their layers lie on several, in the memory of the host and on disk.
+
+Placing them is accelerate's work. What lies off the devices is brought to one for each pass and let go again, so large
+batches are worth their memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a model is spread.
+
+    Attributes:
+        device_map: accelerate's name of the way: `auto`, `balanced`, `balanced_low_0` or `sequential`.
+        device_memory: What each accelerator may take, such as `70GiB`; what is free where it is `None`.
+        host_memory: What the memory of the host may take of it, likewise; the rest stays on disk.
+    """
+
+    device_map: str
+    device_memory: str | None = None
+    host_memory: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of `from_pretrained`.
+
+        >>> Spread("auto", host_memory="100GiB").options()["max_memory"]["cpu"]
+        '100GiB'
+        """
+        from accelerate.utils import get_max_memory
+
+        allowed = {"cpu": self.host_memory}
+        limits = {name: allowed.get(name, self.device_memory) or free for name, free in get_max_memory().items()}
+        # Packed weights are buffers, which accelerate otherwise leaves on the devices.
+        return {"device_map": self.device_map, "max_memory": limits, "offload_buffers": True}
+
+
+def is_spread(model: "nn.Module") -> bool:
+    """Whether the parts of a model have places of their own, from which nothing but accelerate may move them."""
+    return hasattr(model, "hf_device_map")
+
+
+def offloaded(model: "nn.Module") -> list[str]:
+    """The tensors of a model that lie off the devices, by name.
+
+    >>> from torch import nn
+    >>> offloaded(nn.ModuleDict({"here": nn.Linear(2, 2), "away": nn.Linear(2, 2, bias=False, device="meta")}))
+    ['away.weight']
+    """
+    return [name for name, tensor in model.state_dict().items() if tensor.is_meta]
+
+
+def tensors_of(model: "nn.Module") -> "Iterator[tuple[str, torch.Tensor]]":
+    """The parameters and buffers of a model by name; what lies off the devices is brought there, a module at a time.
+
+    >>> from torch import nn
+    >>> [name for name, _ in tensors_of(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))]
+    ['0.weight', '0.bias', '1.weight', '1.bias']
+    """
+    from accelerate.utils import align_module_device
+
+    for name, module in model.named_modules(remove_duplicate=False):
+        with align_module_device(module):
+            for part, tensor in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)):
+                yield f"{name}.{part}", tensor
