@@ -1,5 +1,6 @@
 """From conf/ to a checked configuration: where the files lie, what Hydra must know, what is checked before any work."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.config import Config, DataConfig, QuantConfig, RegistryConfig
+from reliabit.config import Config, DataConfig, QuantConfig, RegistryConfig, TrainerConfig
 from reliabit.errors import ReliabitError
 
 
@@ -80,6 +81,21 @@ def validate(config: Config) -> None:
         if not 0 < getattr(config.evaluation, key) < 1:
             raise ReliabitError(f"evaluation.{key}={getattr(config.evaluation, key)} must lie between 0 and 1")
     _check_registry(config.registry)
+    _check_spread(config.trainer)
+
+
+def _check_spread(trainer: TrainerConfig) -> None:
+    if trainer.device_map is not None and trainer.devices > 1:
+        raise ReliabitError(
+            f"trainer.device_map={trainer.device_map} spreads one model over all devices, and "
+            f"trainer.devices={trainer.devices} wants a whole one on each; set one of them alone"
+        )
+    for key in ("device_memory", "host_memory"):
+        size = getattr(trainer, key)
+        if size is not None and trainer.device_map is None:
+            raise ReliabitError(f"trainer.{key}={size} and trainer.device_map is null; set trainer.device_map=auto")
+        if size is not None and not re.fullmatch(r"\d+([KMG]i?B)", size):
+            raise ReliabitError(f"trainer.{key}={size} is no size; write it as 70GiB")
 
 
 def _check_template(template: str, *, key: str, fields: Sequence[str]) -> None:

@@ -44,6 +44,9 @@ CARRIED_OUT = (
     "trainer.progress_bar",
     "trainer.threads",
     "trainer.devices",
+    "trainer.device_map",
+    "trainer.device_memory",
+    "trainer.host_memory",
 )
 """Keys of the configuration that say how and where a run is carried out."""
 

@@ -1,17 +1,16 @@
 """Answering: greedy decoding as a LightningModule, with what the model's probabilities say of each answer."""
 
-import signal
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
 from reliabit.inference.features import TakesStates
 from reliabit.inference.greedy import decode
 from reliabit.inference.packing import PackedPrompts, pack
+from reliabit.inference.predicting import Predicting, predict
 from reliabit.inference.states import pool_states, prompt_states, state_module
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
@@ -106,10 +105,10 @@ def end_of_answers(tokens: torch.Tensor, *, end: int) -> tuple[torch.Tensor, tor
     return torch.where(ends.any(1), ends.int().argmax(1) + 1, tokens.shape[1]), ends.any(1)
 
 
-class Answering(lightning.LightningModule):  # type: ignore[misc]
+class Answering(Predicting):
     """Answers the questions of a batch greedily, whatever sampling settings the checkpoint ships.
 
-    Each image is seen and read once a batch, however many questions are about it. The model is never trained.
+    Each image is seen and read once a batch, however many questions are about it.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: TakesStates | None = None) -> None:
@@ -120,9 +119,7 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
             max_new_tokens: Where an answer is cut off.
             features: Takes the pooled states of every question, in order.
         """
-        super().__init__()
-        self.model = checkpoint.model
-        self.encoder = checkpoint.encoder
+        super().__init__(checkpoint)
         self.max_new_tokens = max_new_tokens
         self.features = features
         self.end = checkpoint.encoder.processor.tokenizer.convert_tokens_to_ids(
@@ -165,10 +162,6 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
         # Lightning walks into what a step returns, and refuses frozen dataclasses.
         return [asdict(answer) for answer in answers]
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch to the model's device."""
-        return batch.to(device)
-
     def _states(self) -> Any:
         if self.features is None:
             return nullcontext([])
@@ -177,17 +170,9 @@ class Answering(lightning.LightningModule):  # type: ignore[misc]
     def _keep(self, states: list[torch.Tensor], packed: PackedPrompts) -> None:
         if self.features is None:
             return
-        pooled = pool_states(states[0], packed)
+        # The layer that they are taken from may lie on another device than the prompts.
+        pooled = pool_states(states[0].to(packed.input_ids.device), packed)
         self.features.append({name: block.float().cpu().numpy() for name, block in vars(pooled).items()})
-
-
-class StopsWhenTold(lightning.Callback):  # type: ignore[misc]
-    """Ends the process at the batch after SIGTERM, which Lightning notes and otherwise ignores while predicting."""
-
-    def on_predict_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop where the process was told to."""
-        if trainer.received_sigterm:
-            raise SystemExit(128 + signal.SIGTERM)
 
 
 def answer_table(
@@ -238,19 +223,3 @@ def answer_batches(
     module = Answering(checkpoint, max_new_tokens=max_new_tokens, features=features)
     answered = predict(module, batches, accelerator=accelerator, progress=progress)
     return [answer for batch in answered for answer in batch]
-
-
-def predict(
-    module: lightning.LightningModule, batches: "DataLoader[Any]", *, accelerator: str, progress: bool
-) -> list[Any]:
-    """Run a module's `predict_step` over batches, in order; what it returned for each."""
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        callbacks=[StopsWhenTold()],
-    )
-    return trainer.predict(module, batches) or []

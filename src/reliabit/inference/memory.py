@@ -1,4 +1,4 @@
-"""Peak memory while answering: of the accelerator where there is one, else of this process."""
+"""Peak memory while answering: of the accelerators where there are any, else of this process."""
 
 import resource
 from pathlib import Path
@@ -11,7 +11,8 @@ def reset_peak_memory() -> None:
     import torch
 
     if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
         return
     try:
         # Linux: 5 resets the high-water mark of the resident set.
@@ -25,7 +26,8 @@ def peak_memory() -> int:
     import torch
 
     if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+        # A model may be spread over several.
+        return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
     try:
         status = (PROCESS / "status").read_text()
     except OSError:

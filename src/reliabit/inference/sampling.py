@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
-from reliabit.inference.answering import end_of_answers, predict, score_tokens
+from reliabit.inference.answering import end_of_answers, score_tokens
+from reliabit.inference.predicting import Predicting, predict
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
 
@@ -38,7 +38,7 @@ class SampledAnswers:
     log_probs: list[float]
 
 
-class Sampling(lightning.LightningModule):  # type: ignore[misc]
+class Sampling(Predicting):
     """Draws answers; the vision tower runs once a batch, the language model once a draw."""
 
     def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, settings: SamplingSettings) -> None:
@@ -51,9 +51,7 @@ class Sampling(lightning.LightningModule):  # type: ignore[misc]
         """
         from transformers import GenerationConfig
 
-        super().__init__()
-        self.model = checkpoint.model
-        self.encoder = checkpoint.encoder
+        super().__init__(checkpoint)
         self.settings = settings
         tokenizer = checkpoint.encoder.processor.tokenizer
         self.end = tokenizer.convert_tokens_to_ids(checkpoint.encoder.adapter.end_of_answer)
@@ -83,10 +81,6 @@ class Sampling(lightning.LightningModule):  # type: ignore[misc]
             {"answers": [texts[i] for texts, _ in drawn], "log_probs": [scores[i] for _, scores in drawn]}
             for i in range(len(batch.question_ids))
         ]
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch to the model's device."""
-        return batch.to(device)
 
     def _draw(self, batch: Batch, shared: dict[str, Any]) -> tuple[list[str], list[float]]:
         output: Any = self.model.generate(**batch.text, **shared, generation_config=self.generation)

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
 from reliabit.errors import ReliabitError
-from reliabit.inference.answering import predict
+from reliabit.inference.predicting import Predicting, predict
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch, Encoder
 
@@ -64,7 +63,7 @@ def find_verdict(encoder: Encoder, prompt: SelfEvaluationPrompt) -> Verdict:
     )
 
 
-class SelfEvaluation(lightning.LightningModule):  # type: ignore[misc]
+class SelfEvaluation(Predicting):
     """Reads from one forward pass how likely the model finds its answer right."""
 
     def __init__(self, checkpoint: Checkpoint, *, verdict: Verdict) -> None:
@@ -74,9 +73,7 @@ class SelfEvaluation(lightning.LightningModule):  # type: ignore[misc]
             checkpoint: The model and its encoder.
             verdict: The tokens to compare.
         """
-        super().__init__()
-        self.model = checkpoint.model
-        self.encoder = checkpoint.encoder
+        super().__init__(checkpoint)
         self.verdict = verdict
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[float]:
@@ -87,10 +84,6 @@ class SelfEvaluation(lightning.LightningModule):  # type: ignore[misc]
         log_odds = logits[:, self.verdict.right] - logits[:, self.verdict.wrong]
         confidence: list[float] = log_odds.sigmoid().tolist()
         return confidence
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch to the model's device."""
-        return batch.to(device)
 
 
 def begun(text: dict[str, torch.Tensor], tokens: Sequence[int]) -> dict[str, torch.Tensor]:

@@ -163,7 +163,7 @@ def answer_chunk(
 
 
 def _encode(config: Config, model: QuantizedCheckpoint, chunk: Chunk, numbers: Iterable[int]) -> "list[Batch]":
-    from reliabit.inference.answering import predict
+    from reliabit.inference.predicting import predict
     from reliabit.inference.seeing import Seeing
 
     batches = _loader(config, model, chunk, numbers=numbers)

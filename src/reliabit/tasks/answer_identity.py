@@ -10,6 +10,7 @@ from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, library_versions
 from reliabit.inference.features import FeatureSettings
+from reliabit.models.spread import tensors_of
 from reliabit.quant.components import component_of
 from reliabit.tasks.calibrated import calibration_rows
 
@@ -75,10 +76,10 @@ def _weights_digest(model: "PreTrainedModel") -> str:
     import torch
 
     digest = sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors_of(model):
         if component_of(name) in SEEING:
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

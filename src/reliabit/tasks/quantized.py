@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from reliabit.config import Config, ModelConfig, QuantConfig
+from reliabit.config import Config, ModelConfig, QuantConfig, TrainerConfig
+from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
+from reliabit.models.spread import Spread, offloaded
 from reliabit.quant import Plan, Report, Size, model_size, plan_from_config, quantize_model
 from reliabit.tasks.calibrated import load_calibration
 
@@ -37,17 +39,39 @@ def build_plan(quant: QuantConfig) -> Plan:
     return plan_from_config(quant.rules, defaults=defaults)
 
 
-def load_model(model: ModelConfig) -> Checkpoint:
+def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:
     """Load the model as it is."""
-    return load_checkpoint(Path(model.path), family=model.family, dtype=model.dtype, template=model.template)
+    return load_checkpoint(
+        Path(model.path), family=model.family, dtype=model.dtype, template=model.template, spread=spread
+    )
+
+
+def spread_of(trainer: TrainerConfig) -> Spread | None:
+    """How a configuration spreads its model over devices, if it does."""
+    return (
+        None
+        if trainer.device_map is None
+        else Spread(trainer.device_map, device_memory=trainer.device_memory, host_memory=trainer.host_memory)
+    )
 
 
 def load_quantized(config: Config) -> QuantizedCheckpoint:
-    """Load the model and quantize it in memory."""
+    """Load the model and quantize it in memory.
+
+    Raises:
+        ReliabitError: It is to be quantized, and some of it lies off the devices.
+    """
     import torch
 
-    checkpoint, report = load_model(config.model), None
+    checkpoint, report = load_model(config.model, spread=spread_of(config.trainer)), None
     if config.quant.method != "none":
+        away = offloaded(checkpoint.model)
+        if away:
+            raise ReliabitError(
+                f"trainer.device_map={config.trainer.device_map} leaves {len(away)} tensors of {config.model.name} off "
+                f"the devices, where they cannot be quantized ({away[0]} among them); write a checkpoint with "
+                "task=quantize, and answer with model.path=<its folder> quant=none"
+            )
         report = quantize_model(checkpoint.model, build_plan(config.quant), load_calibration(config))
     size = model_size(checkpoint.model, stored_dtype=torch.bfloat16)
     return QuantizedCheckpoint(checkpoint=checkpoint, report=report, size=size)

@@ -1,0 +1,61 @@
+"""Running a model over batches: what every LightningModule here has in common, and the loop."""
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as lightning
+import torch
+
+from reliabit.models.checkpoint import Checkpoint
+from reliabit.models.encoding import Batch
+from reliabit.models.spread import is_spread
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+
+class Predicting(lightning.LightningModule):  # type: ignore[misc]
+    """A model that answers in one way or another, and is never trained; subclasses say what a step does."""
+
+    model: Any
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        """Wrap a model.
+
+        Args:
+            checkpoint: The model and its encoder.
+        """
+        super().__init__()
+        if is_spread(checkpoint.model):
+            # Lightning moves the modules that it knows of to one device, and this one does not fit there.
+            object.__setattr__(self, "model", checkpoint.model)
+        else:
+            self.model = checkpoint.model
+        self.encoder = checkpoint.encoder
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the model's device."""
+        return batch.to(device)
+
+
+class StopsWhenTold(lightning.Callback):  # type: ignore[misc]
+    """Ends the process at the batch after SIGTERM, which Lightning notes and otherwise ignores while predicting."""
+
+    def on_predict_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop where the process was told to."""
+        if trainer.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM)
+
+
+def predict(module: Predicting, batches: "DataLoader[Any]", *, accelerator: str, progress: bool) -> list[Any]:
+    """Run a module's `predict_step` over batches, in order; what it returned for each."""
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        callbacks=[StopsWhenTold()],
+    )
+    return trainer.predict(module, batches) or []
