@@ -76,8 +76,9 @@ def promote(
     client = registry_client(tracker)
     candidate = find_version(tracker, name, version)
     verify(tracker, candidate)
-    client.set_registered_model_alias(name, CANDIDATE, candidate.number)
     with registry_lock(client, name, wait=wait) as lock:
+        # MLflow's store fails where two set one alias at once.
+        client.set_registered_model_alias(name, CANDIDATE, candidate.number)
         champion = settled_champion(tracker, name)
         with recorded(tracker, name, action="promote", version=candidate, previous=champion) as run:
             if champion is not None and champion.number == candidate.number:
