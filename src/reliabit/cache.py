@@ -7,11 +7,17 @@ missing is made again. The time stamp of an entry says when it was last of use.
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+Found = TypeVar("Found")
 
 KINDS = ("answers", "bundles", "calibration", "encoded")
 """Folders below the cache that hold one entry a folder."""
@@ -67,6 +73,37 @@ def abandoned(cache: Path, *, now: float | None = None) -> list[Path]:
         for folder in sorted((cache / kind).glob(".*"))
         if folder.is_dir() and moment - _last_written(folder) > ABANDONED_SECONDS
     ]
+
+
+def entry_lock(folder: Path, *, timeout: float = -1) -> "BaseFileLock":
+    """The lock of whoever makes an entry; some entries share one, so that locks do not pile up with them.
+
+    Args:
+        folder: The entry, there or not.
+        timeout: Seconds to wait for it; negative ones wait for as long as it takes.
+    """
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.parent / f".{folder.name[:2]}.lock", timeout=timeout)
+
+
+def find_or_make(folder: Path, *, read: Callable[[], Found | None], make: Callable[[], Found]) -> Found:
+    """An entry, made if it is not there; of processes that ask at once, one makes it and the others wait.
+
+    Args:
+        folder: The entry.
+        read: Reads it; `None` where it is not there or damaged.
+        make: Puts it there, in the place of what may be there, and returns what `read` would.
+    """
+    found = read()
+    if found is None:
+        with entry_lock(folder):
+            found = read()
+            if found is None:
+                found = make()
+    touch([folder])
+    return found
 
 
 def touch(folders: Iterable[Path]) -> None:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from reliabit.data.prepare import MANIFEST, read_manifest, sha256
+from reliabit.data.prepare import MANIFEST, read_manifest
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import replacing, sha256
 
 CODE = ("data", "models", "quant", "inference", "confidence", "metrics", "evaluation", "tasks")
 """The rooms of this package that a result depends on."""

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from registry.measured import IMAGES, SETTINGS, costs, table
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.contrasts import Resampled
-from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, ParetoSuite, measure_reliability
+from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, measure_reliability
 from reliabit.evaluation.pareto import Point, level_of_each, places
 from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.evaluation.pareto_points import LATENCY, SPEED, STORED, pareto_of
@@ -216,7 +216,7 @@ def test_means_are_resampled_as_the_metrics_are(tables):
     drawn = cluster_bootstrap(
         {name: Predictions(found.confidence, found.accuracy) for name, found in (("one", one), ("other", other))},
         one.images,
-        suite=ParetoSuite(risks=()),
+        suite=Suite(only=frozenset({ACCURACY}), calibration=False),
         n_resamples=50,
     )
     mean = resampled_mean(one.accuracy - other.accuracy, one.images, n_resamples=50, seed=0)

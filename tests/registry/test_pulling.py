@@ -12,8 +12,8 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from registry.bundles import CODE, accepting, register, write_bundle
 from reliabit.cache import entries
-from reliabit.data.prepare import sha256
 from reliabit.errors import ReliabitError
+from reliabit.files import sha256
 from reliabit.registry import champion_source, pulling
 from reliabit.registry.champion_source import ChampionSource
 from reliabit.registry.promotion import promote, rollback

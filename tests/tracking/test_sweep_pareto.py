@@ -6,6 +6,7 @@ from registry.measured import costs, table
 from registry.test_policy import composed
 from reliabit.evaluation.pareto_points import STORED
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
+from reliabit.tracking.recorded_predictions import recorded_predictions
 from reliabit.tracking.sweep_pareto import pareto_of_sweep
 from tracking.stores import tracker_at
 
@@ -43,7 +44,8 @@ def test_each_model_has_its_own_front(tmp_path, policy):
         record(tracker, tmp_path, "other·none·s0", bits=16, model="other", selector=False),
         record(tracker, tmp_path, "other·old·s0", bits=8, model="other", efficiency={"accuracy/mean": 0.5}),
     ]
-    fronts = pareto_of_sweep(runs, tracker=tracker, policy=policy)
+    with recorded_predictions(tracker) as predictions:
+        fronts = pareto_of_sweep(runs, predictions=predictions, policy=policy)
     assert list(fronts) == ["tiny · easy_vqa", "other · easy_vqa"]
     tiny, other = fronts.values()
     assert [point.name for point in tiny.points] == ["tiny·none·s0", "tiny·hqq·8b·s0", "tiny·hqq·4b·s0"]
@@ -57,9 +59,25 @@ def test_sets_of_cells_that_differ_in_more_are_numbered(tmp_path, policy):
     tracker = tracker_at(tmp_path)
     runs = [record(tracker, tmp_path, "tiny·none·s0"), record(tracker, tmp_path, "tiny·none·s1")]
     runs[1].data.params["seed"] = "1"
-    assert list(pareto_of_sweep(runs, tracker=tracker, policy=policy)) == ["tiny · easy_vqa", "tiny · easy_vqa · 2"]
+    with recorded_predictions(tracker) as predictions:
+        fronts = pareto_of_sweep(runs, predictions=predictions, policy=policy)
+    assert list(fronts) == ["tiny · easy_vqa", "tiny · easy_vqa · 2"]
 
 
 def test_a_sweep_without_costs_has_no_front(tmp_path, policy):
     tracker = tracker_at(tmp_path)
-    assert pareto_of_sweep([], tracker=tracker, policy=policy) == {}
+    with recorded_predictions(tracker) as predictions:
+        assert pareto_of_sweep([], predictions=predictions, policy=policy) == {}
+
+
+def test_predictions_are_fetched_once(tmp_path, monkeypatch):
+    tracker = tracker_at(tmp_path)
+    run = record(tracker, tmp_path, "tiny·none·s0", bits=16)
+    fetched = []
+    fetch = type(tracker).fetch
+    monkeypatch.setattr(type(tracker), "fetch", lambda *given: fetched.append(given[1]) or fetch(*given))
+    with recorded_predictions(tracker) as predictions:
+        assert predictions.read(run).equals(predictions.read(run))
+        kept = predictions.folder
+    assert fetched == [run.info.run_id]
+    assert not kept.exists()

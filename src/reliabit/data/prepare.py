@@ -19,7 +19,7 @@ from reliabit.data.sources import STREAMED, Part, SourceSpec, parts, streamed
 from reliabit.data.splits import split_by_image
 from reliabit.data.table import VQARow, checked
 from reliabit.errors import ReliabitError
-from reliabit.files import staged_folder
+from reliabit.files import sha256, staged_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -107,12 +107,6 @@ def read_manifest(folder: Path) -> dict[str, SplitRecord]:
     if not path.is_file():
         raise ReliabitError(f"{folder} is not a prepared table (no {MANIFEST}); run task=prepare first")
     return {name: SplitRecord(**record) for name, record in json.loads(path.read_text())["splits"].items()}
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_table(spec: SourceSpec, folder: Path, *, bad_samples: Path) -> None:

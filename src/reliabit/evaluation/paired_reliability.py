@@ -13,11 +13,7 @@ from reliabit.evaluation.contrasts import Resampled
 from reliabit.evaluation.resampled_means import resampled_mean
 from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS, judged, measured, rows_of
 from reliabit.metrics import Certificate, Suite, cluster_bootstrap, one_per_image
-from reliabit.metrics.functional.area import augrc_of
-from reliabit.metrics.functional.inputs import as_risk
-from reliabit.metrics.functional.ranking import TieGroups
-from reliabit.metrics.functional.risk_coverage import covered, last_within_risk
-from reliabit.metrics.suite import Values, percent
+from reliabit.metrics.suite import percent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,18 +23,6 @@ AUGRC = "selective/augrc"
 
 ASKED = ("source", "split", "shift", "question_id", "image_id")
 """Columns that say what was asked."""
-
-
-@dataclass(frozen=True)
-class ParetoSuite(Suite):
-    """Accuracy, AUGRC and coverage at risk alone: a bootstrap of all metrics would take several times as long."""
-
-    def values(self, groups: TieGroups, thresholds: Mapping[float, float]) -> Values:
-        coverages = {
-            f"selective/coverage_at_{percent(risk)}pct_risk": covered(groups, last_within_risk(groups, as_risk(risk)))
-            for risk in self.risks
-        }
-        return {ACCURACY: 1 - groups.risk, AUGRC: augrc_of(groups), **coverages}
 
 
 @dataclass(frozen=True)
@@ -125,7 +109,9 @@ def measure_reliability(
             seen an image that would judge it.
     """
     check_same_questions(tables, splits=(settings.reported, THRESHOLDS, CERTIFIED))
-    suite = ParetoSuite(risks=(settings.risk,), calibration=False)
+    metrics = (ACCURACY, AUGRC, f"selective/coverage_at_{percent(settings.risk)}pct_risk")
+    # Confidences need not be probabilities to be ranked by.
+    suite = Suite(risks=(settings.risk,), calibration=False, only=frozenset(metrics))
     prepared = {}
     for name, table in tables.items():
         if f"{PREFIX}{settings.confidence}" not in table.column_names:
@@ -150,7 +136,6 @@ def measure_reliability(
             seed=settings.seed,
             comparisons=comparisons,
         )
-        metrics = (ACCURACY, AUGRC, f"selective/coverage_at_{percent(settings.risk)}pct_risk")
         qualities = {
             metric: Resampled(drawn.estimates[name][metric], drawn.replicates[name][metric]) for metric in metrics
         }

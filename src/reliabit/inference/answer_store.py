@@ -6,16 +6,15 @@ depend on, so a folder is never wrong, only unused.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reliabit.cache import entry_lock, find_or_make
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.inference.chunks import Chunk, chunks
@@ -115,46 +114,28 @@ class AnswerStore:
         Yields:
             Nothing, after each chunk.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
         parts = list(chunks(questions, size=self.chunk))
         first = round(share * len(parts))
-        self.folder.mkdir(parents=True, exist_ok=True)
         for part in [*parts[first:], *parts[:first]]:
             folder = self.folder / part.name(self.identity)
             try:
-                with FileLock(self._lock(folder), timeout=0):
+                with entry_lock(folder, timeout=0):
                     if self._read(folder, part.questions) is None:
-                        shutil.rmtree(folder, ignore_errors=True)
                         self._write(folder, part, answer)
             except Timeout:
                 # Somebody else is at it.
                 continue
             yield
 
-    def _lock(self, folder: Path) -> Path:
-        # Some chunks share a lock, so that locks do not pile up with the chunks.
-        return self.folder / f".{folder.name[:2]}.lock"
-
     def _chunk(self, chunk: Chunk, answer: "Answer") -> Stored:
-        from filelock import FileLock
-
         folder = self.folder / chunk.name(self.identity)
-        found = self._read(folder, chunk.questions)
-        if found is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._lock(folder)):
-                found = self._read(folder, chunk.questions)
-                if found is None:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    self._write(folder, chunk, answer)
-                    found = self._read(folder, chunk.questions)
-        if found is None:
-            raise ReliabitError(f"{folder} cannot be read after it was written; look after the disk")
-        # The time stamp says when a chunk was last of use, should room be needed; what was read is here anyway.
-        with suppress(FileNotFoundError):
-            os.utime(folder)
-        return found
+        return find_or_make(
+            folder,
+            read=partial(self._read, folder, chunk.questions),
+            make=partial(self._write, folder, chunk, answer),
+        )
 
     def _read(self, folder: Path, questions: "Dataset") -> Stored | None:
         """A chunk, or `None` where it is not there or damaged."""
@@ -169,7 +150,7 @@ class AnswerStore:
         except (OSError, ValueError, TypeError, KeyError, ReliabitError):
             return None
 
-    def _write(self, folder: Path, chunk: Chunk, answer: "Answer") -> None:
+    def _write(self, folder: Path, chunk: Chunk, answer: "Answer") -> Stored:
         reset_peak_memory()
         with staged_folder(folder) as staging:
             if self.features is None:
@@ -181,6 +162,10 @@ class AnswerStore:
             cost = {"seconds": found.seconds, "peak_bytes": peak_memory()}
             (staging / ANSWERS).write_text(json.dumps(found.answers))
             (staging / COST).write_text(json.dumps(cost))
+        written = self._read(folder, chunk.questions)
+        if written is None:
+            raise ReliabitError(f"{folder} cannot be read after it was written; look after the disk")
+        return written
 
 
 def gather(stored: Sequence[Stored]) -> "pa.Table":

@@ -5,15 +5,14 @@ the reference models. What is kept is named after the weights that saw, whatever
 """
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reliabit.cache import find_or_make
 from reliabit.files import staged_folder
 from reliabit.inference.chunks import Chunk
 from reliabit.models.encoding import Batch
@@ -72,19 +71,12 @@ class EncodedStore:
             The encoded questions; `None` where they would take too much room to be kept, as with full-size models,
             whose features of an image are some megabytes and sooner computed than read.
         """
-        from filelock import FileLock
-
         folder = self.folder / chunk.name(self.identity)
-        found = self._read(folder, chunk)
-        if found is None and self._fits(chunk, encode):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f".{folder.name[:2]}.lock"):
-                found = self._read(folder, chunk) or self._write(folder, chunk, encode)
-        if found is not None:
-            # The time stamp says when a chunk was last of use, should room be needed; what was read is here anyway.
-            with suppress(FileNotFoundError):
-                os.utime(folder)
-        return found
+        if not folder.is_dir() and not self._fits(chunk, encode):
+            return None
+        return find_or_make(
+            folder, read=partial(self._read, folder, chunk), make=partial(self._write, folder, chunk, encode)
+        )
 
     def _fits(self, chunk: Chunk, encode: "Callable[[Sequence[int]], list[Batch]]") -> bool:
         if not self._bytes_a_question:
@@ -119,7 +111,6 @@ class EncodedStore:
         start = time.perf_counter()
         batches = encode(range(self._batches(chunk)))
         seconds = time.perf_counter() - start
-        shutil.rmtree(folder, ignore_errors=True)
         with staged_folder(folder) as staging:
             save_file(_flat(batches), staging / TENSORS)
             (staging / COST).write_text(json.dumps({"seconds": seconds}))

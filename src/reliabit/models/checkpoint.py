@@ -113,6 +113,8 @@ def check_folder(folder: Path, *, family: str) -> None:
     Raises:
         ReliabitError: It is not.
     """
+    from reliabit.quant.shards import weight_files
+
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ReliabitError(f"model.path={folder} is not a checkpoint folder (it has no config.json); correct the path")
@@ -123,20 +125,5 @@ def check_folder(folder: Path, *, family: str) -> None:
         )
     if "auto_map" in config:
         raise ReliabitError(f"the checkpoint {folder} wants to run code of its own (auto_map), which is never done")
-    _check_shards_are_there(folder)
-
-
-def _check_shards_are_there(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        listed = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReliabitError(f"{index} is no index of shards; fetch it again") from error
-    missing = [name for name in listed if not (folder / name).is_file()]
-    if missing:
-        raise ReliabitError(
-            f"the checkpoint {folder} lacks {len(missing)} of the {len(listed)} shards that its index lists "
-            f"({', '.join(missing)}); fetch them again"
-        )
+    # Names the shards that are missing.
+    weight_files(folder)

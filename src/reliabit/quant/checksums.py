@@ -1,16 +1,16 @@
 """The hashes of a quantized checkpoint, in a file of its own, and their check."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import replacing, sha256
+from reliabit.quant.shards import INDEX
 
 CHECKSUMS = "checksums.json"
 CHECKSUMS_VERSION = 1
-_DESCRIBING = ("config.json", "model.safetensors.index.json")
+_DESCRIBING = ("config.json", INDEX)
 
 
 def write_checksums(folder: Path, shards: Mapping[str, str], *, source: str) -> None:
@@ -21,7 +21,7 @@ def write_checksums(folder: Path, shards: Mapping[str, str], *, source: str) -> 
         shards: The SHA-256 of each shard, by name.
         source: The digest of the checkpoint that it was made from (`folder_digest`).
     """
-    described = {name: file_digest(folder / name) for name in _DESCRIBING if (folder / name).is_file()}
+    described = {name: sha256(folder / name) for name in _DESCRIBING if (folder / name).is_file()}
     record = {"version": CHECKSUMS_VERSION, "source": source, "sha256": {**shards, **described}}
     with replacing(folder / CHECKSUMS) as unfinished:
         unfinished.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -44,15 +44,9 @@ def verify_checkpoint(folder: Path) -> dict[str, str]:
         file = folder / name
         if not file.is_file():
             raise ReliabitError(f"{file} is missing, and {CHECKSUMS} lists it; quantize again or fetch it again")
-        if file_digest(file) != expected:
+        if sha256(file) != expected:
             raise ReliabitError(f"{file} differs from its hash in {CHECKSUMS}; quantize again or fetch it again")
     return hashes
-
-
-def file_digest(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _read_hashes(file: Path) -> dict[str, str]:

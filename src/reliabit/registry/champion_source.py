@@ -1,9 +1,9 @@
 """The champion for a service that runs on: fetched once a version, and shared with other services of the machine."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reliabit.cache import entry_lock, touch
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.registry.pulling import fetch_bundle
@@ -45,7 +45,7 @@ class ChampionSource:
             cached_bundle(self.tracker, version, cache=self.cache)
             self._last = (version.number, folder)
         # What is served is of use, however long ago it was loaded.
-        os.utime(folder)
+        touch([folder])
         return version.number, folder
 
 
@@ -63,16 +63,13 @@ def cached_bundle(tracker: Tracker, version: Version, *, cache: Path) -> Path:
     Raises:
         ReliabitError: The bundle in the store is damaged.
     """
-    from filelock import FileLock
-
     folder = cache / KIND / version.digest
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # One service fetches, and none replaces what another reads.
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    with entry_lock(folder):
         if not _is_whole(folder):
             with staged_folder(folder) as staging:
                 fetch_bundle(tracker, version, staging)
-        os.utime(folder)
+        touch([folder])
     return folder
 
 

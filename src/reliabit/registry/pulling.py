@@ -11,9 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from reliabit.data.prepare import sha256
 from reliabit.errors import ReliabitError
-from reliabit.files import staged_folder
+from reliabit.files import sha256, staged_folder
 from reliabit.registry.registering import BUNDLE_PATH
 from reliabit.registry.versions import Version, registry_client, resolve
 from reliabit.serving.bundle import BUNDLE

@@ -16,14 +16,13 @@ from reliabit.registry.terms import TAG, Terms, terms_of_bundle
 from reliabit.registry.versions import Version
 from reliabit.tracking.context import COMMIT, DIRTY
 from reliabit.tracking.summary import labels
-from reliabit.tracking.tracker import FINGERPRINT_TAG, Tracker
+from reliabit.tracking.tracker import CONFIG, FINGERPRINT_TAG, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Found = TypeVar("Found")
 
-CONFIG = "config.yaml"
 MODEL = "model/"
 CALIBRATION = "calibration"
 """Names of inputs that are no questions: the model's files, and what a data-aware quantizer learned from."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from reliabit.inference.answered import read_answered
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.registry.evidence import FINISHED, Configuration
-from reliabit.tracking.results_sync import SELECTED, digest_of, read_answered
+from reliabit.tracking.results_sync import SELECTED, digest_of
 
 UNQUANTIZED = "none"
 
@@ -62,18 +63,18 @@ def configurations_of_results(results: Path, cells: Cells) -> list[Configuration
 
 def _read(folder: Path, *, quantizer: str, bits: int | None, model: str) -> Configuration:
     answered = read_answered(folder)
-    config = {key: value for key, value in answered["config"].items() if key != "model"}
+    config = {key: value for key, value in answered.config.items() if key != "model"}
     method = "none" if quantizer == UNQUANTIZED else quantizer
     return Configuration(
-        name=answered["name"],
+        name=answered.name,
         run_id=folder.name,
         fingerprint=digest_of(folder),
         status=FINISHED,
         dirty=(),
-        inputs={"table": answered["table"]},
+        inputs={"table": answered.table},
         # Every cell's checkpoint was made of the one model that its name begins with.
         model={"model": model},
-        efficiency=answered["efficiency"],
+        efficiency=answered.efficiency,
         predictions=read_predictions(folder / SELECTED / PREDICTIONS),
         config={**config, "quant": {"name": quantizer, "method": method, "bits": bits}},
     )

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path, PurePosixPath
 
-from reliabit.data.prepare import sha256
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import replacing, sha256
 
 MANIFEST = "manifest.json"
 FORMAT = 1

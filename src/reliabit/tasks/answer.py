@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +16,7 @@ from reliabit.inference.encoded_store import EncodedStore
 from reliabit.inference.features import ANSWERED_BY, FEATURES, FeatureSettings, FeatureWriter
 from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity
-from reliabit.tasks.cells import ANSWERED, write_answered
+from reliabit.tasks.cells import answered_cell
 from reliabit.tasks.estimators import needs_features, needs_training
 from reliabit.tasks.parallel_answers import answer_missing
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
@@ -61,7 +61,7 @@ def answer(config: Config) -> None:
     model = load_quantized(config)
     answered = answer_questions(config, model, questions, features=output / FEATURES)
     write_predictions(answered.predictions, output / PREDICTIONS)
-    write_answered(config, model, answered, output / ANSWERED)
+    answered_cell(config, model, answered).write(output)
     sys.stdout.write(
         f"{answered.predictions.num_rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}\n"
     )
@@ -81,7 +81,8 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     if config.trainer.devices > 1:
         answer_missing(config)
     store, stored = answer_store(config), []
-    encoded = encoded_store(config, model, questions=len(questions))
+    # Made for the first chunk that is not found: its identity is a hash of the weights that see.
+    encoded = cache(partial(encoded_store, config, model, questions=len(questions)))
     shown = None if config.trainer.progress_bar else True
     with tqdm(total=len(questions), desc="answer", unit=" questions", disable=shown) as bar:
         for chunk in store.ask(questions, partial(answer_chunk, config, model, encoded)):
@@ -135,7 +136,11 @@ def encoded_store(config: Config, model: QuantizedCheckpoint, *, questions: int)
 
 
 def answer_chunk(
-    config: Config, model: QuantizedCheckpoint, encoded: EncodedStore, chunk: Chunk, writer: FeatureWriter | None
+    config: Config,
+    model: QuantizedCheckpoint,
+    encoded: Callable[[], EncodedStore],
+    chunk: Chunk,
+    writer: FeatureWriter | None,
 ) -> Answers:
     """Answer a chunk of questions, encoded before or now."""
     from torch.utils.data import DataLoader
@@ -145,7 +150,7 @@ def answer_chunk(
 
     order = by_length(chunk.questions)
     ordered = replace(chunk, questions=chunk.questions.select(order))
-    found = encoded.encode(ordered, partial(_encode, config, model, ordered))
+    found = encoded().encode(ordered, partial(_encode, config, model, ordered))
     batches = (
         _loader(config, model, ordered) if found is None else DataLoader(cast("Any", found.batches), batch_size=None)
     )

@@ -1,14 +1,13 @@
 """What a cell is called, what it is filtered by, and what it costs, whether it is run at once or stage by stage."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.data.prepare import table_folder
-from reliabit.files import replacing
 from reliabit.identity import CELL_TAG, cell_digest
+from reliabit.inference.answered import AnsweredCell
 from reliabit.tasks.quantized import QuantizedCheckpoint
 from reliabit.tasks.questions import source_spec
 
@@ -19,9 +18,6 @@ BASELINE_BITS = 16
 """The width of the weights that the checkpoints store unquantized, in bfloat16."""
 
 PLACES = ("paths", "tracking", "sweep", "task")
-
-ANSWERED = "answered.json"
-"""What stages leave of how questions were answered, for the run that is recorded of them."""
 
 
 def run_name(config: Config) -> str:
@@ -56,16 +52,13 @@ def efficiency(model: QuantizedCheckpoint, answered: "Answered") -> dict[str, fl
     }
 
 
-def write_answered(config: Config, model: QuantizedCheckpoint, answered: "Answered", path: Path) -> None:
-    """Leave what the run of a cell needs beside its results; see `reliabit.tracking.results_sync`."""
-    record: dict[str, Any] = {
-        "format": 1,
-        "name": run_name(config),
-        "tags": run_tags(config),
+def answered_cell(config: Config, model: QuantizedCheckpoint, answered: "Answered") -> AnsweredCell:
+    """What the run of a cell needs beside its results; see `reliabit.tracking.results_sync`."""
+    return AnsweredCell(
+        name=run_name(config),
+        tags=run_tags(config),
         # Where it was run is nobody's business elsewhere, and would make equal results differ.
-        "config": {key: value for key, value in to_mapping(config).items() if key not in PLACES},
-        "table": table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
-        "efficiency": efficiency(model, answered),
-    }
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        config={key: value for key, value in to_mapping(config).items() if key not in PLACES},
+        table=table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
+        efficiency=efficiency(model, answered),
+    )

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ def _fill(config: Config, rank: int, devices: Sequence[str], parent: int) -> Non
     set_up(config)
     questions = load_questions(config, training=needs_training(config.confidence))
     model = load_quantized(config)
-    encoded = encoded_store(config, model, questions=len(questions))
+    encoded = cache(partial(encoded_store, config, model, questions=len(questions)))
     answer = partial(answer_chunk, config, model, encoded)
     for _ in answer_store(config).fill(questions, answer, share=rank / len(devices)):
         # Whoever started this is gone, and nobody waits for what is left.

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import yaml
-
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.report import build_report
-from reliabit.identity import FINGERPRINT, cell_digest
+from reliabit.identity import cell_digest
 from reliabit.inference.features import FEATURES
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.calibrated import scales_table
@@ -46,9 +44,7 @@ def pipeline(config: Config) -> float:
         return reuse(finished, config, tracker, parent=parent)
     tags = {**run_tags(config), **identity.to_tags(), **context_tags()}
     with tracker.run(run_name(config), tags=tags, parent=parent) as run, system_metrics(run):
-        run.log_parameters(to_mapping(config))
-        run.log_text(yaml.safe_dump(dict(to_mapping(config)), sort_keys=False), "config.yaml")
-        run.log_text(identity.to_json(), FINGERPRINT)
+        run.log_identity(to_mapping(config), fingerprint=identity)
         run.log_inputs(recorded_inputs(config))
         return _run(config, run)
 
@@ -101,7 +97,5 @@ def _run(config: Config, run: TrackedRun) -> float:
     title = f"{run_name(config)} · {config.data.name}"
     report = build_report(selected.predictions, config.evaluation, title=title)
     run.log_metrics({**report.recorded(), **selected.recorded(), **efficiency(model, answered)})
-    for path in [*written, *report.write(output)]:
-        folder = path.parent.relative_to(output).as_posix()
-        run.log_file(path, folder=None if folder == "." else folder)
+    run.log_files([*written, *report.write(output)], root=output)
     return report.metrics["selective/aurc"]

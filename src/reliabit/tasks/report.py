@@ -6,6 +6,7 @@ from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.tracking.opening import open_tracker
 from reliabit.tracking.paper_cells import report_of_sweep
+from reliabit.tracking.recorded_predictions import recorded_predictions
 
 
 def report(config: Config) -> None:
@@ -21,6 +22,7 @@ def report(config: Config) -> None:
     finished = [run for run in tracker.children(config.task.sweep) if run.info.status == "FINISHED"]
     if not finished:
         raise ReliabitError(f"the run {config.task.sweep} has no finished cells in {tracking.uri}; was it a sweep?")
-    found = report_of_sweep(finished, tracker=tracker, settings=config.evaluation)
+    with recorded_predictions(tracker) as predictions:
+        found = report_of_sweep(finished, predictions=predictions, settings=config.evaluation)
     for path in found.write(config.paths.output_folder()):
         sys.stdout.write(f"{path}\n")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reliabit.composition import project_root
-from reliabit.data.prepare import sha256
+from reliabit.files import sha256
 
 COMMIT = "mlflow.source.git.commit"
 """MLflow's own tag, which its UI shows."""

@@ -3,14 +3,11 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
-from reliabit.inference.predictions import PREDICTIONS, read_predictions
+from reliabit.tracking.recorded_predictions import RecordedPredictions
 from reliabit.tracking.summary import decides, labels
-from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,12 +27,14 @@ class Compared:
     figures: "dict[str, Figure]"
 
 
-def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings: EvaluationConfig) -> Compared:
+def compare_with_baselines(
+    runs: "Sequence[Run]", *, predictions: RecordedPredictions, settings: EvaluationConfig
+) -> Compared:
     """Compare finished cells with the baseline of their model and data set.
 
     Args:
         runs: The finished cells of a sweep.
-        tracker: Where they are recorded.
+        predictions: What they recorded.
         settings: Resamples, level and seed.
 
     Returns:
@@ -53,22 +52,15 @@ def compare_with_baselines(runs: "Sequence[Run]", *, tracker: Tracker, settings:
         baselines = [run for run in members if run.data.tags.get("quant") == "none"]
         if not baselines or len(members) < 2:
             continue
-        with TemporaryDirectory() as folder:
-            predictions = {
-                names[run.info.run_id]: read_predictions(
-                    tracker.fetch(run.info.run_id, PREDICTIONS, Path(folder) / run.info.run_id)
-                )
-                for run in [*baselines, *members]
-            }
+        others = [run for run in members if run not in baselines]
+        answered = {names[run.info.run_id]: predictions.read(run) for run in [*baselines, *others]}
         baseline = names[baselines[0].info.run_id]
         where = _place(baselines[0], taken=found.tables)
-        found.tables[f"differences.{where}.md"] = compare(predictions, settings, baseline=baseline).markdown()
+        found.tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
         if settings.slices:
-            found.tables[f"slices.{where}.md"] = compare_slices(predictions, settings, baseline=baseline)
-        answers = {
-            name: judged(reported_rows(table, settings.reported), MAXPROB) for name, table in predictions.items()
-        }
-        found.figures[f"risk_coverage.{where}.png"] = overlay_figure(answers, title=f"{where} · {MAXPROB}")
+            found.tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
+        curves = {name: judged(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()}
+        found.figures[f"risk_coverage.{where}.png"] = overlay_figure(curves, title=f"{where} · {MAXPROB}")
     return found
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reliabit.data.prepare import MANIFEST, read_manifest, sha256
+from reliabit.data.prepare import MANIFEST, read_manifest
 from reliabit.errors import ReliabitError
-from reliabit.files import staged_folder
+from reliabit.files import sha256, staged_folder
 
 DIRECTORY = ".dir"
 

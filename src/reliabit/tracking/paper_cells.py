@@ -1,14 +1,11 @@
 """The cells of a recorded sweep as the paper's report takes them."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
-from reliabit.inference.predictions import PREDICTIONS, read_predictions
+from reliabit.tracking.recorded_predictions import RecordedPredictions
 from reliabit.tracking.summary import labels
-from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -16,12 +13,14 @@ if TYPE_CHECKING:
     from reliabit.evaluation.paper import PaperReport
 
 
-def report_of_sweep(runs: "Sequence[Run]", *, tracker: Tracker, settings: EvaluationConfig) -> "PaperReport":
+def report_of_sweep(
+    runs: "Sequence[Run]", *, predictions: RecordedPredictions, settings: EvaluationConfig
+) -> "PaperReport":
     """Build the paper's tables, figures and findings from the predictions that finished cells recorded.
 
     Args:
         runs: The finished cells.
-        tracker: Where they are recorded.
+        predictions: What they recorded.
         settings: Mixtures, resamples, level and seed.
 
     Raises:
@@ -33,21 +32,17 @@ def report_of_sweep(runs: "Sequence[Run]", *, tracker: Tracker, settings: Evalua
 
     names = labels(runs)
     # A plan with a width for each component has no place on an axis of widths.
-    runs = [run for run in runs if run.data.tags["bits"].isdigit()]
-    cells = []
-    with TemporaryDirectory() as folder:
-        for run in runs:
-            place = tracker.fetch(run.info.run_id, PREDICTIONS, Path(folder) / run.info.run_id)
-            tags, metrics = run.data.tags, run.data.metrics
-            cells.append(
-                PaperCell(
-                    model=tags["model"],
-                    quantizer=tags["quant"],
-                    bits=int(tags["bits"]),
-                    label=names[run.info.run_id],
-                    predictions=read_predictions(place),
-                    stored_bytes=int(metrics["efficiency/stored_bytes"]),
-                    effective_bits=metrics["efficiency/effective_bits"],
-                )
-            )
+    cells = [
+        PaperCell(
+            model=run.data.tags["model"],
+            quantizer=run.data.tags["quant"],
+            bits=int(run.data.tags["bits"]),
+            label=names[run.info.run_id],
+            predictions=predictions.read(run),
+            stored_bytes=int(run.data.metrics["efficiency/stored_bytes"]),
+            effective_bits=run.data.metrics["efficiency/effective_bits"],
+        )
+        for run in runs
+        if run.data.tags["bits"].isdigit()
+    ]
     return paper_report(cells, settings)

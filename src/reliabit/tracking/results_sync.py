@@ -10,28 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from reliabit.data.prepare import sha256 as file_sha256
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
-from reliabit.identity import FINGERPRINT, identify
+from reliabit.files import sha256 as file_sha256
+from reliabit.identity import identify
+from reliabit.inference.answered import ANSWERED, read_answered
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
 from reliabit.tracking.dvc_files import find_record, matches, up_to_date
-from reliabit.tracking.tracker import TrackedRun, Tracker
+from reliabit.tracking.tracker import Tracker
 
-ANSWERED, SELECTED, REPORT, METRICS = "answered.json", "selected", "report", "metrics.json"
+SELECTED, REPORT, METRICS = "selected", "report", "metrics.json"
 
 RESULTS_TAG = "dvc.results"
 """A digest of the files that a run was made of."""
 
 DIRTY_TAG = "dvc.dirty"
 """Whether the files differ from what `dvc.lock` says of them, or the pipeline is not up to date with its code."""
-
-FIELDS = ("name", "tags", "config", "table", "efficiency")
 
 
 @dataclass(frozen=True)
@@ -76,27 +72,9 @@ def _is_recorded(tracker: Tracker, digest: str) -> bool:
     return any(run.info.status == "FINISHED" for run in tracker.runs_with({RESULTS_TAG: digest}))
 
 
-def read_answered(folder: Path) -> dict[str, Any]:
-    """What a cell's folder says of how its questions were answered.
-
-    Raises:
-        ReliabitError: It says nothing, or was damaged.
-    """
-    path = folder / ANSWERED
-    try:
-        answered: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in FIELDS if key not in answered]
-    except (OSError, ValueError, TypeError) as error:
-        raise ReliabitError(f"{path} cannot be read ({error}); bring it up to date with dvc repro") from error
-    if missing:
-        raise ReliabitError(f"{path} lacks {', '.join(missing)}; bring it up to date with dvc repro")
-    return answered
-
-
 def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: DigestCache, up_to_date: bool) -> str:
     answered = read_answered(folder)
-    config: dict[str, Any] = answered["config"]
-    table = root / answered["table"]
+    config, table = answered.config, root / answered.table
     inputs = {
         **checkpoint_inputs(root / config["model"]["path"], cache=cache),
         **table_inputs(table, cache=cache, name="data"),
@@ -104,16 +82,16 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
     }
     identity = identify(config, inputs=inputs)
     dirty = {DIRTY_TAG: str(not (up_to_date and _as_locked(folder, root=root))).lower()}
-    tags = {**answered["tags"], **identity.to_tags(), **context_tags(root), **dirty, RESULTS_TAG: digest}
-    with tracker.run(answered["name"], tags=tags) as run:
-        run.log_parameters(config)
-        run.log_text(yaml.safe_dump(config, sort_keys=False), "config.yaml")
-        run.log_text(identity.to_json(), FINGERPRINT)
+    tags = {**answered.tags, **identity.to_tags(), **context_tags(root), **dirty, RESULTS_TAG: digest}
+    with tracker.run(answered.name, tags=tags) as run:
+        run.log_identity(config, fingerprint=identity)
         if table.resolve().is_relative_to(root.resolve()):
             source = resolve(f"{SCHEME}{table.resolve().relative_to(root.resolve()).as_posix()}", root=root)
             run.log_inputs([dataset_input(source, name=config["data"]["name"], context="evaluation")])
-        run.log_metrics({**_metrics(folder), **answered["efficiency"]})
-        _log_files(run, folder)
+        run.log_metrics({**_metrics(folder), **answered.efficiency})
+        for part in (folder / SELECTED, folder / REPORT):
+            files = [path for path in sorted(part.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+            run.log_files(files, root=part)
         return run.run_id
 
 
@@ -125,14 +103,6 @@ def _metrics(folder: Path) -> Mapping[str, float]:
         raise ReliabitError(f"{path} cannot be read ({error}); bring it up to date with dvc repro") from error
     # A metric that is undefined is null there.
     return {name: float("nan") if value is None else float(value) for name, value in found.items()}
-
-
-def _log_files(run: TrackedRun, folder: Path) -> None:
-    for part in (SELECTED, REPORT):
-        for path in sorted((folder / part).rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                below = path.parent.relative_to(folder / part).as_posix()
-                run.log_file(path, folder=None if below == "." else below)
 
 
 def digest_of(folder: Path) -> str:

@@ -17,6 +17,7 @@ from reliabit.tracking.differences import compare_with_baselines
 from reliabit.tracking.opening import open_tracker
 from reliabit.tracking.paper_cells import report_of_sweep
 from reliabit.tracking.reaping import reap
+from reliabit.tracking.recorded_predictions import RecordedPredictions, recorded_predictions
 from reliabit.tracking.resuming import find_sweep, reopen, start_parent
 from reliabit.tracking.summary import Summary, summarize
 from reliabit.tracking.sweep_pareto import pareto_of_sweep
@@ -128,26 +129,31 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]
     sweep.run.log_text(summary.markdown(), "summary.md")
     sweep.run.log_text(summary.csv(), "summary.csv")
     show(summary)
-    compared = compare_with_baselines(finished, tracker=sweep.tracker, settings=sweep.settings)
+    with recorded_predictions(sweep.tracker) as predictions:
+        _record_comparisons(sweep, finished, predictions)
+    sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
+
+
+def _record_comparisons(sweep: OpenSweep, finished: "Sequence[Run]", predictions: RecordedPredictions) -> None:
+    compared = compare_with_baselines(finished, predictions=predictions, settings=sweep.settings)
     for name, table in compared.tables.items():
         sweep.run.log_text(table, name)
     for name, figure in compared.figures.items():
         sweep.run.log_figure(figure, name)
-    _record_pareto(sweep, finished=finished)
+    _record_pareto(sweep, finished, predictions)
     if sweep.paper and finished:
         with TemporaryDirectory() as folder:
-            report = report_of_sweep(finished, tracker=sweep.tracker, settings=sweep.settings)
+            report = report_of_sweep(finished, predictions=predictions, settings=sweep.settings)
             for path in report.write(Path(folder)):
                 sweep.run.log_file(path)
-    sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
 
 
-def _record_pareto(sweep: OpenSweep, *, finished: "Sequence[Run]") -> None:
+def _record_pareto(sweep: OpenSweep, finished: "Sequence[Run]", predictions: RecordedPredictions) -> None:
     # Hydra loads this module for every run; what it takes to draw is needed by sweeps alone.
     from reliabit.evaluation.pareto_figure import pareto_figure
     from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
 
-    fronts = pareto_of_sweep(finished, tracker=sweep.tracker, policy=sweep.policy)
+    fronts = pareto_of_sweep(finished, predictions=predictions, policy=sweep.policy)
     if fronts:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from reliabit.config import RegistryConfig
-from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.tracking.differences import families_of
+from reliabit.tracking.recorded_predictions import RecordedPredictions
 from reliabit.tracking.summary import labels
-from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -18,12 +15,14 @@ if TYPE_CHECKING:
     from reliabit.evaluation.pareto_points import Pareto
 
 
-def pareto_of_sweep(runs: "Sequence[Run]", *, tracker: Tracker, policy: RegistryConfig) -> "dict[str, Pareto]":
+def pareto_of_sweep(
+    runs: "Sequence[Run]", *, predictions: RecordedPredictions, policy: RegistryConfig
+) -> "dict[str, Pareto]":
     """Place the finished cells of a sweep, from the predictions that they recorded.
 
     Args:
         runs: The finished cells. Those from before costs were measured are left out.
-        tracker: Where they are recorded.
+        predictions: What they recorded.
         policy: What will choose among them: its confidence (MaxProb where a cell has no other), risk, delta, resamples
             and level.
 
@@ -42,13 +41,7 @@ def pareto_of_sweep(runs: "Sequence[Run]", *, tracker: Tracker, policy: Registry
     settings = pareto_settings(policy)
     fronts: dict[str, Pareto] = {}
     for members in families_of([run for run in runs if SPEED in run.data.metrics]):
-        with TemporaryDirectory() as folder:
-            tables = {
-                names[run.info.run_id]: read_predictions(
-                    tracker.fetch(run.info.run_id, PREDICTIONS, Path(folder) / run.info.run_id)
-                )
-                for run in members
-            }
+        tables = {names[run.info.run_id]: predictions.read(run) for run in members}
         everywhere = all(settings.confidence in confidences_of(table) for table in tables.values())
         confidence = settings.confidence if everywhere else MAXPROB
         where = f"{members[0].data.tags.get('model', '')} · {members[0].data.tags.get('data', '')}"

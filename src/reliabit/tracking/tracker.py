@@ -4,12 +4,14 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+
+import yaml
 
 from reliabit import identity
 from reliabit.errors import ReliabitError
@@ -28,6 +30,9 @@ METRICS_A_CALL = 1000
 
 FINGERPRINT_TAG = identity.TAG
 CELL_TAG = identity.CELL_TAG
+
+CONFIG = "config.yaml"
+"""The artifact that holds a run's configuration."""
 
 REUSED = "reused"
 PARENT_TAG = "mlflow.parentRunId"
@@ -70,6 +75,18 @@ class TrackedRun:
     def log_text(self, text: str, name: str) -> None:
         """Record a text as an artifact of that name."""
         self.client.log_text(self.run_id, redact(text), name)
+
+    def log_identity(self, config: Mapping[str, Any], *, fingerprint: identity.Fingerprint) -> None:
+        """Record what is run: the configuration, as parameters and as `config.yaml`, and its fingerprint."""
+        self.log_parameters(config)
+        self.log_text(yaml.safe_dump(dict(config), sort_keys=False), CONFIG)
+        self.log_text(fingerprint.to_json(), identity.FINGERPRINT)
+
+    def log_files(self, paths: Iterable[Path], *, root: Path) -> None:
+        """Record files as artifacts, in the folders that they lie in below a root."""
+        for path in paths:
+            below = path.parent.relative_to(root).as_posix()
+            self.log_file(path, folder=None if below == "." else below)
 
     def log_inputs(self, datasets: "Sequence[DatasetInput]") -> None:
         """Record the data sets that a run read."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.errors import ReliabitError
+from reliabit.files import sha256
 from reliabit.quant.mbq.batch import CalibrationBatch
 
 LIBRARIES = ("torch", "transformers", "tokenizers")
@@ -81,8 +82,7 @@ def folder_digest(folder: Path) -> str:
         raise ReliabitError(f"{folder} holds no safetensors file")
     found = hashlib.sha256()
     for file in (*files, folder / "config.json"):
-        with file.open("rb") as opened:
-            found.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+        found.update(file.name.encode() + bytes.fromhex(sha256(file)))
     return found.hexdigest()
 
 

@@ -1,6 +1,5 @@
 """Calibration statistics as a folder: safetensors, a layer a file, and a JSON record that names their key."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reliabit.errors import ReliabitError
+from reliabit.files import sha256
 from reliabit.quant.mbq.groups import GROUPS
 from reliabit.quant.mbq.sensitivity import ratios
 from reliabit.quant.mbq.statistics import GroupStatistics, LayerStatistics
@@ -145,7 +145,7 @@ def write_record(
         "starts": tokens.starts,
         "contexts": tokens.contexts,
         "attention": plain,
-        "sha256": {file.name: _sha256(file) for file in sorted(folder.glob("*.safetensors"))},
+        "sha256": {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))},
         **extra,
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -209,7 +209,7 @@ def _read(folder: Path, name: str) -> dict[str, Tensor]:
     file, expected = folder / name, _record(folder)["sha256"].get(name)
     if expected is None or not file.is_file():
         raise ReliabitError(f"{folder} lacks the calibration statistics {name}; delete the folder and calibrate again")
-    if _sha256(file) != expected:
+    if sha256(file) != expected:
         raise ReliabitError(f"{file} differs from its hash; delete {folder} and calibrate again")
     tensors: dict[str, Tensor] = load_file(file)
     return tensors
@@ -223,8 +223,3 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
         {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
         file,
     )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reliabit.files import replacing
-from reliabit.quant.checksums import file_digest
+from reliabit.files import replacing, sha256
 from reliabit.quant.convert import ConvertedModule
 from reliabit.quant.grid import Layout
 from reliabit.quant.mbq.search import GroupScale
@@ -103,7 +102,7 @@ class PartWriter:
         number = self._order[finished[0].unit]
         file = self.folder / f"part-{number:05d}.safetensors"
         save_shard(tensors, file)
-        shard = Shard(file, tuple(tensors), sum(tensor.nbytes for tensor in tensors.values()), file_digest(file))
+        shard = Shard(file, tuple(tensors), sum(tensor.nbytes for tensor in tensors.values()), sha256(file))
         record = {
             "keys": shard.keys,
             "tensor_bytes": shard.tensor_bytes,
@@ -131,7 +130,7 @@ class PartWriter:
             finished = [Finished.from_record(found) for found in written["finished"]]
             shard = Shard(file, tuple(written["keys"]), written["tensor_bytes"], written["sha256"])
             number = self._order[finished[0].unit]
-            whole = file_digest(file) == shard.sha256
+            whole = sha256(file) == shard.sha256
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             whole = False
         if whole:

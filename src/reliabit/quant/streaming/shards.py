@@ -11,9 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from reliabit.files import replacing
+from reliabit.quant.shards import INDEX
 
 SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 2**26
 """Bytes that are gathered before a shard is written, unless what comes at once is larger."""
 

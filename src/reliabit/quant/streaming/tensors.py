@@ -1,6 +1,5 @@
 """The tensors of a checkpoint folder by the names that the model gives them."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.shards import check_shards
-from reliabit.quant.streaming.shards import INDEX
+from reliabit.quant.shards import check_shards, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -118,34 +116,15 @@ def model_name(key: str, names: "dict[str, Tensor]") -> str | None:
 def _keys_by_file(folder: Path) -> dict[str, Path]:
     from safetensors import safe_open
 
-    files = _weight_files(folder)
+    files = weight_files(folder)
+    if not files:
+        raise ReliabitError(f"{folder} holds no safetensors file")
     check_shards(files)
     found: dict[str, Path] = {}
     for file in files:
         with safe_open(file, framework="pt") as opened:
             found |= dict.fromkeys(opened.keys(), file)
     return found
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The files that the index lists; all there are where there is none."""
-    index = folder / INDEX
-    if not index.is_file():
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise ReliabitError(f"{folder} holds no safetensors file")
-        return files
-    try:
-        listed = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReliabitError(f"{index} is no index of shards; fetch it again") from error
-    missing = [name for name in listed if not (folder / name).is_file()]
-    if missing:
-        raise ReliabitError(
-            f"{folder} lacks {len(missing)} of the {len(listed)} shards that its index lists ({', '.join(missing)}); "
-            "fetch them again"
-        )
-    return [folder / name for name in listed]
 
 
 def _aliases(names: dict[str, Tensor], stored: dict[str, str]) -> dict[str, str]:

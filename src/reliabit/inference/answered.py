@@ -1,0 +1,58 @@
+"""What stages leave of how the questions of a cell were answered, for the run that is recorded of it later."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from reliabit.errors import ReliabitError
+from reliabit.files import replacing
+
+ANSWERED = "answered.json"
+"""The name of the file in a cell's folder."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class AnsweredCell:
+    """What was asked of which model, and at what cost.
+
+    Attributes:
+        name: The run's name.
+        tags: What runs are filtered by.
+        config: The configuration, without where it was run.
+        table: The prepared table that was asked, relative to the project.
+        efficiency: What it cost, by metric.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    config: Mapping[str, Any]
+    table: str
+    efficiency: Mapping[str, float]
+
+    def write(self, folder: Path) -> None:
+        """Leave it in a cell's folder."""
+        with replacing(folder / ANSWERED) as unfinished:
+            text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True)
+            unfinished.write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_answered(folder: Path) -> AnsweredCell:
+    """What a cell's folder says of how its questions were answered.
+
+    Raises:
+        ReliabitError: It says nothing, or was damaged.
+    """
+    path = folder / ANSWERED
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        missing = [field.name for field in fields(AnsweredCell) if field.name not in written]
+    except (OSError, ValueError, TypeError) as error:
+        raise ReliabitError(f"{path} cannot be read ({error}); bring it up to date with dvc repro") from error
+    if missing or written.get("format") != FORMAT:
+        lacking = f"lacks {', '.join(missing)}" if missing else f"is of format {written.get('format')}"
+        raise ReliabitError(f"{path} {lacking}; bring it up to date with dvc repro")
+    return AnsweredCell(**{field.name: written[field.name] for field in fields(AnsweredCell)})
