@@ -18,7 +18,7 @@ ORDER = ["prepare", "calibrate", "quantize", "answer", "select", "evaluate", "pr
 TASKS_OF = {"baseline": ("answer", "select", "evaluate")}
 """Stages that do what several others do."""
 
-PLUMBING = ("__init__.py", "errors.py", "files.py", "config.py", "composition.py", "tasks/__init__.py")
+PLUMBING = ("__init__.py", "errors.py", "files.py", "config", "composition.py", "tasks/__init__.py")
 """What every task passes through, and none is decided by."""
 
 UNUSED = {

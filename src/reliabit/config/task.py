@@ -1,0 +1,71 @@
+"""`task`: what one process does."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from reliabit.config.data import DataConfig
+from reliabit.config.fields import choice, positive
+
+
+@dataclass
+class RecipeConfig:
+    """How a reference model is trained, and on what; see `reliabit.models.training_batches.Recipe`.
+
+    Attributes:
+        data: The data sources.
+        precision: Lightning's name of the precision.
+    """
+
+    data: dict[str, DataConfig] = MISSING
+    steps: int = positive()
+    epoch_steps: int = positive()
+    images: int = positive()
+    questions: int = positive()
+    mix: dict[str, float] = MISSING
+    first_steps: int = MISSING
+    first_mix: dict[str, float] = MISSING
+    first_types: list[str] = MISSING
+    flipped: list[str] = MISSING
+    learning_rate: float = positive()
+    warmup_steps: int = positive()
+    validation_images: int = positive()
+    precision: str = MISSING
+
+
+@dataclass
+class TaskConfig:
+    """What one process does.
+
+    Attributes:
+        name: The task.
+        recipe: For `pretrain`.
+        checkpoint: For `quantize`, the folder to write.
+        format: For `quantize`, `reliabit` or `compressed_tensors`, which serving engines read.
+        predictions: For `select` and `evaluate`, the predictions table to read; for `evaluate`, a file or
+            `runs:/<run id>`.
+        sweep: For `report`, the parent run of a sweep.
+        baseline: For `evaluate`, another predictions table to compare with.
+        results: For `promote`, the folder of the versioned pipeline's results.
+    """
+
+    name: str = choice(
+        "prepare",
+        "pretrain",
+        "calibrate",
+        "quantize",
+        "footprint",
+        "answer",
+        "select",
+        "evaluate",
+        "report",
+        "promote",
+        "pipeline",
+    )
+    recipe: RecipeConfig | None = None
+    checkpoint: str | None = None
+    format: str = choice("reliabit", "compressed_tensors", default="reliabit")
+    predictions: str | None = None
+    sweep: str | None = None
+    baseline: str | None = None
+    results: str | None = None

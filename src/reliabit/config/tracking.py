@@ -1,0 +1,43 @@
+"""`tracking` and `sweep`: where runs are recorded, and how sweeps behave."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from reliabit.config.fields import choice
+
+
+@dataclass
+class TrackingConfig:
+    """Where runs are recorded.
+
+    Attributes:
+        uri: The tracking database, `sqlite:///...`, or a server's address.
+        artifacts: The artifact folder of a sqlite store.
+        experiment: The experiment's name.
+        parent_file: Where a cell of a sweep finds its parent run; set by the entry point.
+    """
+
+    uri: str = MISSING
+    artifacts: str = MISSING
+    experiment: str = MISSING
+    parent_file: str | None = None
+
+
+@dataclass
+class SweepConfig:
+    """How sweeps behave.
+
+    Attributes:
+        baseline: Add the unquantized cells.
+        force: Repeat what is finished already.
+        resume: Go on with an earlier sweep: `last`, or the id of its parent run.
+        on_failure: Whether the cells after a failed one still run.
+        paper: Close the sweep with the tables, figures and findings of `reliabit.evaluation.paper`.
+    """
+
+    baseline: bool = MISSING
+    force: bool = MISSING
+    resume: str | None = MISSING
+    on_failure: str = choice("continue", "stop")
+    paper: bool = MISSING
