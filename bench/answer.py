@@ -97,20 +97,20 @@ def replace_edge(size: Any, longest: int) -> dict[str, int]:
     return {"shortest_edge": size["shortest_edge"], "longest_edge": longest}
 
 
-def plain(checkpoint: Checkpoint, batch: Batch, images: dict[str, Any], *, end: int) -> Answered:
+def plain(checkpoint: Checkpoint, batch: Batch, images: dict[str, Any], *, ends: Sequence[int]) -> Answered:
     """Answer as transformers does, with nothing shared in the decoder."""
     tokenizer, model = checkpoint.encoder.processor.tokenizer, checkpoint.model
     model.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=NEW_TOKENS,
-        eos_token_id=end,
+        eos_token_id=ends,
         pad_token_id=tokenizer.pad_token_id,
         output_logits=True,
         return_dict_in_generate=True,
     )
     output: Any = model.generate(**batch.text, **images)
     tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
-    lengths, _ = end_of_answers(tokens, end=end)
+    lengths, _ = end_of_answers(tokens, ends=ends)
     scores = score_tokens(torch.stack(output.logits, 1), tokens, lengths)
     kept = [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)]
     texts = [text.strip() for text in tokenizer.batch_decode(kept, skip_special_tokens=True)]
@@ -129,14 +129,14 @@ def ways(checkpoint: Checkpoint, rows: Sequence[dict[str, Any]], device: torch.d
     def once(batch: Batch) -> Answered:
         features = batch.seen or adapter.see_images(model, batch.images)
         inputs = adapter.image_inputs(features, batch.images, batch.image_of)
-        return plain(checkpoint, batch, inputs, end=answering.end)
+        return plain(checkpoint, batch, inputs, ends=answering.ends)
 
     def ours(batch: Batch) -> Answered:
         found = answering.predict_step(batch, 0)
         return Answered([row["answer"] for row in found], [row["log_prob"] for row in found])
 
     return {
-        "plain": lambda: plain(checkpoint, apart, apart.images, end=answering.end),
+        "plain": lambda: plain(checkpoint, apart, apart.images, ends=answering.ends),
         "plain, vision once an image": lambda: once(shared),
         "plain, images seen before": lambda: once(seen),
         "shared prefix": lambda: ours(shared),

@@ -12,6 +12,12 @@ FULL = {
     errno.EFBIG: "may not grow further (ulimit -f)",
     errno.EROFS: "is on a read-only file system",
 }
+REFUSED = {
+    errno.EACCES: "may not be written by this user",
+    errno.EPERM: "may not be written",
+    errno.ENOTDIR: "needs a folder where there is a file",
+    errno.EEXIST: "needs a folder where there is a file",
+}
 
 
 @contextmanager
@@ -21,7 +27,7 @@ def plain_disk_errors() -> Iterator[None]:
     Whatever was being written has a temporary name and vanishes, so nothing is left half-written.
 
     Raises:
-        ReliabitError: A disk is full, its quota is used up, or it cannot be written.
+        ReliabitError: A disk is full, its quota is used up, or a place cannot be written or read.
 
     Example:
         >>> with plain_disk_errors():
@@ -33,10 +39,13 @@ def plain_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        place = error.filename or "the disk that is written to"
+        if error.errno in REFUSED:
+            raise ReliabitError(f"{place} {REFUSED[error.errno]}; correct the path or its permissions") from error
         if error.errno not in FULL:
             raise
-        place = error.filename or "the disk that is written to"
         raise ReliabitError(
-            f"{place} {FULL[error.errno]}; make room (reliabit doctor --keep-gib 1) or set paths.output and "
-            "paths.cache to another disk, then run again (a sweep goes on with sweep.resume=last)"
+            f"{place} {FULL[error.errno]}; make room (reliabit doctor --keep-gib 1) or set the path that it lies below "
+            "(paths.output, paths.cache, paths.data, task.checkpoint) to another disk, then run again (a sweep goes on "
+            "with sweep.resume=last)"
         ) from error

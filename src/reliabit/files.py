@@ -39,12 +39,31 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.rename(folder)
+        take_place(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def take_place(new: Path, folder: Path) -> None:
+    """Put a folder where another may stand, which goes only once the new one is there.
+
+    Args:
+        new: The folder, on the same file system.
+        folder: The name that it gets.
+    """
+    if not folder.exists():
+        new.rename(folder)
+        return
+    aside = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    old = folder.rename(aside / folder.name)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

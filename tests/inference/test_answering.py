@@ -35,7 +35,7 @@ def test_scores_are_those_of_a_second_forward_pass(checkpoint, tables):
         answered = module.predict_step(batch, number)[0]
         with torch.inference_mode():
             shared = encoder.adapter.shared_images(model, batch.images, batch.image_of)
-            greedy = GenerationConfig(do_sample=False, max_new_tokens=8, eos_token_id=module.end, pad_token_id=0)
+            greedy = GenerationConfig(do_sample=False, max_new_tokens=8, eos_token_id=module.ends, pad_token_id=0)
             model.generation_config = greedy
             tokens = model.generate(**batch.text, **shared)
             kinds = {"mm_token_type_ids": (tokens == encoder.processor.image_token_id).int()}
@@ -93,3 +93,21 @@ def test_probabilities_are_consistent(rows, token):
     assert scores.min_token_prob.item() <= scores.first_token_prob.item() + 1e-12
     assert 0 <= scores.first_token_entropy.item() <= math.log(4) + 1e-9
     assert -1e-12 <= scores.first_token_margin.item() <= 1
+
+
+def test_answers_end_where_generate_ends_them(checkpoint, tables):
+    """Full-size checkpoints ship several end tokens; here some token that answers hold becomes one as well."""
+    row = tables["easy_vqa"]["test"][0]
+    batch = checkpoint.encoder([row])
+    own = Answering(checkpoint, max_new_tokens=8).ends
+    prompt = batch.text["input_ids"].shape[1]
+    greedy = GenerationConfig(do_sample=False, max_new_tokens=8, eos_token_id=own, pad_token_id=0)
+    whole = checkpoint.model.generate(**batch.text, **batch.images, generation_config=greedy)[0, prompt:].tolist()
+    shipped = [*own, whole[1]]
+    checkpoint.model.generation_config = GenerationConfig(
+        do_sample=False, max_new_tokens=8, eos_token_id=shipped, pad_token_id=0
+    )
+    expected = checkpoint.model.generate(**batch.text, **batch.images)[0, prompt:].tolist()
+    assert len(expected) < len(whole)
+    found = Answering(checkpoint, max_new_tokens=8).predict_step(batch, 0)[0]
+    assert (found["n_tokens"], found["truncated"]) == (len(expected), False)

@@ -62,13 +62,13 @@ def asked(*pairs):
     ]
 
 
-def plain(checkpoint, row, *, end, max_new_tokens):
+def plain(checkpoint, row, *, ends, max_new_tokens):
     """Text, tokens, log-probability and pooled states of one question, without any code of the answering pass."""
     model, batch = checkpoint.model, checkpoint.encoder([row])
     model.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
-        eos_token_id=end,
+        eos_token_id=ends,
         pad_token_id=0,
         output_logits=True,
         output_hidden_states=True,
@@ -82,7 +82,7 @@ def plain(checkpoint, row, *, end, max_new_tokens):
         "answer": checkpoint.encoder.processor.tokenizer.decode(tokens[0], skip_special_tokens=True).strip(),
         "tokens": tokens[0].tolist(),
         "n_tokens": tokens.shape[1],
-        "truncated": tokens[0, -1].item() != end,
+        "truncated": tokens[0, -1].item() not in (ends or []),
         "log_prob": scores.log_prob.item(),
         "first_token_entropy": scores.first_token_entropy.item(),
         "image": states[batch.image_tokens[0]].amax(0),
@@ -91,15 +91,15 @@ def plain(checkpoint, row, *, end, max_new_tokens):
     }
 
 
-def check(checkpoint, rows, *, end=None, max_new_tokens=8, expected=None):
+def check(checkpoint, rows, *, ends=None, max_new_tokens=8, expected=None):
     """Answer rows together and compare each with the plain pass; what was answered."""
     kept = Kept()
     answering = Answering(checkpoint, max_new_tokens=max_new_tokens, features=kept)
-    answering.end = answering.end if end is None else end
+    answering.ends = answering.ends if ends is None else ends
     found = answering.predict_step(checkpoint.encoder(rows), 0)
     for number, (row, mine) in enumerate(zip(rows, found, strict=True)):
         alone = (
-            plain(checkpoint, row, end=answering.end, max_new_tokens=max_new_tokens)
+            plain(checkpoint, row, ends=answering.ends, max_new_tokens=max_new_tokens)
             if expected is None
             else expected[number]
         )
@@ -135,10 +135,10 @@ def test_the_trained_models_answer_as_alone(family, rows):
 
 def test_answers_may_end_at_different_steps(checkpoint):
     """Some token ends some answers early, others late and others never, once it is taken for the end."""
-    whole = [plain(checkpoint, row, end=None, max_new_tokens=8)["tokens"] for row in SEVERAL]
+    whole = [plain(checkpoint, row, ends=None, max_new_tokens=8)["tokens"] for row in SEVERAL]
     found = {token: {ids.index(token) if token in ids else None for ids in whole} for ids in whole for token in ids}
     end = max(found, key=lambda token: len(found[token]))
-    answers = check(checkpoint, SEVERAL, end=end)
+    answers = check(checkpoint, SEVERAL, ends=[end])
     assert len({row["n_tokens"] for row in answers}) > 2
     assert len({row["truncated"] for row in answers}) == 2
 
@@ -230,8 +230,8 @@ def test_eager_attention_answers_alike(checkpoint):
 def alone(checkpoint):
     """Every question about every image, by the plain pass."""
     pairs = [(image, question) for image in range(3) for question in range(5)]
-    end = Answering(checkpoint, max_new_tokens=3).end
-    return {pair: plain(checkpoint, asked(pair)[0], end=end, max_new_tokens=3) for pair in pairs}
+    ends = Answering(checkpoint, max_new_tokens=3).ends
+    return {pair: plain(checkpoint, asked(pair)[0], ends=ends, max_new_tokens=3) for pair in pairs}
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

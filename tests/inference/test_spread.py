@@ -98,3 +98,11 @@ def test_a_model_that_fits_is_whole(untrained, family, questions):
         questions, load(untrained, family), max_new_tokens=3, **HOW
     )
     assert not is_spread(load(untrained, family).model)
+
+
+def test_what_is_not_limited_leaves_room_for_what_is_computed(monkeypatch):
+    monkeypatch.setattr("accelerate.utils.get_max_memory", lambda: {0: 2_000_000, 1: 1_000_000, "cpu": 9_000_000})
+    assert Spread("auto").options()["max_memory"] is None, "transformers keeps a reserve of its own"
+    limited = Spread("auto", host_memory="1MB").options()["max_memory"]
+    assert limited == {0: 1_800_000, 1: 900_000, "cpu": "1MB"}
+    assert Spread("auto", device_memory="1GiB").options()["max_memory"] == {0: "1GiB", 1: "1GiB", "cpu": 8_100_000}

@@ -68,3 +68,11 @@ def test_a_transformers_that_would_answer_blindly_is_refused(untrained, family, 
     monkeypatch.setattr("transformers.__version__", "5.17.0")
     with pytest.raises(ReliabitError, match=r"transformers 5\.17\.0 is installed and answering needs 5\.21 or later"):
         load(untrained, family)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is no JSON"), ("[]", "describes no model")])
+def test_a_broken_config_is_refused(untrained, family, tmp_path, text, message):
+    shutil.copytree(untrained, tmp_path / "broken")
+    (tmp_path / "broken" / "config.json").write_text(text)
+    with pytest.raises(ReliabitError, match=message):
+        load(tmp_path / "broken", family)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from itertools import product
@@ -244,3 +245,15 @@ def test_nothing_half_written_is_left_behind(tmp_path):
         write_half()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
     assert (target / "old").read_text() == "kept"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_unquantized_checkpoint_that_lacks_a_layer_is_refused(family, reference_folder, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(reference_folder(family), folder)
+    tensors = load_file(folder / WEIGHTS)
+    left = {name: tensor for name, tensor in tensors.items() if ".layers.1.mlp" not in name}
+    assert len(left) < len(tensors)
+    save_file(left, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ReliabitError, match=r"lacks \d+ of the model's tensors, .*layers\.1\.mlp.* among them"):
+        load_checkpoint(folder, dtype=torch.float32)

@@ -3,6 +3,7 @@ import logging
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -143,12 +144,12 @@ def test_what_ends_while_it_is_put_together_quantizes_nothing_again(
 def test_an_older_checkpoint_stays_until_the_new_one_is_whole(source, whole, tmp_path, monkeypatch):
     destination = tmp_path / "checkpoint"
     destination.mkdir()
-    (destination / "old").write_text("kept")
+    (destination / "config.json").write_text('{"quantization_config": {}}')
     with monkeypatch.context() as patch:
         interrupt(patch, parts, "save_shard", at=3)
         with pytest.raises(Killed):
             run(source, destination)
-    assert contents(destination) == {"old": b"kept"}
+    assert contents(destination) == {"config.json": b'{"quantization_config": {}}'}
     run(source, destination)
     assert contents(destination) == contents(whole[0])
 
@@ -374,3 +375,26 @@ def test_progress_tells_what_is_left_from_what_was_done_now(caplog):
         progress.advance("c")
     progress.close()
     assert "quantize: c is done, 100% of the weights, 0.0 min left" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("source", "would overwrite the checkpoint"),
+        (".", "would overwrite the checkpoint"),
+        ("source/packed", "would overwrite the checkpoint"),
+        ("downloads", "holds something else than a quantized checkpoint"),
+        ("notes.txt", "is a file; name a folder"),
+        ("link", "would overwrite the checkpoint"),
+    ],
+)
+def test_what_is_no_quantized_checkpoint_is_never_replaced(source, tmp_path, place, message):
+    shutil.copytree(source, tmp_path / "source")
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "image.jpg").write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "source")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ReliabitError, match=message):
+        run(tmp_path / "source", tmp_path / place)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -1,5 +1,6 @@
 """Answering: greedy decoding as a LightningModule, with what the model's probabilities say of each answer."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -88,21 +89,21 @@ def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tens
     )
 
 
-def end_of_answers(tokens: torch.Tensor, *, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+def end_of_answers(tokens: torch.Tensor, *, ends: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Find where answers end.
 
     Args:
         tokens: Generated tokens, `[questions, steps]`.
-        end: The token that ends an answer.
+        ends: The tokens that end an answer.
 
     Returns:
         How many tokens belong to each answer, its end included, and whether it ended at all; `[questions]`.
 
-    >>> end_of_answers(torch.tensor([[5, 9, 0], [5, 6, 7]]), end=9)
+    >>> end_of_answers(torch.tensor([[5, 9, 0], [5, 6, 7]]), ends=[9])
     (tensor([2, 3]), tensor([ True, False]))
     """
-    ends = tokens == end
-    return torch.where(ends.any(1), ends.int().argmax(1) + 1, tokens.shape[1]), ends.any(1)
+    ended = torch.isin(tokens, torch.tensor(ends, device=tokens.device))
+    return torch.where(ended.any(1), ended.int().argmax(1) + 1, tokens.shape[1]), ended.any(1)
 
 
 class Answering(Predicting):
@@ -122,9 +123,6 @@ class Answering(Predicting):
         super().__init__(checkpoint)
         self.max_new_tokens = max_new_tokens
         self.features = features
-        self.end = checkpoint.encoder.processor.tokenizer.convert_tokens_to_ids(
-            checkpoint.encoder.adapter.end_of_answer
-        )
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
         """Answer the questions of a batch.
@@ -141,10 +139,10 @@ class Answering(Predicting):
         packed = pack(batch, model=self.model, adapter=adapter)
         images = adapter.image_inputs(seen, batch.images, packed.image_of)
         with self._states() as states:
-            decoded = decode(self.model, packed, images=images, end=self.end, max_new_tokens=self.max_new_tokens)
+            decoded = decode(self.model, packed, images=images, ends=self.ends, max_new_tokens=self.max_new_tokens)
         self._keep(states, packed)
         tokens = decoded.tokens
-        lengths, ended = end_of_answers(tokens, end=self.end)
+        lengths, ended = end_of_answers(tokens, ends=self.ends)
         scores = score_tokens(decoded.logits, tokens, lengths)
         texts = self.encoder.processor.tokenizer.batch_decode(
             [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)], skip_special_tokens=True

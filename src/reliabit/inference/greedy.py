@@ -1,5 +1,6 @@
 """Greedy decoding of packed prompts: one pass over all prompts, then one token of every question a pass."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,16 @@ class Decoded:
 
 
 @torch.no_grad()
-def decode(model: Any, packed: PackedPrompts, *, images: dict[str, Any], end: int, max_new_tokens: int) -> Decoded:
+def decode(
+    model: Any, packed: PackedPrompts, *, images: dict[str, Any], ends: Sequence[int], max_new_tokens: int
+) -> Decoded:
     """Choose the likeliest token of every question until all answers have ended.
 
     Args:
         model: A causal model of transformers, with attention `sdpa` or `eager` where questions share rows.
         packed: The prompts.
         images: What the model's `forward` takes for the images of the rows, see `Adapter.image_inputs`.
-        end: The token that ends an answer.
+        ends: The tokens that end an answer.
         max_new_tokens: Where an answer is cut off, at least 1.
     """
     from transformers import DynamicCache
@@ -50,7 +53,8 @@ def decode(model: Any, packed: PackedPrompts, *, images: dict[str, Any], end: in
     ).logits
     chosen = logits.argmax(-1)
     tokens, scores = [packed.of_questions(chosen)], [packed.of_questions(logits).float()]
-    ended = tokens[0] == end
+    last_tokens = torch.tensor(ends, device=device)
+    ended = torch.isin(tokens[0], last_tokens)
     while len(tokens) < max_new_tokens and not ended.all():
         owner, positions = torch.cat([owner, places], dim=1), positions + 1
         logits = model(
@@ -63,7 +67,7 @@ def decode(model: Any, packed: PackedPrompts, *, images: dict[str, Any], end: in
         chosen = logits.argmax(-1)
         tokens.append(packed.of_questions(chosen))
         scores.append(packed.of_questions(logits).float())
-        ended = ended | (tokens[-1] == end)
+        ended = ended | torch.isin(tokens[-1], last_tokens)
     return Decoded(tokens=torch.stack(tokens, dim=1), logits=torch.stack(scores, dim=1))
 
 

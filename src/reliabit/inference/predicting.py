@@ -32,10 +32,18 @@ class Predicting(lightning.LightningModule):  # type: ignore[misc]
         else:
             self.model = checkpoint.model
         self.encoder = checkpoint.encoder
+        self.ends = ends_of(checkpoint)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the model's device."""
         return batch.to(device)
+
+
+def ends_of(checkpoint: Checkpoint) -> list[int]:
+    """The tokens that end an answer: the one of the family's prompt, and those that the checkpoint ships."""
+    shipped = checkpoint.model.generation_config.eos_token_id
+    own = checkpoint.encoder.processor.tokenizer.convert_tokens_to_ids(checkpoint.encoder.adapter.end_of_answer)
+    return sorted({own, *([] if shipped is None else [shipped] if isinstance(shipped, int) else shipped)})
 
 
 class StopsWhenTold(lightning.Callback):  # type: ignore[misc]

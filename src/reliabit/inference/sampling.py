@@ -54,7 +54,6 @@ class Sampling(Predicting):
         super().__init__(checkpoint)
         self.settings = settings
         tokenizer = checkpoint.encoder.processor.tokenizer
-        self.end = tokenizer.convert_tokens_to_ids(checkpoint.encoder.adapter.end_of_answer)
         self.generation = GenerationConfig(
             do_sample=True,
             temperature=settings.temperature,
@@ -62,7 +61,7 @@ class Sampling(Predicting):
             top_p=1.0,
             num_beams=1,
             max_new_tokens=max_new_tokens,
-            eos_token_id=self.end,
+            eos_token_id=self.ends,
             pad_token_id=tokenizer.pad_token_id,
             output_logits=True,
             return_dict_in_generate=True,
@@ -85,7 +84,7 @@ class Sampling(Predicting):
     def _draw(self, batch: Batch, shared: dict[str, Any]) -> tuple[list[str], list[float]]:
         output: Any = self.model.generate(**batch.text, **shared, generation_config=self.generation)
         tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
-        lengths, _ = end_of_answers(tokens, end=self.end)
+        lengths, _ = end_of_answers(tokens, ends=self.ends)
         scores = score_tokens(torch.stack(output.logits, dim=1), tokens, lengths)
         texts = self.encoder.processor.tokenizer.batch_decode(
             [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)], skip_special_tokens=True

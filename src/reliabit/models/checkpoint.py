@@ -107,8 +107,13 @@ def load_encoder(folder: Path, *, family: str, template: str) -> Encoder:
     return Encoder(adapter=adapter, processor=processor, template=template)
 
 
-def check_folder(folder: Path, *, family: str) -> None:
+def check_folder(folder: Path, *, family: str, weights: bool = True) -> None:
     """Check that a folder is a checkpoint of a family, before anything of it is loaded.
+
+    Args:
+        folder: The folder.
+        family: The adapter that is expected to fit.
+        weights: Whether the files that its index lists must be there.
 
     Raises:
         ReliabitError: It is not.
@@ -118,12 +123,18 @@ def check_folder(folder: Path, *, family: str) -> None:
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ReliabitError(f"model.path={folder} is not a checkpoint folder (it has no config.json); correct the path")
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ReliabitError(f"{config_file} is no JSON ({error}); fetch it again") from error
+    if not isinstance(config, dict):
+        raise ReliabitError(f"{config_file} describes no model; fetch it again")
     if config.get("model_type") != family:
         raise ReliabitError(
             f"the checkpoint {folder} is of the family {config.get('model_type')!r}, and model.family={family}"
         )
     if "auto_map" in config:
         raise ReliabitError(f"the checkpoint {folder} wants to run code of its own (auto_map), which is never done")
-    # Names the shards that are missing.
-    weight_files(folder)
+    if weights:
+        # Names the shards that are missing.
+        weight_files(folder)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+FOR_WEIGHTS = 0.9
+"""The share of what is free that weights may take where no limit is given; the rest is for what the model computes."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """How a model is spread.
@@ -34,12 +38,20 @@ class Spread:
         >>> Spread("auto", host_memory="100GiB").options()["max_memory"]["cpu"]
         '100GiB'
         """
+        # Packed weights are buffers, which accelerate otherwise leaves on the devices.
+        return {"device_map": self.device_map, "max_memory": self._limits(), "offload_buffers": True}
+
+    def _limits(self) -> dict[int | str, int | str] | None:
         from accelerate.utils import get_max_memory
 
-        allowed = {"cpu": self.host_memory}
-        limits = {name: allowed.get(name, self.device_memory) or free for name, free in get_max_memory().items()}
-        # Packed weights are buffers, which accelerate otherwise leaves on the devices.
-        return {"device_map": self.device_map, "max_memory": limits, "offload_buffers": True}
+        if self.device_memory is None and self.host_memory is None:
+            # transformers measures what is free, and leaves some of it to what the model computes.
+            return None
+        limits: dict[int | str, int | str] = {}
+        for name, free in get_max_memory().items():
+            limit = self.host_memory if name == "cpu" else self.device_memory
+            limits[name] = int(FOR_WEIGHTS * free) if limit is None else limit
+        return limits
 
 
 def is_spread(model: "nn.Module") -> bool:

@@ -1,5 +1,6 @@
 """Write and read quantized checkpoints: Hugging Face folders that plain `from_pretrained` loads as well."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,8 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
         options: Further arguments of `AutoModelForImageTextToText.from_pretrained`.
 
     Raises:
-        ReliabitError: No checkpoint, a wrong or truncated shard, a file that differs from its hash where there are
-            hashes, a newer format version.
+        ReliabitError: No checkpoint, a wrong or truncated shard, tensors that are missing, a file that differs from its
+            hash where there are hashes, a newer format version.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
@@ -54,13 +55,51 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
     if (folder / CHECKSUMS).is_file():
         verify_checkpoint(folder)
     try:
-        model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, **options
+        loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True, **options
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ReliabitError(f"{folder} cannot be loaded: {reason.strip()}") from error
+    model, found = loaded
+    # transformers makes them up, with a warning only.
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ReliabitError(
+            f"{folder} lacks {len(missing)} of the model's tensors, {missing[0]} among them; "
+            "a shard is of another model or not whole"
+        )
     return model
+
+
+def check_destination(destination: Path, *, source: Path) -> None:
+    """Check that a folder may be written, or replaced, by what is made of a checkpoint.
+
+    Args:
+        destination: The folder.
+        source: The checkpoint that is read meanwhile.
+
+    Raises:
+        ReliabitError: It is the source, holds it or lies in it, is a file, or holds something else than a quantized
+            checkpoint.
+    """
+    here, there = destination.resolve(), source.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise ReliabitError(f"{destination} would overwrite the checkpoint {source} that it is made of; name another")
+    if not destination.exists():
+        return
+    if not destination.is_dir():
+        raise ReliabitError(f"{destination} is a file; name a folder")
+    if any(destination.iterdir()) and not is_quantized(destination):
+        raise ReliabitError(f"{destination} holds something else than a quantized checkpoint; name another folder")
+
+
+def is_quantized(folder: Path) -> bool:
+    """Whether a folder is a checkpoint whose config.json says that it is quantized."""
+    try:
+        return "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def copy_processor(source: Path, destination: Path) -> None:

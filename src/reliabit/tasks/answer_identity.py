@@ -33,7 +33,8 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
         "asking": without(mapping["model"], "name", "path", "revision", "download"),
         "quant": quant,
         "calibration": calibration_digest(config),
-        "trainer": [config.trainer.accelerator, config.trainer.batch_size],
+        # Answers of a spread model are the same and come at another cost, which is kept beside them.
+        "trainer": without(mapping["trainer"], "threads", "devices", "progress_bar"),
         "features": None if features is None else vars(features),
         "code": dict(code_digests(ROOMS)),
         "libraries": library_versions(),

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from reliabit.config import Config
+from reliabit.models.checkpoint import check_folder
 from reliabit.tasks.quantized import build_plan
 
 UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
@@ -13,6 +14,7 @@ def footprint(config: Config) -> None:
     """Print the bytes and effective bits of a model under a plan, whole and by component."""
     from reliabit.quant import footprint as measure
 
+    check_folder(Path(config.model.path), family=config.model.family, weights=False)
     plan = None if config.quant.method == "none" else build_plan(config.quant)
     found = measure(Path(config.model.path), plan)
     size = found.size

@@ -29,7 +29,7 @@ def quantize(config: Config) -> None:
     Raises:
         ReliabitError: There is nothing to quantize, or nowhere to write it.
     """
-    from reliabit.quant.checkpoint import checkpoint_bytes
+    from reliabit.quant.checkpoint import check_destination, checkpoint_bytes
 
     if config.quant.method == "none":
         raise ReliabitError("task=quantize has nothing to do with quant=none; choose a quantizer")
@@ -38,6 +38,7 @@ def quantize(config: Config) -> None:
     set_up(config)
     folder, original = Path(config.task.checkpoint), Path(config.model.path)
     check_folder(original, family=config.model.family)
+    check_destination(folder, source=original)
     report = _export(config, folder) if config.task.format == "compressed_tensors" else stream_quantized(config, folder)
     sys.stdout.write(scales_table(report.scales))
     sys.stdout.write(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reliabit.quant.checkpoint import copy_processor
+from reliabit.quant.checkpoint import check_destination, copy_processor
 from reliabit.quant.checksums import write_checksums
 from reliabit.quant.convert import Report, check_schemes, convert, packed_modules, scheme_records
 from reliabit.quant.empty import replace_by_empty
@@ -60,10 +60,11 @@ def quantize_checkpoint(
         What was converted, as from `quantize_model`.
 
     Raises:
-        ReliabitError: As from `quantize_model`, the source is no whole checkpoint, or another process is writing the
-            destination.
+        ReliabitError: As from `quantize_model`, the source is no whole checkpoint, the destination is not to be
+            replaced (`check_destination`), or another process is writing it.
         OSError: The disk is full; what is done stays for the next call.
     """
+    check_destination(destination, source=source)
     decoder = StreamedDecoder(source, decoder_layers, dtype=dtype)
     schemes, digest = check_schemes(decoder.model, plan), folder_digest(source)
     job = job_key(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import replacing, take_place
 
 JOB = "job.json"
 _WHOLE = "whole"
@@ -78,9 +78,7 @@ def whole_folder(work: Path, destination: Path) -> Iterator[Path]:
         shutil.rmtree(whole)
     whole.mkdir()
     yield whole
-    if destination.exists():
-        shutil.rmtree(destination)
-    whole.rename(destination)
+    take_place(whole, destination)
 
 
 @contextmanager
