@@ -92,7 +92,7 @@ def configuration(name, answers, *, bits=4, method="hqq", **other):
         "model": {"model/model.safetensors": "c"},
         "efficiency": costs(),
         "predictions": answers,
-        "config": {"quant": {"method": method, "bits": bits}, "model": {"name": "tiny"}, "seed": 0},
+        "config": {"quant": {"name": method, "method": method, "bits": bits}, "model": {"name": "tiny"}, "seed": 0},
     }
     return Configuration(**(fields | other))
 

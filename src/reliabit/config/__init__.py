@@ -16,7 +16,7 @@ from reliabit.config.data import DataConfig
 from reliabit.config.evaluation import EvaluationConfig
 from reliabit.config.model import ModelConfig
 from reliabit.config.paths import PathsConfig
-from reliabit.config.quant import BITS, CalibrationConfig, QuantConfig, ScalingConfig
+from reliabit.config.quant import BITS, UNQUANTIZED, CalibrationConfig, QuantConfig, ScalingConfig
 from reliabit.config.registry import IncumbentConfig, RegistryConfig
 from reliabit.config.task import RecipeConfig, TaskConfig
 from reliabit.config.tracking import SweepConfig, TrackingConfig
@@ -25,6 +25,7 @@ from reliabit.config.trainer import TrainerConfig
 __all__ = [
     "BITS",
     "ESTIMATORS",
+    "UNQUANTIZED",
     "CalibrationConfig",
     "ConfidenceConfig",
     "Config",

@@ -9,6 +9,10 @@ from reliabit.config.fields import choice, positive
 
 BITS = (2, 3, 4, 8)
 
+UNQUANTIZED = "none"
+"""What runs of the baseline are called by. A checkpoint that is quantized already runs with this method and a name of
+its own: that of the method it was quantized by."""
+
 
 @dataclass
 class ScalingConfig:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from reliabit.errors import ReliabitError
 from reliabit.quant.components import component_of
 from reliabit.quant.convert import packed_modules, quantizable_modules
 from reliabit.quant.empty import replace_by_empty
@@ -18,7 +19,7 @@ from reliabit.quant.size import Size, model_size
 from reliabit.quant.skeleton import skeleton
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 REST = "rest"
 _SAFETENSORS_TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "uint8": "U8", "int64": "I64"}
@@ -60,16 +61,21 @@ def footprint(
 
     Args:
         model: The model's config, or a folder that holds its `config.json`.
-        plan: What is quantized; None is nothing.
+        plan: What is quantized; None is nothing but what the checkpoint has quantized already.
         dtype: The type of what is not.
 
     Raises:
         ReliabitError: No config in the folder, or a plan that does not fit the model.
     """
     empty = skeleton(model, dtype)
-    schemes = resolve(plan, quantizable_modules(empty)) if plan is not None else {}
-    for name, scheme in schemes.items():
-        replace_by_empty(empty, name, planned_layout(scheme))
+    layouts = _own_layouts(empty)
+    if plan is not None:
+        if layouts:
+            raise ReliabitError(f"{model} is quantized already; set quant=none to see what it takes")
+        schemes = resolve(plan, quantizable_modules(empty))
+        layouts = {name: planned_layout(scheme) for name, scheme in schemes.items()}
+    for name, layout in layouts.items():
+        replace_by_empty(empty, name, layout)
     size = model_size(empty)
     return Footprint(size, size.stored_bytes + _header_bytes(empty), _components(empty))
 
@@ -83,6 +89,23 @@ def planned_layout(scheme: Scheme) -> Layout:
     """
     values: dict[str, Any] = {"zero": scheme.zero, "metadata": scheme.metadata or "float16"}
     return Layout(scheme.bits, scheme.group_size, **values)
+
+
+def _own_layouts(model: "PreTrainedModel") -> dict[str, Layout]:
+    """The layouts of the modules that a checkpoint of this format says are quantized."""
+    from reliabit.quant.plugin import QUANT_METHOD, ReliabitConfig
+
+    record = getattr(model.config, "quantization_config", None)
+    if record is None:
+        return {}
+    if isinstance(record, ReliabitConfig):
+        return record.layouts()
+    if record.get("quant_method") != QUANT_METHOD:
+        raise ReliabitError(
+            f"the checkpoint is in the format {record.get('quant_method')}, whose footprint is not known; "
+            "measure it by running task=answer"
+        )
+    return ReliabitConfig(**record).layouts()
 
 
 def _components(model: nn.Module) -> dict[str, Part]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reliabit.config import UNQUANTIZED
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.metrics import Certificate
@@ -87,7 +88,7 @@ def model_card(facts: CardFacts) -> str:
 
 def _what(config: Mapping[str, Any]) -> str:
     model, quant = config["model"], config["quant"]
-    if quant["method"] == "none":
+    if quant["name"] == UNQUANTIZED:
         return f"The model {model['name']} (family {model['family']}), not quantized."
     groups = "whole rows" if quant["group_size"] is None else f"groups of {quant['group_size']}"
     width = "several widths" if quant["bits"] is None else f"{quant['bits']} bits"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from reliabit.config import UNQUANTIZED
 from reliabit.identity import without_transport
 from reliabit.registry.terms import Terms
 
@@ -47,7 +48,7 @@ class Configuration:
     @property
     def unquantized(self) -> bool:
         """Whether it is the model as it was trained."""
-        return bool(self.config.get("quant", {}).get("method") == "none")
+        return bool(self.config.get("quant", {}).get("name") == UNQUANTIZED)
 
     def differs_in_quantization_alone(self, other: "Configuration") -> bool:
         """Whether another configuration is of the same model and data, measured in the same way."""

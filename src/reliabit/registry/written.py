@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from reliabit.config import UNQUANTIZED
 from reliabit.inference.answered import read_answered
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.registry.evidence import FINISHED, Configuration
 from reliabit.tracking.results_sync import SELECTED, digest_of
-
-UNQUANTIZED = "none"
 
 
 @dataclass(frozen=True)

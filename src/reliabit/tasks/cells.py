@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
-from reliabit.config import Config
+from reliabit.config import UNQUANTIZED, Config
 from reliabit.data.prepare import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell
@@ -32,7 +32,7 @@ def run_tags(config: Config) -> dict[str, str]:
         "kind": "cell",
         "model": config.model.name,
         "quant": config.quant.name,
-        "bits": str(BASELINE_BITS if config.quant.name == "none" else config.quant.bits or "mixed"),
+        "bits": str(BASELINE_BITS if config.quant.name == UNQUANTIZED else config.quant.bits or "mixed"),
         "data": config.data.name,
         CELL_TAG: cell_digest(to_mapping(config)),
     }

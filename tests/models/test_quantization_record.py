@@ -1,0 +1,60 @@
+"""What runs of packed checkpoints are called by: as they were quantized, never as the baseline."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from reliabit.config import Config, ModelConfig, QuantConfig
+from reliabit.main import _as_quantized
+from reliabit.models.quantization_record import Quantized, quantized_as
+from reliabit.quant import default_plan, export_compressed_tensors, exportable_plan, footprint, quantize_model
+from reliabit.quant.checkpoint import save_checkpoint
+from reliabit.quant.plan import Scheme
+from reliabit.quant.size import model_size
+from reliabit.tasks.cells import run_name, run_tags
+
+BASELINE = QuantConfig(name="none", method="none", bits=None, group_size=None)
+
+
+def config_of(folder):
+    model = ModelConfig("tiny", "qwen2_vl", str(folder), dtype="float32", template="{question}", max_new_tokens=8)
+    return Config(model=model, quant=BASELINE, seed=0)
+
+
+@pytest.fixture
+def packed(checkpoint, tmp_path):
+    quantize_model(checkpoint.model, default_plan(Scheme("hqq", bits=3)))
+    save_checkpoint(checkpoint.model, tmp_path / "packed")
+    return tmp_path / "packed"
+
+
+def test_a_packed_checkpoint_is_named_after_its_method_and_width(packed, untrained):
+    assert quantized_as(packed) == Quantized("hqq", bits=3, group_size=64)
+    config = config_of(packed)
+    config.data.name = "easy_vqa"
+    named = replace(config, quant=_as_quantized(config))
+    assert run_name(named) == "tiny·hqq·3b·s0"
+    assert run_tags(named)["quant"] == "hqq"
+    assert named.quant.method == "none", "nothing is quantized anew"
+    assert quantized_as(untrained) is None
+    assert _as_quantized(config_of(untrained)) == BASELINE
+
+
+def test_a_name_that_was_given_stays(packed):
+    given = replace(config_of(packed), quant=replace(BASELINE, name="mbq", bits=3))
+    assert _as_quantized(given).name == "mbq"
+
+
+def test_the_footprint_of_a_packed_checkpoint_is_its_own(packed, checkpoint):
+    found = footprint(packed)
+    assert found.size.quantized_bytes == model_size(checkpoint.model).quantized_bytes
+    assert found.size.quantized_weights == model_size(checkpoint.model).quantized_weights > 0
+
+
+def test_other_formats_are_told_apart(checkpoint, tmp_path):
+    quantize_model(checkpoint.model, exportable_plan(default_plan(Scheme("hqq", bits=4, group_size=32))))
+    export_compressed_tensors(checkpoint.model, tmp_path / "exported")
+    assert quantized_as(tmp_path / "exported") == Quantized("compressed-tensors", bits=4, group_size=32)
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    assert quantized_as(tmp_path) == Quantized("gptq", bits=4, group_size=None)
