@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from reliabit.data.image_keys import image_key
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional.inputs import FloatArray, as_accuracy
 
@@ -120,7 +121,7 @@ def examples_of(table: "pa.Table", *, features: FeatureBlocks | None = None) -> 
     return Examples(
         columns={name: table[name].to_numpy().astype(np.float64) for name in names},
         accuracy=table["accuracy"].to_numpy().astype(np.float64),
-        image_keys=[f"{source}/{image}" for source, image in keys],
+        image_keys=[image_key(source, image) for source, image in keys],
         features=features,
     )
 

@@ -1,10 +1,12 @@
 """The questions that a configuration names."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config, DataConfig
+from reliabit.data.image_keys import image_key, images_of
 from reliabit.data.prepare import load_split, prepare
 from reliabit.data.shifts import apply_shift, parse_shift
 from reliabit.data.sources import SourceSpec
@@ -97,8 +99,36 @@ def _shifted(config: Config) -> "Iterator[Dataset]":
 
 def _other_data(config: Config) -> "Iterator[Dataset]":
     for name, data in config.other_data.items():
-        table = first_images(prepared_split(config, data, SHIFTED_SPLIT), config.data.shift_images)
-        yield _marked(table, split=SHIFTED_SPLIT, shift=name)
+        table = _without_seen_images(prepared_split(config, data, SHIFTED_SPLIT), config, name=name)
+        yield _marked(first_images(table, config.data.shift_images), split=SHIFTED_SPLIT, shift=name)
+
+
+def _without_seen_images(table: "Dataset", config: Config, *, name: str) -> "Dataset":
+    """Leave out the questions about images that another split of `data` trains, chooses or certifies on.
+
+    AdVQA asks about VQAv2's images: whatever learned from those may not be reported on them.
+    """
+    if images_of(config.other_data[name].name) != images_of(config.data.name):
+        return table
+    keys = _image_keys(table)
+    others = [split for split, images in config.data.splits.items() if images and split != SHIFTED_SPLIT]
+    seen = {key for split in others for key in _image_keys(prepared_split(config, config.data, split))}
+    kept = [row for row, key in enumerate(keys) if key not in seen]
+    if len(kept) == len(keys):
+        return table
+    sys.stderr.write(
+        f"other_data.{name}: {len(keys) - len(kept)} of {len(keys)} questions are left out, as their images are in "
+        f"{', '.join(others)} of {config.data.name}\n"
+    )
+    if not kept:
+        raise ReliabitError(
+            f"every image of other_data.{name} is in {', '.join(others)} of {config.data.name}; leave that set out"
+        )
+    return table.select(kept)
+
+
+def _image_keys(table: "Dataset") -> list[str]:
+    return [image_key(source, image) for source, image in zip(table["source"], table["image_id"], strict=True)]
 
 
 def _marked(table: "Dataset", *, split: str, shift: str) -> "Dataset":
