@@ -1,5 +1,6 @@
 """Several processes answer what one would have answered, each question once."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,7 @@ def config_of(folder, *overrides):
 
 def answered(config, folder):
     questions = load_questions(config, training=True)
+    parallel_answers.answer_on_devices(config, questions)
     return answer_questions(config, load_quantized(config), questions, features=folder / "features").predictions
 
 
@@ -42,11 +44,14 @@ def test_two_processes_answer_as_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_fails_is_reported(tmp_path):
-    config = config_of(tmp_path, "trainer.devices=2", f"model.path={tmp_path}/nowhere")
+    broken = tmp_path / "broken"
+    shutil.copytree(conf_folder().parent / "models" / "qwen2_vl_tiny", broken)
+    (broken / "model.safetensors").write_bytes(b"x")
+    config = config_of(tmp_path, "trainer.devices=2", f"model.path={broken}")
     with pytest.raises(
         ReliabitError, match=r"answers-0 \(status 2\), answers-1 \(status 2\) of trainer.devices=2 failed"
     ):
-        parallel_answers.answer_missing(config)
+        parallel_answers.answer_on_devices(config, load_questions(config, training=True))
 
 
 def test_more_devices_than_there_are_is_refused(tmp_path, monkeypatch):
@@ -55,3 +60,11 @@ def test_more_devices_than_there_are_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ReliabitError, match="trainer.devices=2 and there are only 1; lower it"):
         parallel_answers.visible_devices(config)
     assert parallel_answers.visible_devices(config_of(tmp_path, "trainer=gpu", "trainer.devices=1")) == ["3"]
+
+
+def test_no_process_is_started_for_what_is_answered(tmp_path, monkeypatch):
+    config = config_of(tmp_path)
+    alone = answered(config, tmp_path)
+    monkeypatch.setattr(parallel_answers, "_run_workers", lambda *_, **__: pytest.fail("everything is answered"))
+    both = replace(config, trainer=replace(config.trainer, devices=2))
+    assert answered(both, tmp_path / "again").equals(alone)

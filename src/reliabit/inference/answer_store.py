@@ -103,6 +103,15 @@ class AnswerStore:
         for part in chunks(questions, size=self.chunk):
             yield self._chunk(part, answer)
 
+    def missing(self, questions: "Dataset") -> list[Chunk]:
+        """The chunks of some questions that nobody has answered."""
+        parts = chunks(questions, size=self.chunk)
+        return [part for part in parts if self._read(self.place(part), part.questions) is None]
+
+    def place(self, chunk: Chunk) -> Path:
+        """The folder of a chunk, which appears once it is answered."""
+        return self.folder / chunk.name(self.identity)
+
     def fill(self, questions: "Dataset", answer: "Answer", *, share: float) -> Iterator[None]:
         """Answer the chunks that nobody has answered nor is answering; for one of several processes.
 
@@ -119,7 +128,7 @@ class AnswerStore:
         parts = list(chunks(questions, size=self.chunk))
         first = round(share * len(parts))
         for part in [*parts[first:], *parts[:first]]:
-            folder = self.folder / part.name(self.identity)
+            folder = self.place(part)
             try:
                 with entry_lock(folder, timeout=0):
                     if self._read(folder, part.questions) is None:
@@ -130,7 +139,7 @@ class AnswerStore:
             yield
 
     def _chunk(self, chunk: Chunk, answer: "Answer") -> Stored:
-        folder = self.folder / chunk.name(self.identity)
+        folder = self.place(chunk)
         return find_or_make(
             folder,
             read=partial(self._read, folder, chunk.questions),

@@ -18,7 +18,7 @@ from reliabit.inference.predictions import PREDICTIONS, with_column, write_predi
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity
 from reliabit.tasks.cells import answered_cell
 from reliabit.tasks.estimators import needs_features, needs_training
-from reliabit.tasks.parallel_answers import answer_missing
+from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
 from reliabit.tasks.runtime import set_up
@@ -58,6 +58,7 @@ def answer(config: Config) -> None:
     set_up(config)
     questions = load_questions(config, training=needs_training(config.confidence))
     output = config.paths.output_folder()
+    answer_on_devices(config, questions)
     model = load_quantized(config)
     answered = answer_questions(config, model, questions, features=output / FEATURES)
     write_predictions(answered.predictions, output / PREDICTIONS)
@@ -78,8 +79,6 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     """
     from tqdm import tqdm
 
-    if config.trainer.devices > 1:
-        answer_missing(config)
     store, stored = answer_store(config), []
     # Made for the first chunk that is not found: its identity is a hash of the weights that see.
     encoded = cache(partial(encoded_store, config, model, questions=len(questions)))

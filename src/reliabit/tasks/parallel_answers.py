@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config
@@ -19,16 +20,35 @@ from reliabit.errors import ReliabitError
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
+    from datasets import Dataset
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+POLL_SECONDS = 1.0
 
 
-def answer_missing(config: Config) -> None:
-    """Answer what a configuration asks and the store does not hold, on `trainer.devices` devices at once.
+def answer_on_devices(config: Config, questions: "Dataset") -> None:
+    """Answer what the store does not hold, on `trainer.devices` devices at once; nothing where that is one.
+
+    To be called before this process loads a model of its own, which it needs for what comes after.
+
+    Args:
+        config: How to ask.
+        questions: What is asked, see `load_questions`.
 
     Raises:
         ReliabitError: There are fewer devices, or a process failed; what the others answered is kept.
     """
-    devices = visible_devices(config)
+    from reliabit.tasks.answer import answer_store
+
+    if config.trainer.devices == 1:
+        return
+    devices, store = visible_devices(config), answer_store(config)
+    missing = store.missing(questions)
+    if missing:
+        _run_workers(config, devices, awaited={store.place(part): len(part.questions) for part in missing})
+
+
+def _run_workers(config: Config, devices: Sequence[str], *, awaited: dict[Path, int]) -> None:
     alone = replace(config, trainer=replace(config.trainer, devices=1, progress_bar=False, threads=_threads(config)))
     # A forked process could not use CUDA once its parent has.
     context = get_context("spawn")
@@ -39,8 +59,7 @@ def answer_missing(config: Config) -> None:
     for worker in workers:
         worker.start()
     try:
-        for worker in workers:
-            worker.join()
+        _watch(workers, awaited, shown=config.trainer.progress_bar)
     finally:
         for worker in workers:
             worker.terminate()
@@ -50,6 +69,22 @@ def answer_missing(config: Config) -> None:
             f"{', '.join(failed)} of trainer.devices={len(devices)} failed, see above; what was answered is kept: mend "
             "what failed and run again"
         )
+
+
+def _watch(workers: "Sequence[BaseProcess]", awaited: dict[Path, int], *, shown: bool) -> None:
+    """Wait until all workers have ended, and show how much of what was missing is there."""
+    from tqdm import tqdm
+
+    left = dict(awaited)
+    title = f"answer on {len(workers)} devices"
+    with tqdm(total=sum(left.values()), desc=title, unit=" questions", disable=None if shown else True) as bar:
+        running = True
+        while running:
+            running = any(worker.is_alive() for worker in workers)
+            for place in [place for place in left if place.is_dir()]:
+                bar.update(left.pop(place))
+            if running:
+                connection.wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=POLL_SECONDS)
 
 
 def visible_devices(config: Config) -> list[str]:

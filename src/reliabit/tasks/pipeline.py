@@ -15,6 +15,7 @@ from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.calibrated import scales_table
 from reliabit.tasks.cells import efficiency, run_name, run_tags
 from reliabit.tasks.estimators import needs_training
+from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import load_quantized
 from reliabit.tasks.questions import load_questions
 from reliabit.tasks.run_identity import recorded_inputs, run_identity
@@ -80,6 +81,7 @@ def reuse(finished: "Run", config: Config, tracker: Tracker, *, parent: str | No
 
 def _run(config: Config, run: TrackedRun) -> float:
     questions = load_questions(config, training=needs_training(config.confidence))
+    answer_on_devices(config, questions)
     model = load_quantized(config)
     if model.report is not None:
         run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")

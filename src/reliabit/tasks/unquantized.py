@@ -8,6 +8,7 @@ from reliabit.config import Config, QuantConfig
 from reliabit.inference.features import read_features
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.estimators import SELECTOR
+from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import load_quantized
 from reliabit.tasks.questions import CHOOSING_SPLIT, TRAINING_SPLIT, load_questions
 
@@ -35,5 +36,6 @@ def unquantized_answers(config: Config, *, features: Path) -> "tuple[pa.Table, F
         confidence=replace(config.confidence, estimators=[SELECTOR]),
     )
     questions = load_questions(own, training=True)
+    answer_on_devices(own, questions)
     answered = answer_questions(own, load_quantized(own), questions, features=features)
     return answered.predictions, read_features(features, predictions=answered.predictions)
