@@ -1,6 +1,11 @@
+from io import BytesIO
+
 import pytest
 import torch
+from PIL import Image
 
+from reliabit.errors import ReliabitError
+from reliabit.models.checkpoint import load_encoder
 from reliabit.models.encoding import distinct_images
 
 
@@ -63,3 +68,33 @@ def test_answers_span_several_tokens(checkpoint):
     tokenizer = checkpoint.encoder.processor.tokenizer
     for answer in ("rectangle", "circle", "triangle", "yellow", "black"):
         assert len(tokenizer(answer, add_special_tokens=False)["input_ids"]) > 1
+
+
+def test_large_images_are_shrunk_where_the_family_takes_any_size(checkpoint, untrained, family):
+    limited = {"family": family, "template": "{question}", "max_pixels": 64 * 64}
+    if family == "idefics3":
+        with pytest.raises(ReliabitError, match="max_pixels=4096 is no setting of the family idefics3"):
+            load_encoder(untrained, **limited)
+        return
+    row = picture_row(Image.new("RGB", (160, 160)))
+    whole, shrunk = (encoder([row]) for encoder in (checkpoint.encoder, load_encoder(untrained, **limited)))
+    assert shrunk.image_tokens.sum() == (64 // 16) ** 2 < whole.image_tokens.sum()
+    with pytest.raises(ReliabitError, match="max_pixels=10 is less than the 256 pixels"):
+        load_encoder(untrained, **{**limited, "max_pixels": 10})
+
+
+def picture_row(image, question="what is it?"):
+    file = BytesIO()
+    image.save(file, format="PNG")
+    return {"image": file.getvalue(), "image_id": "7", "source": "made", "question_id": "1", "question": question}
+
+
+def test_what_the_model_does_not_take_is_named(checkpoint, family):
+    encoder, good = checkpoint.encoder, picture_row(Image.new("RGB", (80, 80)))
+    token = encoder.adapter.image_token
+    with pytest.raises(ReliabitError, match="the question 1 of made holds .* which stands for an image"):
+        encoder([good, picture_row(Image.new("RGB", (80, 80)), f"what is {token}?")])
+    if family == "qwen2_vl":
+        narrow = {**picture_row(Image.new("RGB", (1500, 6))), "image_id": "8"}
+        with pytest.raises(ReliabitError, match="the image 8 of made, 1500x6 pixels, is none that the model takes"):
+            encoder([good, narrow])

@@ -20,6 +20,8 @@ class ModelConfig:
         dtype: The precision of the weights that are not quantized, and of the arithmetic.
         template: The prompt around a question, `{question}`.
         max_new_tokens: Where an answer is cut off.
+        max_pixels: Larger images are shrunk to so many pixels, where the family takes images of any size; null for the
+            checkpoint's own limit.
     """
 
     name: str = MISSING
@@ -30,3 +32,4 @@ class ModelConfig:
     dtype: str = choice("float32", "bfloat16", "float16")
     template: str = MISSING
     max_new_tokens: int = positive()
+    max_pixels: int | None = positive(default=None)

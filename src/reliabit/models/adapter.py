@@ -52,6 +52,17 @@ class Adapter(ABC):
     def load_processor(self, folder: Path) -> "ProcessorMixin":
         """Load the processor of a checkpoint folder."""
 
+    def limit_pixels(self, processor: "ProcessorMixin", max_pixels: int) -> None:
+        """Shrink images that are larger, where the family takes images of any size.
+
+        Raises:
+            ReliabitError: It does not.
+        """
+        raise ReliabitError(
+            f"model.max_pixels={max_pixels} is no setting of the family {self.model_type}, which cuts images to a size "
+            "of its own; leave it out"
+        )
+
     def save_processor(self, processor: "ProcessorMixin", folder: Path) -> None:
         """Write a processor's parts into a checkpoint folder, each in its own file."""
         processor.tokenizer.save_pretrained(folder)

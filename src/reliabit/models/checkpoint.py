@@ -42,7 +42,13 @@ def find_adapter(family: str) -> Adapter:
 
 
 def load_checkpoint(
-    folder: Path, *, family: str, dtype: str, template: str, spread: Spread | None = None
+    folder: Path,
+    *,
+    family: str,
+    dtype: str,
+    template: str,
+    max_pixels: int | None = None,
+    spread: Spread | None = None,
 ) -> Checkpoint:
     """Load a model and what encodes its questions.
 
@@ -51,6 +57,7 @@ def load_checkpoint(
         family: The adapter that is expected to fit.
         dtype: torch's name of the precision to compute in.
         template: The prompt around a question.
+        max_pixels: Larger images are shrunk to so many pixels; `None` for the checkpoint's own limit.
         spread: How the model is spread over devices, if it does not fit on one.
 
     Raises:
@@ -65,9 +72,8 @@ def load_checkpoint(
     check_folder(folder, family=family)
     options = {} if spread is None else spread.options()
     model = load_weights(folder, dtype=getattr(torch, dtype), trust_remote_code=False, **options)
-    return Checkpoint(
-        model=model.eval().requires_grad_(False), encoder=load_encoder(folder, family=family, template=template)
-    )
+    encoder = load_encoder(folder, family=family, template=template, max_pixels=max_pixels)
+    return Checkpoint(model=model.eval().requires_grad_(False), encoder=encoder)
 
 
 def check_transformers() -> None:
@@ -86,16 +92,18 @@ def check_transformers() -> None:
         )
 
 
-def load_encoder(folder: Path, *, family: str, template: str) -> Encoder:
+def load_encoder(folder: Path, *, family: str, template: str, max_pixels: int | None = None) -> Encoder:
     """Load what encodes a model's questions, without the model.
 
     Args:
         folder: A Hugging Face folder.
         family: The adapter that is expected to fit.
         template: The prompt around a question.
+        max_pixels: Larger images are shrunk to so many pixels; `None` for the checkpoint's own limit.
 
     Raises:
-        ReliabitError: The folder is no checkpoint, is of another family, or has no processor.
+        ReliabitError: The folder is no checkpoint, is of another family, or has no processor, or the family takes no
+            limit of pixels.
     """
     adapter = find_adapter(family)
     check_folder(folder, family=family)
@@ -104,6 +112,8 @@ def load_encoder(folder: Path, *, family: str, template: str) -> Encoder:
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ReliabitError(f"the processor of {folder} cannot be loaded: {reason}") from error
+    if max_pixels is not None:
+        adapter.limit_pixels(processor, max_pixels)
     return Encoder(adapter=adapter, processor=processor, template=template)
 
 

@@ -69,11 +69,19 @@ class Encoder:
     template: str = "{question}"
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        """Encode rows of a VQA table for answering."""
+        """Encode rows of a VQA table for answering.
+
+        Raises:
+            ReliabitError: An image or a question is none that the model takes.
+        """
         import torch
 
+        self._check_questions(rows)
         images, image_of = distinct_images(rows)
-        encoded = self.adapter.encode_images(self.processor, images)
+        try:
+            encoded = self.adapter.encode_images(self.processor, images)
+        except ValueError as error:
+            raise self._refused_image(rows, images, image_of) from error
         prompts = [
             self.prompt(row["question"], placeholder=encoded.placeholders[image])
             for row, image in zip(rows, image_of, strict=True)
@@ -92,6 +100,31 @@ class Encoder:
             image_tokens=text["input_ids"] == self.processor.image_token_id,
             question_tokens=tokens_within(offsets, spans),
         )
+
+    def _check_questions(self, rows: Sequence[dict[str, Any]]) -> None:
+        token = self.adapter.image_token
+        for row in rows:
+            if token in row["question"]:
+                raise ReliabitError(
+                    f"the question {row['question_id']} of {row['source']} holds {token}, which stands for an image; "
+                    "leave it out of the data"
+                )
+
+    def _refused_image(
+        self, rows: Sequence[dict[str, Any]], images: "Sequence[Image]", image_of: Sequence[int]
+    ) -> ReliabitError:
+        """Which image it was that the processor would not take with the others."""
+        for number, image in enumerate(images):
+            try:
+                self.adapter.encode_images(self.processor, [image])
+            except ValueError as error:
+                row = rows[image_of.index(number)]
+                size = "x".join(map(str, image.size))
+                return ReliabitError(
+                    f"the image {row['image_id']} of {row['source']}, {size} pixels, is none that the model takes "
+                    f"({error}); leave it out of the data"
+                )
+        return ReliabitError("the images of a batch cannot be encoded together; set trainer.batch_size=1")
 
     def prompt(self, question: str, *, placeholder: str) -> str:
         """The whole prompt of a question, the image's placeholder expanded to as many tokens as it has."""

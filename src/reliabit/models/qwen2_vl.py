@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from reliabit.errors import ReliabitError
 from reliabit.models.adapter import Adapter, EncodedImages, chat_template
 
 if TYPE_CHECKING:
@@ -28,6 +29,16 @@ class Qwen2VL(Adapter):
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         tokenizer.chat_template = chat_template(folder, tokenizer)
         return image_only_processor(Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer)
+
+    def limit_pixels(self, processor: "ProcessorMixin", max_pixels: int) -> None:
+        images = processor.image_processor
+        shortest = images.size["shortest_edge"]
+        if max_pixels < shortest:
+            raise ReliabitError(
+                f"model.max_pixels={max_pixels} is less than the {shortest} pixels that images must have"
+            )
+        # The names are those of edges; what they hold are areas.
+        images.size = {"shortest_edge": shortest, "longest_edge": max_pixels}
 
     def encode_images(self, processor: "ProcessorMixin", images: "Sequence[Image]") -> EncodedImages:
         inputs = processor.image_processor(images=list(images), return_tensors="pt")

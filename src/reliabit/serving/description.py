@@ -51,6 +51,7 @@ class Description:
         run_id: The run that evaluated it.
         fingerprint: The identity of that run.
         inputs: Digests of the data that it was evaluated on, by name.
+        max_pixels: Larger images are shrunk to so many pixels; `None` for the checkpoint's own limit.
         features_layer: The decoder layer that a Selector reads; `None` for the final norm.
         features_dtype: The type that its states were stored in when it was trained.
         reliabit: The version that wrote the bundle.
@@ -73,6 +74,7 @@ class Description:
     run_id: str
     fingerprint: str
     inputs: Mapping[str, str]
+    max_pixels: int | None = None
     features_layer: int | None = None
     features_dtype: str = "float16"
     reliabit: str = field(default_factory=lambda: version("reliabit"))
@@ -134,7 +136,8 @@ class Description:
                 )
             certificates = tuple(_certificate(record) for record in values["certificates"])
             known = {one.name for one in fields(cls)}
-            if set(values) != known:
+            # Bundles from before images could be limited do not say that theirs were not.
+            if not known - {"max_pixels"} <= set(values) <= known:
                 raise ValueError(f"its fields are not those of format {FORMAT}")
             return cls(**{**values, "certificates": certificates})
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -114,6 +114,7 @@ class ServedModel:
                 family=description.family,
                 dtype=description.dtype,
                 template=description.template,
+                max_pixels=description.max_pixels,
             ),
             estimator=load_estimator(folder, description),
             calibration=read_calibration(folder),

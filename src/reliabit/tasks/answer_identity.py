@@ -62,7 +62,7 @@ def encoding_identity(config: Config, model: "PreTrainedModel") -> str:
         "files": cache.files(folder, wanted=lambda path: not any(fnmatch(path.name, name) for name in DECODER_FILES)),
         "model": {key: value for key, value in model.config.to_dict().items() if key not in QUANTIZATION_KEYS},
         "weights": _weights_digest(model),
-        "asking": {"family": config.model.family, "template": config.model.template, "dtype": config.model.dtype},
+        "asking": {key: getattr(config.model, key) for key in ("family", "template", "dtype", "max_pixels")},
         "trainer": [config.trainer.accelerator, config.trainer.batch_size],
         "code": dict(code_digests(SEEING_ROOMS)),
         "libraries": library_versions(),

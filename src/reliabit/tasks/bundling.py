@@ -116,6 +116,7 @@ def describe(candidate: Configuration, decision: Decision, recorded: Config) -> 
         dtype=recorded.model.dtype,
         template=recorded.model.template,
         max_new_tokens=recorded.model.max_new_tokens,
+        max_pixels=recorded.model.max_pixels,
         batch_size=recorded.trainer.batch_size,
         confidence=cast("Confidence", settings.confidence),
         certificates=decision.certificates,

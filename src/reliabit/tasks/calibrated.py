@@ -31,7 +31,7 @@ def load_calibration(config: Config) -> "Calibration | None":
 
 def encoder_of(model: ModelConfig) -> Encoder:
     """What encodes a model's questions."""
-    return load_encoder(Path(model.path), family=model.family, template=model.template)
+    return load_encoder(Path(model.path), family=model.family, template=model.template, max_pixels=model.max_pixels)
 
 
 def search_settings(scaling: ScalingConfig) -> "SearchSettings":

@@ -42,7 +42,12 @@ def build_plan(quant: QuantConfig) -> Plan:
 def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:
     """Load the model as it is."""
     return load_checkpoint(
-        Path(model.path), family=model.family, dtype=model.dtype, template=model.template, spread=spread
+        Path(model.path),
+        family=model.family,
+        dtype=model.dtype,
+        template=model.template,
+        max_pixels=model.max_pixels,
+        spread=spread,
     )
 
 
