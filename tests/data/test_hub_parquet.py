@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
         ({"answers": []}, "the question has no answers: 1"),
         ({"answers": None}, "the question has no annotation: 1"),
         ({"answers": ["a", None]}, "the question is malformed: 1"),
-        ({"question": None}, "the question is empty: 1"),
+        ({"question": None}, "the question is malformed: 1"),
         ({"image": {"bytes": None, "path": "elsewhere.jpg"}}, "its image is missing: 1"),
         ({"image": None}, "its image is missing: 1"),
         ({"image": {"bytes": b"no image", "path": None}}, "its image does not decode: 1"),

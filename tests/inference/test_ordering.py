@@ -13,9 +13,9 @@ from reliabit.inference.ordering import InTableOrder, by_length, restored
 SIZES = [(30, 20), (10, 10), (20, 30), (30, 20)]
 
 
-def encoded(size):
+def encoded(size, **settings):
     file = BytesIO()
-    Image.new("RGB", size).save(file, format="PNG")
+    Image.new("RGB", size).save(file, **{"format": "PNG", **settings})
     return file.getvalue()
 
 
@@ -55,6 +55,14 @@ def test_questions_that_are_alike_stay_as_they_are():
 
 def test_a_damaged_image_is_left_to_who_decodes_it():
     assert by_length(table([(0, 1), (1, 1)], images=[encoded((5, 5)), b"no image"])) == [1, 0]
+
+
+def test_images_stand_as_they_are_shown():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying, standing = encoded((30, 20)), encoded((20, 30))
+    turned = encoded((30, 20), format="JPEG", exif=exif)
+    assert by_length(table([(image, 1) for image in range(4)], images=[lying, turned, lying, standing])) == [1, 3, 0, 2]
 
 
 @given(st.permutations(list(range(7))), st.lists(st.integers(1, 6), max_size=3))

@@ -1,9 +1,8 @@
 """Samples that cannot be read: counted by what is wrong, listed in a file, and fatal unless they are to be skipped."""
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,16 @@ FAIL, SKIP = "fail", "skip"
 """What `data.on_bad_sample` may say."""
 
 
+def summary(counts: Mapping[str, int]) -> str:
+    """How many samples there are by what is wrong with them, as words.
+
+    >>> summary({"its image is missing": 2, "the question is empty": 1})
+    '3 samples cannot be used (its image is missing: 2, the question is empty: 1)'
+    """
+    listed = ", ".join(f"{problem}: {count}" for problem, count in counts.items())
+    return f"{sum(counts.values())} samples cannot be used ({listed})"
+
+
 @dataclass
 class BadSamples:
     """A list of bad samples that is written as it grows; what is kept in memory are counts.
@@ -23,10 +32,12 @@ class BadSamples:
     Attributes:
         file: Where the list goes, one JSON object a line.
         counts: How many samples there are by what is wrong with them.
+        files: The image files that could not be used, so that it can be told when they have been repaired.
     """
 
     file: TextIO
     counts: Counter[str] = field(default_factory=Counter)
+    files: set[Path] = field(default_factory=set)
 
     def add(self, problem: str, *, question_id: str, image_id: str = "", detail: str = "") -> None:
         """List one sample.
@@ -41,39 +52,49 @@ class BadSamples:
         record = {"question_id": question_id, "image_id": image_id, "problem": problem, "detail": detail}
         self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
-    def summary(self) -> str:
-        """The counts as words.
+    def by_problem(self) -> dict[str, int]:
+        """The counts, the largest first.
 
         >>> import io
         >>> bad = BadSamples(io.StringIO())
-        >>> for number in ("7", "8"):
-        ...     bad.add("its image is missing", question_id=number)
-        >>> bad.summary()
-        '2 samples cannot be used (its image is missing: 2)'
+        >>> for number, problem in enumerate(("the question is empty", *["its image is missing"] * 2)):
+        ...     bad.add(problem, question_id=str(number))
+        >>> bad.by_problem()
+        {'its image is missing': 2, 'the question is empty': 1}
         """
-        listed = ", ".join(f"{problem}: {count}" for problem, count in self.counts.most_common())
-        return f"{self.counts.total()} samples cannot be used ({listed})"
+        return dict(self.counts.most_common())
 
 
 @contextmanager
 def judged(path: Path, *, source: str, on_bad_sample: str) -> Iterator[BadSamples]:
-    """Collect bad samples, and judge them when the block ends well.
+    """Collect bad samples, and judge them when the block ends.
 
     Args:
         path: Where the list goes; it is written only where there is a bad sample, and removed where there is none.
         source: The data source, for the message.
-        on_bad_sample: `fail`, or `skip`, which leaves a line on standard error and the list.
+        on_bad_sample: `fail`, or `skip`, which leaves the list.
 
     Raises:
-        ReliabitError: There are bad samples, and they are not to be skipped.
+        ReliabitError: There are bad samples, and they are not to be skipped; or the block raised, in which case its
+            message is followed by what was listed until then.
     """
-    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+    failure: ReliabitError | None = None
+    # A half of a character, which JSON can hold and UTF-8 cannot, is escaped as JSON does it.
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file:
         bad = BadSamples(file)
-        yield bad
+        try:
+            yield bad
+        except ReliabitError as error:
+            failure = error
     if not bad.counts:
         path.unlink()
+        if failure is not None:
+            raise failure
         return
-    message = f"{source}: {bad.summary()}; they are listed in {path}"
+    listed = f"{summary(bad.by_problem())}; they are listed in {path}"
+    if failure is not None:
+        raise ReliabitError(f"{failure}; {listed}") from failure
     if on_bad_sample != SKIP:
-        raise ReliabitError(f"{message}; repair the files, or set data.on_bad_sample=skip to go on without them")
-    sys.stderr.write(f"{message}; skipped\n")
+        raise ReliabitError(
+            f"{source}: {listed}; repair the files, or set data.on_bad_sample=skip to go on without them"
+        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.data.question_files import answer_texts
 from reliabit.data.question_index import QuestionIndex
-from reliabit.data.question_records import Annotation, Question
+from reliabit.data.question_records import Annotation, Question, optional_text, plain_id, plain_text
 from reliabit.data.streamed import FoundImage, StreamedSource
 from reliabit.errors import ReliabitError
 
@@ -33,13 +33,13 @@ class HubParquet(StreamedSource):
         source: The name of the set.
         root: Its folder.
         listed: `parquet`, the pattern of the files relative to the folder.
-        wording: What the question of a row is, `{"question": ...}`.
+        wording: How the set puts the text of a question.
     """
 
     source: str
     root: Path
     listed: Mapping[str, str]
-    wording: Callable[[Mapping[str, Any]], str]
+    wording: Callable[[str], str]
 
     def fill(self, index: QuestionIndex) -> None:
         for path in self.files():
@@ -53,20 +53,28 @@ class HubParquet(StreamedSource):
         for path in self.files():
             with _opened(path) as file:
                 names = [name for name in ("image", "image_id", "question_id") if name in file.schema_arrow.names]
-                for row in _rows(file, names, size=IMAGE_ROWS, path=path):
-                    yield _found(row)
+                yield from map(_found, filter(_has_id, _rows(file, names, size=IMAGE_ROWS, path=path)))
 
     def files(self) -> list[Path]:
         pattern = self.listed.get("parquet")
         if pattern is None:
             raise ReliabitError(f"data.files of {self.source} lacks parquet, the pattern of its Parquet files")
-        found = sorted(self.root.glob(pattern))
+        found = sorted(self._matching(pattern))
         if not found:
             raise ReliabitError(
                 f"{self.source}: no file in {self.root} matches {pattern}; put them there, or set data.root or "
                 "data.files.parquet"
             )
         return found
+
+    def _matching(self, pattern: str) -> list[Path]:
+        try:
+            return list(self.root.glob(pattern))
+        except (ValueError, NotImplementedError):
+            raise ReliabitError(
+                f"data.files.parquet={pattern} of {self.source} is no pattern of files below data.root={self.root}; "
+                "write it relative to that folder, like data/validation-*.parquet"
+            ) from None
 
     def _columns(self, file: "pq.ParquetFile", path: Path) -> list[str]:
         there = file.schema_arrow.names
@@ -76,22 +84,42 @@ class HubParquet(StreamedSource):
         return [name for name in (*REQUIRED[1:], *OPTIONAL) if name in there]
 
     def _add(self, index: QuestionIndex, row: Mapping[str, Any]) -> None:
-        question_id, image_id = str(row["question_id"]), _image_id(row)
         try:
-            answers = None if row["answers"] is None else answer_texts(row["answers"])
+            question_id = str(plain_id(row["question_id"], what="question_id"))
+            text = self.wording(plain_text(row["question"], what="question"))
+            question = Question(question_id=question_id, image_id=_image_id(row), image_file="", text=text)
+            annotation = _annotation(row)
         except ValueError as error:
-            index.bad.add("the question is malformed", question_id=question_id, image_id=image_id, detail=str(error))
+            known = "" if row["question_id"] is None else str(row["question_id"])
+            index.bad.add("the question is malformed", question_id=known, detail=str(error))
             return
-        text = "" if row["question"] is None else self.wording(row)
-        added = index.add(Question(question_id=question_id, image_id=image_id, image_file="", text=text))
-        if added and answers is not None:
-            kinds = row.get("question_type"), row.get("answer_type") or row.get("category")
-            index.annotate(question_id, Annotation(answers, *(str(kind or "") for kind in kinds)))
+        if index.add(question) and annotation is not None:
+            index.annotate(question_id, annotation)
+
+
+def _annotation(row: Mapping[str, Any]) -> Annotation | None:
+    if row["answers"] is None:
+        return None
+    return Annotation(
+        answers=answer_texts(row["answers"]),
+        question_type=optional_text(row.get("question_type"), what="question_type"),
+        answer_type=optional_text(row.get("answer_type") or row.get("category"), what="answer_type"),
+    )
 
 
 def _image_id(row: Mapping[str, Any]) -> str:
     """The id of a row's image; that of the question where each question has an image of its own."""
-    return str(row["question_id"] if row.get("image_id") is None else row["image_id"])
+    name = "question_id" if row.get("image_id") is None else "image_id"
+    return str(plain_id(row[name], what=name))
+
+
+def _has_id(row: Mapping[str, Any]) -> bool:
+    """Whether an image can be told apart; its question is listed as malformed otherwise."""
+    try:
+        _image_id(row)
+    except ValueError:
+        return False
+    return True
 
 
 def _found(row: Mapping[str, Any]) -> FoundImage:
@@ -120,6 +148,6 @@ def _rows(file: "pq.ParquetFile", columns: list[str], *, size: int, path: Path) 
     try:
         for batch in file.iter_batches(batch_size=size, columns=columns, use_threads=False):
             yield from batch.to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise ReliabitError(f"{path} cannot be read to its end ({reason}); download it again") from error

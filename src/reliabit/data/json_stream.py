@@ -37,14 +37,18 @@ def stream_items(file: Path, *, key: str | None) -> Iterator[Any]:
         [{'id': 1}, {'id': 2}]
     """
     try:
-        with file.open(encoding="utf-8") as text:
+        with file.open(encoding="utf-8-sig") as text:
             reader = _Reader(text)
             yield from reader.items() if key is None else _items_under(reader, key)
     except OSError as error:
         raise ReliabitError(f"{file} cannot be read ({error.strerror}); put it there, or correct data.files") from error
-    except (ValueError, _LayoutError) as error:
-        reason = " ".join(str(error).split())
+    except (ValueError, RecursionError, _LayoutError) as error:
+        reason = "its values are nested too deeply" if isinstance(error, RecursionError) else _one_line(error)
         raise ReliabitError(f"{file} is not in the expected layout ({reason}); download it again") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class _LayoutError(Exception):

@@ -7,17 +7,18 @@ of the large ones each split has an image store beside it, see `reliabit.data.im
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+import sys
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from reliabit.data.bad_samples import summary
 from reliabit.data.image_store import images_file
-from reliabit.data.prepare_streamed import FileState, check_unchanged, file_states, write_streamed
-from reliabit.data.sources import STREAMED, Part, SourceSpec, parts, streamed
-from reliabit.data.splits import split_by_image
-from reliabit.data.table import VQARow, checked
+from reliabit.data.prepare_parts import write_parts
+from reliabit.data.prepare_streamed import FileState, check_unchanged, write_streamed
+from reliabit.data.sources import STREAMED, SourceSpec, streamed
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256, staged_folder
 
@@ -48,7 +49,8 @@ def table_folder(spec: SourceSpec, *, root: Path) -> Path:
 def prepare(spec: SourceSpec, *, root: Path) -> Path:
     """Make sure the table of a specification is there, and return its folder.
 
-    Processes may call this at once: one writes, the others wait. A folder appears whole or not at all.
+    Processes may call this at once: one writes, the others wait. A folder appears whole or not at all. Whoever uses a
+    table that leaves out bad samples is told so on standard error, once a process.
 
     Raises:
         ReliabitError: The source cannot be read, holds a bad item, is too small for the splits, or was changed after
@@ -59,12 +61,18 @@ def prepare(spec: SourceSpec, *, root: Path) -> Path:
     folder = table_folder(spec, root=root)
     if (folder / MANIFEST).is_file():
         check_unchanged(_read_states(folder), folder=folder)
-        return folder
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{folder.name}.lock"):
-        if not (folder / MANIFEST).is_file():
-            with staged_folder(folder) as staging:
-                _write_table(spec, staging, bad_samples=bad_samples_file(folder))
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / _lock(folder)):
+            if not (folder / MANIFEST).is_file():
+                _remove_leftovers(folder)
+                with staged_folder(folder) as staging:
+                    _write_table(spec, staging, bad_samples=bad_samples_file(folder))
+    skipped = skipped_samples(folder)
+    if skipped:
+        _tell(
+            f"{folder} was made without bad samples: {summary(skipped)}; they are listed in {bad_samples_file(folder)}"
+        )
     return folder
 
 
@@ -109,70 +117,49 @@ def read_manifest(folder: Path) -> dict[str, SplitRecord]:
     return {name: SplitRecord(**record) for name, record in json.loads(path.read_text())["splits"].items()}
 
 
+def skipped_samples(folder: Path) -> dict[str, int]:
+    """How many samples a prepared table leaves out, by what is wrong with them."""
+    counts: dict[str, int] = json.loads((folder / MANIFEST).read_text()).get("skipped", {})
+    return counts
+
+
+@cache
+def _tell(message: str) -> None:
+    """Say something once a process: a run asks for its tables many times."""
+    sys.stderr.write(f"{message}\n")
+
+
+def _lock(folder: Path) -> str:
+    return f".{folder.name}.lock"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a preparation that was killed has staged; only whoever holds the table's lock may."""
+    for path in folder.parent.glob(f".{folder.name}.*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _lock(folder):
+            path.unlink()
+
+
 def _write_table(spec: SourceSpec, folder: Path, *, bad_samples: Path) -> None:
-    states: Mapping[str, FileState] = {}
+    further: dict[str, Any] = {}
     if spec.name in STREAMED:
-        source = streamed(spec)
-        # Before they are read: what changes meanwhile is noticed the next time.
-        states = file_states(source, spec)
-        records = {
-            name: SplitRecord(written.questions, written.images, sha256(folder / f"{name}.parquet"))
-            for name, written in write_streamed(source, spec, folder=folder, bad_samples=bad_samples).items()
-        }
+        table = write_streamed(streamed(spec), spec, folder=folder, bad_samples=bad_samples)
+        splits = table.splits
+        further["files"] = {name: state and asdict(state) for name, state in table.files.items()}
+        if table.skipped:
+            further["skipped"] = table.skipped
     else:
-        records = _write_parts(spec, folder)
-    record = {"version": TABLE_VERSION, "spec": spec.identity(), "splits": {n: asdict(r) for n, r in records.items()}}
-    if states:
-        record["files"] = {name: asdict(state) for name, state in states.items()}
-    (folder / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _read_states(folder: Path) -> dict[str, FileState]:
-    files = json.loads((folder / MANIFEST).read_text()).get("files", {})
-    return {name: FileState(**state) for name, state in files.items()}
-
-
-def _write_parts(spec: SourceSpec, folder: Path) -> dict[str, SplitRecord]:
-    records: dict[str, SplitRecord] = {}
-    for part in parts(spec):
-        sizes = {name: spec.splits[name] for name in part.splits if spec.splits.get(name)}
-        if sizes:
-            records |= _write_part(part, sizes=sizes, seed=spec.seed, folder=folder, source=spec.name)
-    if not records:
-        raise ReliabitError(f"data.splits of {spec.name} is empty; give at least one split an image")
-    return records
-
-
-def _write_part(
-    part: Part, *, sizes: Mapping[str, float], seed: int, folder: Path, source: str
-) -> dict[str, SplitRecord]:
-    by_image = {image: list(rows) for image, rows in groupby(_shown(checked(part.read()), source), _image_id)}
-    if not by_image:
-        raise ReliabitError(f"the data source {source} has no questions; nothing to split")
-    splits = split_by_image(list(by_image), sizes=sizes, seed=seed)
-    return {
-        name: _write_split((row for image in images for row in by_image[image]), path=folder / f"{name}.parquet")
-        for name, images in splits.items()
+        splits = write_parts(spec, folder=folder)
+    records = {
+        name: SplitRecord(written.questions, written.images, sha256(folder / f"{name}.parquet"))
+        for name, written in splits.items()
     }
+    record = {"version": TABLE_VERSION, "spec": spec.identity(), "splits": {n: asdict(r) for n, r in records.items()}}
+    (folder / MANIFEST).write_text(json.dumps(record | further, indent=2) + "\n")
 
 
-def _write_split(rows: Iterable[VQARow], *, path: Path) -> SplitRecord:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from reliabit.data.stored_image import embedded_schema
-
-    table = pa.Table.from_pylist(list(rows), schema=embedded_schema())
-    pq.write_table(table, path, compression="zstd")
-    images = table.column("image_id").unique()
-    return SplitRecord(questions=table.num_rows, images=len(images), sha256=sha256(path))
-
-
-def _image_id(row: VQARow) -> str:
-    return row["image_id"]
-
-
-def _shown(rows: Iterable[VQARow], source: str) -> Iterator[VQARow]:
-    from tqdm import tqdm
-
-    yield from tqdm(rows, desc=f"prepare {source}", unit=" questions", leave=False, disable=None)
+def _read_states(folder: Path) -> dict[str, FileState | None]:
+    files = json.loads((folder / MANIFEST).read_text()).get("files", {})
+    return {name: state and FileState(**state) for name, state in files.items()}

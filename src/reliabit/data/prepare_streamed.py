@@ -1,5 +1,6 @@
 """From a set too large to hold to the splits of a prepared table, in passes over its files."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,38 @@ from reliabit.errors import ReliabitError
 INDEX = ".questions.sqlite"
 
 
-def write_streamed(
-    source: StreamedSource, spec: SourceSpec, *, folder: Path, bad_samples: Path
-) -> dict[str, WrittenSplit]:
+@dataclass(frozen=True)
+class FileState:
+    """What tells that a file has changed."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileState | None":
+        """The state that a file is in; `None` where there is none that can be read."""
+        if not (os.access(path, os.R_OK) and path.is_file()):
+            return None
+        found = path.stat()
+        return cls(size=found.st_size, mtime_ns=found.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class WrittenTable:
+    """What was written of a set, and of what.
+
+    Attributes:
+        splits: The size of every split.
+        skipped: How many samples were left out, by what is wrong with them.
+        files: By path the state of every file that lists questions or ids, and of images that could not be used.
+    """
+
+    splits: Mapping[str, WrittenSplit]
+    skipped: Mapping[str, int]
+    files: Mapping[str, FileState | None]
+
+
+def write_streamed(source: StreamedSource, spec: SourceSpec, *, folder: Path, bad_samples: Path) -> WrittenTable:
     """Write every split of a set: its questions as Parquet, its images as an image store.
 
     Args:
@@ -29,6 +59,8 @@ def write_streamed(
         ReliabitError: A file is missing or not in the layout, a sample cannot be read and is not to be skipped, or the
             set is too small for the splits.
     """
+    # Before they are read: what changes meanwhile is noticed the next time.
+    states = file_states([*source.files(), *map(Path, spec.split_ids.values())])
     with (
         judged(bad_samples, source=spec.name, on_bad_sample=spec.on_bad_sample) as bad,
         open_index(folder / INDEX, bad=bad) as index,
@@ -38,45 +70,35 @@ def write_streamed(
         splits = _listed_splits(index, spec) if spec.split_ids else _drawn_splits(index, spec)
         index.place(splits)
         keep_images(source, index, splits={name: len(images) for name, images in splits.items()}, folder=folder)
-        written = {
-            name: write_rows(index, name, source=spec.name, template=spec.template, path=folder / f"{name}.parquet")
-            for name in splits
-        }
-    empty = [name for name, split in written.items() if not split.questions]
-    if empty:
-        raise ReliabitError(f"no question of data.splits.{empty[0]} of {spec.name} can be used; see {bad_samples}")
-    return written
+        written = {name: _write_rows(index, name, spec, folder=folder) for name in splits}
+    return WrittenTable(splits=written, skipped=bad.by_problem(), files=states | file_states(sorted(bad.files)))
 
 
-@dataclass(frozen=True)
-class FileState:
-    """What tells that a file has changed."""
-
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> "FileState":
-        """The state that a file is in."""
-        found = path.stat()
-        return cls(size=found.st_size, mtime_ns=found.st_mtime_ns)
+def file_states(paths: Iterable[Path]) -> dict[str, FileState | None]:
+    """The state of files, by path."""
+    return {str(path): FileState.of(path) for path in paths}
 
 
-def file_states(source: StreamedSource, spec: SourceSpec) -> dict[str, FileState]:
-    """The state of every file that lists questions or ids, by path."""
-    return {str(path): FileState.of(path) for path in [*source.files(), *map(Path, spec.split_ids.values())]}
-
-
-def check_unchanged(states: Mapping[str, FileState], *, folder: Path) -> None:
+def check_unchanged(states: Mapping[str, FileState | None], *, folder: Path) -> None:
     """Check that the files a table was made of are as they were; those that are gone are not missed.
 
     Raises:
-        ReliabitError: One is not.
+        ReliabitError: One is not, or an image that could not be used is there now.
     """
     for name, state in states.items():
-        path = Path(name)
-        if path.is_file() and FileState.of(path) != state:
-            raise ReliabitError(f"{path} was changed after {folder} was made of it; delete {folder} to prepare it anew")
+        now = FileState.of(Path(name))
+        if now is not None and now != state:
+            raise ReliabitError(f"{name} was changed after {folder} was made of it; delete {folder} to prepare it anew")
+
+
+def _write_rows(index: QuestionIndex, split: str, spec: SourceSpec, *, folder: Path) -> WrittenSplit:
+    path = folder / f"{split}.parquet"
+    written = write_rows(index, split, source=spec.name, template=spec.template, path=path)
+    if not written.questions:
+        raise ReliabitError(
+            f"no question of data.splits.{split} of {spec.name} can be used; repair the files or give it more images"
+        )
+    return written
 
 
 def _drawn_splits(index: QuestionIndex, spec: SourceSpec) -> dict[str, list[str]]:
@@ -120,7 +142,5 @@ def _images_of(ids: Iterable[str], index: QuestionIndex, *, split: str) -> list[
 def _some(image_ids: Iterable[str], spec: SourceSpec) -> list[str]:
     found = list(image_ids)
     if not found:
-        raise ReliabitError(
-            f"the data source {spec.name} has no questions that can be used; see the list of bad samples"
-        )
+        raise ReliabitError(f"the data source {spec.name} has no questions that can be used in {spec.root}")
     return found

@@ -96,14 +96,10 @@ _SOURCES: dict[str, Callable[[SourceSpec], list[Part]]] = {"easy_vqa": _easy_vqa
 def _streamed(spec: SourceSpec) -> StreamedSource:
     root = Path(spec.root or ".")
     if spec.layout == "hub":
-        wording = capitalized if spec.name == "vizwiz" else _as_it_is
+        wording = capitalized if spec.name == "vizwiz" else str
         return HubParquet(source=spec.name, root=root, listed=spec.files, wording=wording)
     official = VizWizJson if spec.name == "vizwiz" else VQAJson
     return official(source=spec.name, root=root, listed=spec.files)
-
-
-def _as_it_is(row: Mapping[str, Any]) -> str:
-    return str(row["question"])
 
 
 STREAMED = ("vqav2", "advqa", "vizwiz")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reliabit.data.question_records import plain_id
 from reliabit.errors import ReliabitError
 
 
@@ -68,16 +69,27 @@ def read_ids(file: Path) -> list[str]:
     """The ids of a published split: a JSON list, or a text file with one a line.
 
     Raises:
-        ReliabitError: The file is missing, or neither.
+        ReliabitError: The file is missing, or neither: a JSON object or ids between commas, for instance.
     """
     try:
-        text = file.read_text(encoding="utf-8").strip()
-        ids = json.loads(text) if text.startswith("[") else text.split()
-    except (OSError, ValueError) as error:
+        # With or without the mark that Windows puts at the beginning.
+        text = file.read_text(encoding="utf-8-sig").strip()
+        found = json.loads(text) if text.startswith(("[", "{")) else _lines(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise ReliabitError(f"the id list {file} cannot be read: {' '.join(str(error).split())}") from error
-    if not ids or not all(isinstance(name, str | int) for name in ids):
+    try:
+        ids = [str(plain_id(name, what="id")) for name in found] if isinstance(found, list) else []
+    except ValueError:
+        ids = []
+    if not ids:
         raise ReliabitError(f"the id list {file} is no list of ids; give a JSON list, or a text file with one a line")
-    return [str(name) for name in ids]
+    return ids
+
+
+def _lines(text: str) -> list[str]:
+    if "," in text:
+        raise ValueError("it has commas; give a JSON list, or a text file with one id a line")
+    return text.split()
 
 
 def ordered_splits(listed: Mapping[str, Sequence[str]], *, seed: int) -> dict[str, list[str]]:

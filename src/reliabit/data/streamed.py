@@ -27,12 +27,14 @@ class FoundImage:
         encoded: The bytes of its file, where it could be read.
         problem: Otherwise, what is wrong, in the same words for all images of the kind.
         detail: What is particular to this image.
+        file: Its file, where it has one of its own.
     """
 
     image_id: str
     encoded: bytes | None
     problem: str = ""
     detail: str = ""
+    file: Path | None = None
 
 
 class StreamedSource(ABC):
@@ -84,6 +86,8 @@ def keep_images(source: StreamedSource, index: QuestionIndex, *, splits: Mapping
             checked = _decodable(image)
             if checked.encoded is None:
                 index.drop_image(image.image_id, problem=checked.problem, detail=checked.detail)
+                if image.file is not None:
+                    index.bad.files.add(image.file)
             else:
                 index.keep(image.image_id, stores[split].add(checked.encoded))
     for image_id in index.unkept_images():

@@ -1,6 +1,7 @@
 """The VQA table: the one form in which questions travel from a data source to everything after it."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, TypedDict
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 SPLITS = ("train", "dev", "val", "cal", "test")
 """What each split is for: `train` the reference models only, `dev` trains a Selector, `val` chooses it,
 `cal` certifies a threshold, `test` reports. No two of them share an image."""
+
+
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""The EXIF tag that says how a camera was held (CIPA DC-008), and its values that swap width and height."""
 
 
 class VQARow(TypedDict):
@@ -59,7 +64,9 @@ def vqa_features() -> "Features":
 
 
 def decode_image(encoded: bytes, *, item: str) -> "Image":
-    """Decode an image file to RGB.
+    """Decode an image file to RGB, turned as its EXIF orientation says, as `datasets.Image` (and so lmms-eval) does.
+
+    Tables hold the file itself, so `reliabit.data.prepare.TABLE_VERSION` knows nothing of this.
 
     Args:
         encoded: The bytes of the file.
@@ -67,12 +74,53 @@ def decode_image(encoded: bytes, *, item: str) -> "Image":
 
     Raises:
         ReliabitError: The bytes are not an image that Pillow can read in full.
+
+    Example:
+        >>> from PIL import Image
+        >>> image, file = Image.new("RGB", (40, 20)), BytesIO()
+        >>> orientation = image.getexif()
+        >>> orientation[0x0112] = 6
+        >>> image.save(file, format="JPEG", exif=orientation)
+        >>> decode_image(file.getvalue(), item="the example").size, image_size(file.getvalue(), item="the example")
+        ((20, 40), (20, 40))
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps
+
+    with _decoding(encoded, item=item):
+        image = Image.open(BytesIO(encoded))
+        ImageOps.exif_transpose(image, in_place=True)
+        return image.convert("RGB")
+
+
+def image_size(encoded: bytes, *, item: str) -> tuple[int, int]:
+    """Width and height of what `decode_image` gives, in pixels, from the header alone.
+
+    Args:
+        encoded: The bytes of the file.
+        item: What the image belongs to, for the error message.
+
+    Raises:
+        ReliabitError: The header is none that Pillow can read.
+    """
+    from PIL import Image
+
+    with _decoding(encoded, item=item), Image.open(BytesIO(encoded)) as image:
+        # Pillow itself turns a TIFF, and of a PNG without EXIF data it would decode all pixels to look behind them.
+        told = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        lies = told and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        return (image.height, image.width) if lies else (image.width, image.height)
+
+
+@contextmanager
+def _decoding(encoded: bytes, *, item: str) -> Iterator[None]:
+    from PIL import UnidentifiedImageError
 
     try:
-        return Image.open(BytesIO(encoded)).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        yield
+    except MemoryError:
+        raise
+    # Each of Pillow's decoders fails in ways of its own, among them RuntimeError and struct.error.
+    except Exception as error:
         unknown = "the file is of no known format" if encoded else "the file is empty"
         reason = unknown if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise ReliabitError(

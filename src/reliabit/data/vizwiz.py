@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from reliabit.data.json_stream import stream_items
-from reliabit.data.question_files import answer_texts, folder_images, image_file, listed_file
+from reliabit.data.question_files import answer_texts, folder_images, image_file, image_pattern, listed_file
 from reliabit.data.question_index import QuestionIndex
-from reliabit.data.question_records import Annotation, Question
+from reliabit.data.question_records import Annotation, Question, optional_text, plain_id, plain_text
 from reliabit.data.streamed import FoundImage, StreamedSource
 
 ANSWERABLE = {0: "unanswerable", 1: "answerable"}
@@ -36,8 +36,9 @@ class VizWizJson(StreamedSource):
 
     def fill(self, index: QuestionIndex) -> None:
         [annotations] = self.files()
+        pattern = image_pattern(self.listed, source=self.source)
         for number, entry in enumerate(stream_items(annotations, key=None)):
-            self._add(index, entry, number=number)
+            _add(index, entry, pattern=pattern, number=number)
 
     def images(self, index: QuestionIndex) -> Iterator[FoundImage]:
         return folder_images(index, root=self.root)
@@ -45,28 +46,50 @@ class VizWizJson(StreamedSource):
     def files(self) -> list[Path]:
         return [listed_file(self.listed, "annotations", root=self.root, source=self.source)]
 
-    def _add(self, index: QuestionIndex, entry: Any, *, number: int) -> None:
-        name = str(entry.get("image", "")) if isinstance(entry, Mapping) else ""
-        if not name or "question" not in entry:
-            index.bad.add("the question is malformed", question_id=name, detail=f"entry {number} of the file")
-            return
-        try:
-            # The hidden answers of the test part are left out of its file: a question without annotation.
-            answers = answer_texts(entry["answers"]) if "answers" in entry else None
-            file = image_file(self.listed.get("images", "{image_id}"), name)
-        except ValueError as error:
-            index.bad.add("the question is malformed", question_id=name, detail=str(error))
-            return
-        added = index.add(Question(question_id=name, image_id=name, image_file=file, text=capitalized(entry)))
-        if added and answers is not None:
-            question_type = ANSWERABLE.get(entry.get("answerable"), "")
-            index.annotate(name, Annotation(answers, question_type, answer_type=str(entry.get("answer_type", ""))))
+
+def _add(index: QuestionIndex, entry: Any, *, pattern: str, number: int) -> None:
+    name = entry.get("image") if isinstance(entry, Mapping) else None
+    try:
+        question = _question(entry, pattern=pattern)
+        annotation = _annotation(entry)
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else "it lacks its image or its question"
+        known = name if isinstance(name, str) else ""
+        index.bad.add("the question is malformed", question_id=known, detail=f"entry {number} of the file: {reason}")
+        return
+    if index.add(question) and annotation is not None:
+        index.annotate(question.question_id, annotation)
 
 
-def capitalized(entry: Mapping[str, Any]) -> str:
+def _question(entry: Any, *, pattern: str) -> Question:
+    name = plain_id(entry["image"], what="image")
+    text = capitalized(plain_text(entry["question"], what="question"))
+    return Question(question_id=str(name), image_id=str(name), image_file=image_file(pattern, name), text=text)
+
+
+def _annotation(entry: Mapping[str, Any]) -> Annotation | None:
+    """What the file says of a question; nothing for the test part, which leaves out its hidden answers."""
+    if "answers" not in entry:
+        return None
+    return Annotation(
+        answers=answer_texts(entry["answers"]),
+        question_type=_question_type(entry.get("answerable")),
+        answer_type=optional_text(entry.get("answer_type"), what="answer_type"),
+    )
+
+
+def _question_type(answerable: Any) -> str:
+    if answerable is None:
+        return ""
+    if not isinstance(answerable, int | float) or answerable not in ANSWERABLE:
+        raise ValueError("its answerable is neither 0 nor 1")
+    return ANSWERABLE[int(answerable)]
+
+
+def capitalized(question: str) -> str:
     """The question as lmms-eval puts it: its first letter large, all others small.
 
-    >>> capitalized({"question": "what IS this?"})
+    >>> capitalized("what IS this?")
     'What is this?'
     """
-    return str(entry["question"]).capitalize()
+    return question.capitalize()

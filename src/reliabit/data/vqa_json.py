@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from reliabit.data.json_stream import stream_items
-from reliabit.data.question_files import answer_texts, folder_images, image_file, listed_file
+from reliabit.data.question_files import answer_texts, folder_images, image_file, image_pattern, listed_file
 from reliabit.data.question_index import QuestionIndex
-from reliabit.data.question_records import Annotation, Question
+from reliabit.data.question_records import Annotation, Question, optional_text, plain_id, plain_text
 from reliabit.data.streamed import FoundImage, StreamedSource
-from reliabit.errors import ReliabitError
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,11 @@ class VQAJson(StreamedSource):
 
     def fill(self, index: QuestionIndex) -> None:
         questions, annotations = self.files()
+        pattern = image_pattern(self.listed, source=self.source)
         for entry in stream_items(questions, key="questions"):
-            self._add_question(index, entry)
+            _add_question(index, entry, pattern=pattern)
         for entry in stream_items(annotations, key="annotations"):
-            self._annotate(index, entry)
+            _annotate(index, entry)
 
     def images(self, index: QuestionIndex) -> Iterator[FoundImage]:
         return folder_images(index, root=self.root)
@@ -45,43 +45,43 @@ class VQAJson(StreamedSource):
     def files(self) -> list[Path]:
         return [listed_file(self.listed, n, root=self.root, source=self.source) for n in ("questions", "annotations")]
 
-    def _add_question(self, index: QuestionIndex, entry: Any) -> None:
-        try:
-            question = Question(
-                question_id=str(entry["question_id"]),
-                image_id=str(entry["image_id"]),
-                image_file=image_file(self._images, entry["image_id"]),
-                text=str(entry["question"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            index.bad.add("the question is malformed", question_id=_id_of(entry), detail=_reason(error))
-            return
-        index.add(question)
 
-    def _annotate(self, index: QuestionIndex, entry: Any) -> None:
-        try:
-            annotation = Annotation(
-                answers=answer_texts(entry["answers"]),
-                question_type=str(entry.get("question_type", "")),
-                answer_type=str(entry.get("answer_type", "")),
-            )
-            question_id = str(entry["question_id"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # Its question, if there is one, is listed as one without annotation.
-            index.bad.add("the annotation is malformed", question_id=_id_of(entry), detail=_reason(error))
-            return
-        index.annotate(question_id, annotation)
+def _add_question(index: QuestionIndex, entry: Any, *, pattern: str) -> None:
+    try:
+        image_id = plain_id(entry["image_id"], what="image_id")
+        question = Question(
+            question_id=str(plain_id(entry["question_id"], what="question_id")),
+            image_id=str(image_id),
+            image_file=image_file(pattern, image_id),
+            text=plain_text(entry["question"], what="question"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        index.bad.add("the question is malformed", question_id=_id_of(entry), detail=_reason(error))
+        return
+    index.add(question)
 
-    @property
-    def _images(self) -> str:
-        if "images" not in self.listed:
-            raise ReliabitError(f"data.files of {self.source} lacks images, the path of an image with {{image_id}}")
-        return self.listed["images"]
+
+def _annotate(index: QuestionIndex, entry: Any) -> None:
+    try:
+        question_id = str(plain_id(entry["question_id"], what="question_id"))
+        annotation = Annotation(
+            answers=answer_texts(entry["answers"]),
+            question_type=optional_text(entry.get("question_type"), what="question_type"),
+            answer_type=optional_text(entry.get("answer_type"), what="answer_type"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        # Its question, if there is one, is listed as one without annotation.
+        index.bad.add("the annotation is malformed", question_id=_id_of(entry), detail=_reason(error))
+        return
+    index.annotate(question_id, annotation)
 
 
 def _id_of(entry: Any) -> str:
-    return str(entry.get("question_id", "")) if isinstance(entry, Mapping) else ""
+    found = entry.get("question_id") if isinstance(entry, Mapping) else None
+    return str(found) if isinstance(found, str | int | float) else ""
 
 
 def _reason(error: Exception) -> str:
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return "it is no object" if isinstance(error, TypeError) else str(error)

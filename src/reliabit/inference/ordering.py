@@ -4,12 +4,13 @@ Batches then share what can be shared and pad little; what comes out is put back
 """
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from reliabit.data.table import image_size
+from reliabit.errors import ReliabitError
 from reliabit.inference.features import BLOCKS, FeatureSettings, TakesStates
 
 if TYPE_CHECKING:
@@ -41,13 +42,11 @@ def by_length(questions: "Dataset") -> list[int]:
 
 def _size(image: bytes) -> tuple[int, int]:
     """Pixels and width of an encoded image, from its header; zeros where it is damaged, which encoding reports."""
-    from PIL import Image
-
     try:
-        with Image.open(BytesIO(image)) as opened:
-            return opened.width * opened.height, opened.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        width, height = image_size(image, item="a question")
+    except ReliabitError:
         return 0, 0
+    return width * height, width
 
 
 def restored(values: Sequence[T], order: Sequence[int]) -> list[T]:

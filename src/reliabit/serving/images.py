@@ -48,7 +48,7 @@ def measure_image(encoded: bytes, *, limits: Limits) -> int:
 def check_image(encoded: bytes, *, limits: Limits) -> None:
     """Check that an image can be answered about, its size before its content.
 
-    It is then decoded exactly as offline evaluation does: to RGB, without turning it as its EXIF data may say.
+    It is then decoded exactly as offline evaluation does: to RGB, turned as its EXIF data say.
 
     Args:
         encoded: The image file.
