@@ -2,22 +2,19 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import keep_room, touch
 from reliabit.config import Config
-from reliabit.inference.answer_store import Answers, AnswerStore, gather, gather_features
-from reliabit.inference.chunks import Chunk
-from reliabit.inference.encoded_store import EncodedStore
-from reliabit.inference.features import ANSWERED_BY, FEATURES, FeatureSettings, FeatureWriter
+from reliabit.inference.answer_store import gather, gather_features
+from reliabit.inference.features import ANSWERED_BY, FEATURES
 from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
-from reliabit.tasks.answer_identity import answering_identity, encoding_identity
-from reliabit.tasks.cells import answered_cell
-from reliabit.tasks.estimators import needs_features, needs_training
+from reliabit.tasks.cells import Answered, answered_cell
+from reliabit.tasks.chunked_answers import answer_chunk, answer_store, encoded_store
+from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
@@ -26,31 +23,9 @@ from reliabit.tasks.runtime import set_up
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
-    from torch.utils.data import DataLoader
 
-    from reliabit.models.encoding import Batch
-
-CHUNK_BATCHES = 16
-"""Batches a chunk: so much a killed run may lose."""
 
 SAMPLED = ("self_consistency", "semantic_entropy")
-
-
-@dataclass(frozen=True)
-class Answered:
-    """Predictions, and what making them took.
-
-    Attributes:
-        predictions: The predictions table.
-        seconds: Time spent answering, loading and further passes left out.
-        extra_seconds: Time of the further passes by the estimator that takes them.
-        peak_bytes: The largest memory of the process (or the accelerator) while answering.
-    """
-
-    predictions: "pa.Table"
-    seconds: float
-    extra_seconds: dict[str, float]
-    peak_bytes: int
 
 
 def answer(config: Config) -> None:
@@ -102,90 +77,12 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     )
 
 
-def answer_store(config: Config) -> AnswerStore:
-    """Where the answers of a configuration are kept, under a digest of everything they depend on."""
-    features = None
-    if needs_features(config.confidence):
-        features = FeatureSettings(layer=config.confidence.features.layer, dtype=config.confidence.features.dtype)
-    return AnswerStore(
-        folder=Path(config.paths.cache) / "answers",
-        identity=answering_identity(config, features=features),
-        chunk=CHUNK_BATCHES * config.trainer.batch_size,
-        features=features,
-    )
-
-
 def _how(config: Config) -> dict[str, Any]:
     return {
         "batch_size": config.trainer.batch_size,
         "accelerator": config.trainer.accelerator,
         "progress": config.trainer.progress_bar,
     }
-
-
-def encoded_store(config: Config, model: QuantizedCheckpoint, *, questions: int) -> EncodedStore:
-    """Where encoded questions are kept for every model that sees as this one does."""
-    return EncodedStore(
-        folder=Path(config.paths.cache) / "encoded",
-        identity=encoding_identity(config, model.checkpoint.model),
-        batch_size=config.trainer.batch_size,
-        questions=questions,
-        room=config.paths.cache_bytes(),
-    )
-
-
-def answer_chunk(
-    config: Config,
-    model: QuantizedCheckpoint,
-    encoded: Callable[[], EncodedStore],
-    chunk: Chunk,
-    writer: FeatureWriter | None,
-) -> Answers:
-    """Answer a chunk of questions, encoded before or now."""
-    from torch.utils.data import DataLoader
-
-    from reliabit.inference.answering import answer_batches
-    from reliabit.inference.ordering import InTableOrder, by_length, restored
-
-    order = by_length(chunk.questions)
-    ordered = replace(chunk, questions=chunk.questions.select(order))
-    found = encoded().encode(ordered, partial(_encode, config, model, ordered))
-    batches = (
-        _loader(config, model, ordered) if found is None else DataLoader(cast("Any", found.batches), batch_size=None)
-    )
-    start = time.perf_counter()
-    answers = answer_batches(
-        batches,
-        model.checkpoint,
-        max_new_tokens=config.model.max_new_tokens,
-        accelerator=config.trainer.accelerator,
-        progress=False,
-        features=None if writer is None else InTableOrder(writer, order),
-    )
-    seconds = time.perf_counter() - start + (0.0 if found is None else found.seconds)
-    return Answers(restored(answers, order), seconds=seconds)
-
-
-def _encode(config: Config, model: QuantizedCheckpoint, chunk: Chunk, numbers: Iterable[int]) -> "list[Batch]":
-    from reliabit.inference.predicting import predict
-    from reliabit.inference.seeing import Seeing
-
-    batches = _loader(config, model, chunk, numbers=numbers)
-    seen = predict(Seeing(model.checkpoint), batches, accelerator=config.trainer.accelerator, progress=False)
-    return [batch for [batch] in seen]
-
-
-def _loader(
-    config: Config, model: QuantizedCheckpoint, chunk: Chunk, *, numbers: Iterable[int] | None = None
-) -> "DataLoader[Any]":
-    """Encodes the batches of a chunk, all of them or those of some numbers."""
-    from torch.utils.data import DataLoader
-
-    size, questions = config.trainer.batch_size, chunk.questions
-    if numbers is not None:
-        rows = range(len(questions))
-        questions = questions.select([row for number in numbers for row in rows[number * size : (number + 1) * size]])
-    return DataLoader(cast("Any", questions), batch_size=size, shuffle=False, collate_fn=model.checkpoint.encoder)
 
 
 def _with_further_passes(

@@ -1,5 +1,6 @@
 """What a cell is called, what it is filtered by, and what it costs, whether it is run at once or stage by stage."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,29 @@ from reliabit.tasks.quantized import QuantizedCheckpoint
 from reliabit.tasks.questions import source_spec
 
 if TYPE_CHECKING:
-    from reliabit.tasks.answer import Answered
+    import pyarrow as pa
 
 BASELINE_BITS = 16
 """The width of the weights that the checkpoints store unquantized, in bfloat16."""
 
 PLACES = ("paths", "tracking", "sweep", "task")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Predictions, and what making them took.
+
+    Attributes:
+        predictions: The predictions table.
+        seconds: Time spent answering, loading and further passes left out.
+        extra_seconds: Time of the further passes by the estimator that takes them.
+        peak_bytes: The largest memory of the process (or the accelerator) while answering.
+    """
+
+    predictions: "pa.Table"
+    seconds: float
+    extra_seconds: dict[str, float]
+    peak_bytes: int
 
 
 def run_name(config: Config) -> str:
@@ -38,7 +56,7 @@ def run_tags(config: Config) -> dict[str, str]:
     }
 
 
-def efficiency(model: QuantizedCheckpoint, answered: "Answered") -> dict[str, float]:
+def efficiency(model: QuantizedCheckpoint, answered: Answered) -> dict[str, float]:
     """What the configuration costs."""
     bits = model.size.quantized_effective_bits
     return {
@@ -52,7 +70,7 @@ def efficiency(model: QuantizedCheckpoint, answered: "Answered") -> dict[str, fl
     }
 
 
-def answered_cell(config: Config, model: QuantizedCheckpoint, answered: "Answered") -> AnsweredCell:
+def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered) -> AnsweredCell:
     """What the run of a cell needs beside its results; see `reliabit.tracking.results_sync`."""
     return AnsweredCell(
         name=run_name(config),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from reliabit.config import Config
 from reliabit.config_errors import in_one_line
 from reliabit.errors import ReliabitError
+from reliabit.tasks.chunked_answers import answer_chunk, answer_store, encoded_store
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -38,8 +39,6 @@ def answer_on_devices(config: Config, questions: "Dataset") -> None:
     Raises:
         ReliabitError: There are fewer devices, or a process failed; what the others answered is kept.
     """
-    from reliabit.tasks.answer import answer_store
-
     if config.trainer.devices == 1:
         return
     devices, store = visible_devices(config), answer_store(config)
@@ -122,7 +121,6 @@ def _fill(config: Config, rank: int, devices: Sequence[str], parent: int) -> Non
     if devices[rank]:
         # Read when CUDA is first used, which is later.
         os.environ[VISIBLE] = devices[rank]
-    from reliabit.tasks.answer import answer_chunk, answer_store, encoded_store
     from reliabit.tasks.estimators import needs_training
     from reliabit.tasks.quantized import load_quantized
     from reliabit.tasks.questions import load_questions
