@@ -3,7 +3,6 @@
 import argparse
 import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config
@@ -142,13 +141,9 @@ def _register_and_promote(config: Config, found: Candidacy, decision: "Decision"
         terms = terms_of_settings(found.policy.settings)
         tags = {"fingerprint": candidate.fingerprint, "policy": found.policy.name, **terms.to_tags()}
         version = register_bundle(found.tracker, bundle, run_id=candidate.run_id, name=name, tags=tags)
-    attempt = promote_version(found.tracker, name, version.number, decide=partial(_decided, found))
+    attempt = promote_version(found.tracker, name, version.number, decide=found.against)
     sys.stdout.write(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}\n")
     return attempt.outcome != "refused"
-
-
-def _decided(found: Candidacy, champion: "Version | None") -> "Decision":
-    return found.against(champion)
 
 
 def roll_back(config: Config, options: argparse.Namespace) -> None:
