@@ -41,7 +41,10 @@ def test_a_file_that_may_not_grow_ends_in_one_sentence(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.EACCES, "data/x may not be written by this user"), (errno.ENOTDIR, "data/x needs a folder where there is")],
+    [
+        (errno.EACCES, "data/x may not be read or written by this user"),
+        (errno.ENOTDIR, "data/x needs a folder where there is"),
+    ],
 )
 def test_a_place_that_is_refused_is_named(number, message):
     with pytest.raises(ReliabitError, match=message), plain_disk_errors():

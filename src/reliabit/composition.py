@@ -94,8 +94,8 @@ def _check_spread(trainer: TrainerConfig) -> None:
         size = getattr(trainer, key)
         if size is not None and trainer.device_map is None:
             raise ReliabitError(f"trainer.{key}={size} and trainer.device_map is null; set trainer.device_map=auto")
-        if size is not None and not re.fullmatch(r"\d+([KMG]i?B)", size):
-            raise ReliabitError(f"trainer.{key}={size} is no size; write it as 70GiB")
+        if size is not None and not re.fullmatch(r"\d+[KMG]i?B", size):
+            raise ReliabitError(f"trainer.{key}={size} is no size; write a whole number and a unit, as 70GiB or 1500MB")
 
 
 def _check_template(template: str, *, key: str, fields: Sequence[str]) -> None:

@@ -13,8 +13,8 @@ FULL = {
     errno.EROFS: "is on a read-only file system",
 }
 REFUSED = {
-    errno.EACCES: "may not be written by this user",
-    errno.EPERM: "may not be written",
+    errno.EACCES: "may not be read or written by this user",
+    errno.EPERM: "may not be changed",
     errno.ENOTDIR: "needs a folder where there is a file",
     errno.EEXIST: "needs a folder where there is a file",
 }
@@ -40,7 +40,7 @@ def plain_disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         place = error.filename or "the disk that is written to"
-        if error.errno in REFUSED:
+        if error.errno in REFUSED and error.filename:
             raise ReliabitError(f"{place} {REFUSED[error.errno]}; correct the path or its permissions") from error
         if error.errno not in FULL:
             raise

@@ -39,31 +39,32 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)
-        take_place(staging, folder)
+        aside = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            take_place(staging, folder, aside=aside / folder.name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
 
 
-def take_place(new: Path, folder: Path) -> None:
-    """Put a folder where another may stand, which goes only once the new one is there.
+def take_place(new: Path, folder: Path, *, aside: Path) -> None:
+    """Put a folder where another may stand, which is moved aside; between the two renames there is none.
 
     Args:
-        new: The folder, on the same file system.
+        new: The folder.
         folder: The name that it gets.
+        aside: Where the other one goes; all three lie on one file system.
     """
-    if not folder.exists():
-        new.rename(folder)
-        return
-    aside = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    old = folder.rename(aside / folder.name)
+    if folder.exists():
+        folder.rename(aside)
     try:
         new.rename(folder)
     except BaseException:
-        old.rename(folder)
+        if aside.exists():
+            aside.rename(folder)
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

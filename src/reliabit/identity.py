@@ -44,7 +44,6 @@ CARRIED_OUT = (
     "trainer.progress_bar",
     "trainer.threads",
     "trainer.devices",
-    "trainer.device_map",
     "trainer.device_memory",
     "trainer.host_memory",
 )

@@ -3,13 +3,12 @@
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import conf_folder, register, to_config
-from reliabit.config import UNQUANTIZED, Config, ModelConfig, QuantConfig
+from reliabit.config import Config, ModelConfig
 from reliabit.config_errors import in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
@@ -28,8 +27,10 @@ def run_task(config: Config) -> float | None:
     Returns:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
+    from reliabit.models.quantization_record import as_quantized
+
     config.model.path = _model_folder(config.model)
-    config.quant = _as_quantized(config)
+    config.quant = as_quantized(config.quant, Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
     module = import_module(f"reliabit.tasks.{config.task.name}")
     task: Callable[[Config], float | None] = getattr(module, config.task.name)
@@ -43,15 +44,6 @@ def _model_folder(model: ModelConfig) -> str:
     if not is_pinned(model.path, revision=model.revision):
         return model.path
     return str(find_checkpoint(model.path, revision=model.revision, download=model.download))
-
-
-def _as_quantized(config: Config) -> QuantConfig:
-    """What runs of a checkpoint that is quantized already are called by, where they would pass for the baseline."""
-    from reliabit.models.quantization_record import quantized_as
-
-    if config.quant.name != UNQUANTIZED or (found := quantized_as(Path(config.model.path))) is None:
-        return config.quant
-    return replace(config.quant, name=found.method, bits=found.bits, group_size=found.group_size)
 
 
 def main() -> None:

@@ -105,4 +105,5 @@ def test_what_is_not_limited_leaves_room_for_what_is_computed(monkeypatch):
     assert Spread("auto").options()["max_memory"] is None, "transformers keeps a reserve of its own"
     limited = Spread("auto", host_memory="1MB").options()["max_memory"]
     assert limited == {0: 1_800_000, 1: 900_000, "cpu": "1MB"}
+    assert Spread("auto", accelerators=False).options()["max_memory"] == {"cpu": 8_100_000}
     assert Spread("auto", device_memory="1GiB").options()["max_memory"] == {0: "1GiB", 1: "1GiB", "cpu": 8_100_000}

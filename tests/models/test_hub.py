@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from reliabit.composition import conf_folder
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import ADAPTERS, check_folder, load_checkpoint
+from reliabit.models.checkpoint import ADAPTERS, check_checkpoint, load_checkpoint
 from reliabit.models.hub import find_checkpoint
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -77,7 +77,7 @@ def test_shards_that_the_index_lists_and_the_folder_lacks_are_named(untrained, f
     folder = tmp_path / "sharded"
     shards = sharded(untrained, family, folder)
     assert len(shards) > 2
-    check_folder(folder, family=family)
+    check_checkpoint(folder, family=family)
     for name in shards[:2]:
         (folder / name).unlink()
     with pytest.raises(ReliabitError, match=rf"lacks 2 of the {len(shards)} shards .*{shards[0]}, {shards[1]}"):
@@ -89,7 +89,7 @@ def test_an_index_that_is_none_is_refused(untrained, family, tmp_path):
     shutil.copytree(untrained, folder)
     (folder / "model.safetensors.index.json").write_text("[]")
     with pytest.raises(ReliabitError, match="is no index of shards"):
-        check_folder(folder, family=family)
+        check_checkpoint(folder, family=family)
 
 
 FULL_SIZE = ("qwen2_vl_2b", "qwen2_vl_7b", "qwen2_5_vl_3b", "qwen2_5_vl_7b", "idefics3_8b", "smolvlm")

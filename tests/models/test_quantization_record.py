@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from reliabit.config import Config, ModelConfig, QuantConfig
-from reliabit.main import _as_quantized
-from reliabit.models.quantization_record import Quantized, quantized_as
+from reliabit.models.quantization_record import Quantized, as_quantized, quantized_as
 from reliabit.quant import default_plan, export_compressed_tensors, exportable_plan, footprint, quantize_model
 from reliabit.quant.checkpoint import save_checkpoint
 from reliabit.quant.plan import Scheme
@@ -30,20 +29,22 @@ def packed(checkpoint, tmp_path):
 
 
 def test_a_packed_checkpoint_is_named_after_its_method_and_width(packed, untrained):
-    assert quantized_as(packed) == Quantized("hqq", bits=3, group_size=64)
+    assert quantized_as(packed) == Quantized("reliabit", "hqq", bits=3, group_size=64)
     config = config_of(packed)
     config.data.name = "easy_vqa"
-    named = replace(config, quant=_as_quantized(config))
+    named = replace(config, quant=as_quantized(config.quant, packed))
     assert run_name(named) == "tiny·hqq·3b·s0"
     assert run_tags(named)["quant"] == "hqq"
     assert named.quant.method == "none", "nothing is quantized anew"
     assert quantized_as(untrained) is None
-    assert _as_quantized(config_of(untrained)) == BASELINE
+    assert as_quantized(BASELINE, untrained) == BASELINE
 
 
 def test_a_name_that_was_given_stays(packed):
-    given = replace(config_of(packed), quant=replace(BASELINE, name="mbq", bits=3))
-    assert _as_quantized(given).name == "mbq"
+    named = as_quantized(replace(BASELINE, name="mbq"), packed)
+    assert (named.name, named.bits, named.group_size) == ("mbq", 3, 64)
+    anew = QuantConfig(name="hqq", method="hqq", bits=4, group_size=64)
+    assert as_quantized(anew, packed) == anew, "to be refused when it is loaded"
 
 
 def test_the_footprint_of_a_packed_checkpoint_is_its_own(packed, checkpoint):
@@ -55,6 +56,23 @@ def test_the_footprint_of_a_packed_checkpoint_is_its_own(packed, checkpoint):
 def test_other_formats_are_told_apart(checkpoint, tmp_path):
     quantize_model(checkpoint.model, exportable_plan(default_plan(Scheme("hqq", bits=4, group_size=32))))
     export_compressed_tensors(checkpoint.model, tmp_path / "exported")
-    assert quantized_as(tmp_path / "exported") == Quantized("compressed-tensors", bits=4, group_size=32)
-    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "gptq", "bits": 4}}))
-    assert quantized_as(tmp_path) == Quantized("gptq", bits=4, group_size=None)
+    assert quantized_as(tmp_path / "exported") == Quantized("compressed-tensors", "compressed-tensors", 4, 32)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1}, Quantized("gptq", "gptq", 4, None)),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, Quantized("bitsandbytes", "bitsandbytes", 4, None)),
+        ({"bits": 4}, Quantized("", "quantized", 4, None)),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 4}}, "b": {}}},
+            Quantized("compressed-tensors", "compressed-tensors", 4, None),
+        ),
+        (None, None),
+        ("packed", None),
+    ],
+)
+def test_records_of_other_formats_are_never_taken_for_none(tmp_path, record, expected):
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": record}))
+    assert quantized_as(tmp_path) == expected

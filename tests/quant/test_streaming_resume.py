@@ -386,6 +386,8 @@ def test_progress_tells_what_is_left_from_what_was_done_now(caplog):
         ("downloads", "holds something else than a quantized checkpoint"),
         ("notes.txt", "is a file; name a folder"),
         ("link", "would overwrite the checkpoint"),
+        ("dangling", "is a link; name the folder that it leads to"),
+        ("mixed", "holds something else than a quantized checkpoint"),
     ],
 )
 def test_what_is_no_quantized_checkpoint_is_never_replaced(source, tmp_path, place, message):
@@ -394,6 +396,9 @@ def test_what_is_no_quantized_checkpoint_is_never_replaced(source, tmp_path, pla
     (tmp_path / "downloads" / "image.jpg").write_bytes(b"x")
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "source")
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    (tmp_path / "mixed" / "mine").mkdir(parents=True)
+    (tmp_path / "mixed" / "config.json").write_text('{"quantization_config": {}}')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ReliabitError, match=message):
         run(tmp_path / "source", tmp_path / place)

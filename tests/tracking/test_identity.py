@@ -41,7 +41,6 @@ def is_transport(key: str) -> bool:
         "trainer.progress_bar",
         "trainer.threads",
         "trainer.devices",
-        "trainer.device_map",
         "trainer.device_memory",
         "trainer.host_memory",
         "model.path",

@@ -69,7 +69,7 @@ def load_checkpoint(
     from reliabit.quant.checkpoint import load_checkpoint as load_weights
 
     check_transformers()
-    check_folder(folder, family=family)
+    check_checkpoint(folder, family=family)
     options = {} if spread is None else spread.options()
     model = load_weights(folder, dtype=getattr(torch, dtype), trust_remote_code=False, **options)
     encoder = load_encoder(folder, family=family, template=template, max_pixels=max_pixels)
@@ -117,19 +117,25 @@ def load_encoder(folder: Path, *, family: str, template: str, max_pixels: int | 
     return Encoder(adapter=adapter, processor=processor, template=template)
 
 
-def check_folder(folder: Path, *, family: str, weights: bool = True) -> None:
-    """Check that a folder is a checkpoint of a family, before anything of it is loaded.
-
-    Args:
-        folder: The folder.
-        family: The adapter that is expected to fit.
-        weights: Whether the files that its index lists must be there.
+def check_checkpoint(folder: Path, *, family: str) -> None:
+    """Check that a folder is a checkpoint of a family with all its shards, before anything of it is loaded.
 
     Raises:
         ReliabitError: It is not.
     """
     from reliabit.quant.shards import weight_files
 
+    check_folder(folder, family=family)
+    # Names the shards that are missing.
+    weight_files(folder)
+
+
+def check_folder(folder: Path, *, family: str) -> None:
+    """Check that a folder describes a model of a family, whatever weights it holds.
+
+    Raises:
+        ReliabitError: It is not.
+    """
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ReliabitError(f"model.path={folder} is not a checkpoint folder (it has no config.json); correct the path")
@@ -145,6 +151,3 @@ def check_folder(folder: Path, *, family: str, weights: bool = True) -> None:
         )
     if "auto_map" in config:
         raise ReliabitError(f"the checkpoint {folder} wants to run code of its own (auto_map), which is never done")
-    if weights:
-        # Names the shards that are missing.
-        weight_files(folder)

@@ -24,11 +24,13 @@ class Spread:
 
     Attributes:
         device_map: accelerate's name of the way: `auto`, `balanced`, `balanced_low_0` or `sequential`.
+        accelerators: Whether accelerators are used, or the memory of the host and the disk alone.
         device_memory: What each accelerator may take, such as `70GiB`; what is free where it is `None`.
         host_memory: What the memory of the host may take of it, likewise; the rest stays on disk.
     """
 
     device_map: str
+    accelerators: bool = True
     device_memory: str | None = None
     host_memory: str | None = None
 
@@ -44,11 +46,13 @@ class Spread:
     def _limits(self) -> dict[int | str, int | str] | None:
         from accelerate.utils import get_max_memory
 
-        if self.device_memory is None and self.host_memory is None:
+        if self.accelerators and self.device_memory is None and self.host_memory is None:
             # transformers measures what is free, and leaves some of it to what the model computes.
             return None
         limits: dict[int | str, int | str] = {}
         for name, free in get_max_memory().items():
+            if name != "cpu" and not self.accelerators:
+                continue
             limit = self.host_memory if name == "cpu" else self.device_memory
             limits[name] = int(FOR_WEIGHTS * free) if limit is None else limit
         return limits

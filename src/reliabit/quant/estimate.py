@@ -102,8 +102,8 @@ def _own_layouts(model: "PreTrainedModel") -> dict[str, Layout]:
         return record.layouts()
     if record.get("quant_method") != QUANT_METHOD:
         raise ReliabitError(
-            f"the checkpoint is in the format {record.get('quant_method')}, whose footprint is not known; "
-            "measure it by running task=answer"
+            f"the checkpoint is in the format {record.get('quant_method')}, whose footprint is not computed; "
+            "the sizes of its files tell what it stores"
         )
     return ReliabitConfig(**record).layouts()
 

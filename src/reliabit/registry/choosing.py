@@ -125,7 +125,12 @@ def _judge(
         # What it recorded may be incomplete, so that nothing else can be said of it.
         reason = Reason("finished", False, f"it is {configuration.status}: only finished runs count.")
     elif baseline is None:
-        reason = Reason("baseline", False, "its model has no unquantized run on the same data: run quant=none.")
+        reason = Reason(
+            "baseline",
+            False,
+            "its model has no unquantized run on the same data: run quant=none. A checkpoint that was quantized before "
+            "it was run is measured, and not promoted.",
+        )
     else:
         return decide(configuration, None, policy, baseline=baseline, compared=compared)
     return decision_on(configuration, policy, baseline=baseline, incumbent=None, compared=compared, reasons=[reason])

@@ -34,7 +34,7 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
         "quant": quant,
         "calibration": calibration_digest(config),
         # Answers of a spread model are the same and come at another cost, which is kept beside them.
-        "trainer": without(mapping["trainer"], "threads", "devices", "progress_bar"),
+        "trainer": [config.trainer.accelerator, config.trainer.batch_size, config.trainer.device_map],
         "features": None if features is None else vars(features),
         "code": dict(code_digests(ROOMS)),
         "libraries": library_versions(),

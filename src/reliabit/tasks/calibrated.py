@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reliabit.cache import entry_lock, touch
 from reliabit.config import CalibrationConfig, Config, ModelConfig, ScalingConfig
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint import load_encoder
@@ -53,7 +54,6 @@ def load_statistics(config: Config, batches: "Sequence[CalibrationBatch]", *, de
         decoder_layers: The dotted path of the decoder layers.
     """
     import torch
-    from filelock import FileLock
 
     from reliabit.quant import CollectionSettings, collect, folder_digest, read_statistics
     from reliabit.quant import statistics_key as key_of
@@ -64,9 +64,9 @@ def load_statistics(config: Config, batches: "Sequence[CalibrationBatch]", *, de
     dtype = getattr(torch, config.model.dtype)
     key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=decoder_layers, dtype=dtype)
     folder = Path(config.paths.cache) / FOLDER / f"{config.model.name}-{key[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    with entry_lock(folder):
         if folder.is_dir():
+            touch([folder])
             return read_statistics(folder, key=key)
         decoder = StreamedDecoder(model, decoder_layers, dtype=dtype)
         return collect(decoder, batches, folder, key=key, settings=settings)

@@ -56,13 +56,16 @@ def run_tags(config: Config) -> dict[str, str]:
     }
 
 
-def efficiency(model: QuantizedCheckpoint, answered: Answered) -> dict[str, float]:
+def efficiency(config: Config, model: QuantizedCheckpoint, answered: Answered) -> dict[str, float]:
     """What the configuration costs."""
     bits = model.size.quantized_effective_bits
+    if bits is None:
+        # Another format does not tell its quantized weights apart.
+        bits = BASELINE_BITS if config.quant.name == UNQUANTIZED else model.size.effective_bits
     return {
         "efficiency/stored_bytes": float(model.size.stored_bytes),
         "efficiency/resident_bytes": float(model.size.resident_bytes),
-        "efficiency/effective_bits": float(BASELINE_BITS) if bits is None else bits,
+        "efficiency/effective_bits": float(bits),
         "efficiency/effective_bits_whole_model": model.size.effective_bits,
         "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
         "efficiency/peak_memory_bytes": float(answered.peak_bytes),
@@ -78,5 +81,5 @@ def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered
         # Where it was run is nobody's business elsewhere, and would make equal results differ.
         config={key: value for key, value in to_mapping(config).items() if key not in PLACES},
         table=table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
-        efficiency=efficiency(model, answered),
+        efficiency=efficiency(config, model, answered),
     )

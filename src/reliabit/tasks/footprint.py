@@ -14,7 +14,7 @@ def footprint(config: Config) -> None:
     """Print the bytes and effective bits of a model under a plan, whole and by component."""
     from reliabit.quant import footprint as measure
 
-    check_folder(Path(config.model.path), family=config.model.family, weights=False)
+    check_folder(Path(config.model.path), family=config.model.family)
     plan = None if config.quant.method == "none" else build_plan(config.quant)
     found = measure(Path(config.model.path), plan)
     size = found.size

@@ -98,6 +98,6 @@ def _run(config: Config, run: TrackedRun) -> float:
     written = selected.write(output)
     title = f"{run_name(config)} · {config.data.name}"
     report = build_report(selected.predictions, config.evaluation, title=title)
-    run.log_metrics({**report.recorded(), **selected.recorded(), **efficiency(model, answered)})
+    run.log_metrics({**report.recorded(), **selected.recorded(), **efficiency(config, model, answered)})
     run.log_files([*written, *report.write(output)], root=output)
     return report.metrics["selective/aurc"]

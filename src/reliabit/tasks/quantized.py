@@ -1,11 +1,12 @@
 """The model that a configuration names, quantized in memory as it says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reliabit.config import Config, ModelConfig, QuantConfig, TrainerConfig
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
+from reliabit.models.quantization_record import OUR_FORMAT, quantized_as
 from reliabit.models.spread import Spread, offloaded
 from reliabit.quant import Plan, Report, Size, model_size, plan_from_config, quantize_model
 from reliabit.tasks.calibrated import load_calibration
@@ -18,7 +19,8 @@ class QuantizedCheckpoint:
     Attributes:
         checkpoint: The model, ready to answer.
         report: The modules that were converted; `None` for the baseline.
-        size: Its bytes, weights that are not quantized counted as stored in bfloat16.
+        size: Its bytes, weights that are not quantized counted as stored in bfloat16; of checkpoints in other formats
+            what is stored is the size of their files, and which weights are quantized is not told.
     """
 
     checkpoint: Checkpoint
@@ -53,10 +55,13 @@ def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoin
 
 def spread_of(trainer: TrainerConfig) -> Spread | None:
     """How a configuration spreads its model over devices, if it does."""
-    return (
-        None
-        if trainer.device_map is None
-        else Spread(trainer.device_map, device_memory=trainer.device_memory, host_memory=trainer.host_memory)
+    if trainer.device_map is None:
+        return None
+    return Spread(
+        trainer.device_map,
+        accelerators=trainer.accelerator != "cpu",
+        device_memory=trainer.device_memory,
+        host_memory=trainer.host_memory,
     )
 
 
@@ -67,6 +72,8 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
         ReliabitError: It is to be quantized, and some of it lies off the devices.
     """
     import torch
+
+    from reliabit.quant.checkpoint import checkpoint_bytes
 
     checkpoint, report = load_model(config.model, spread=spread_of(config.trainer)), None
     if config.quant.method != "none":
@@ -79,4 +86,8 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
             )
         report = quantize_model(checkpoint.model, build_plan(config.quant), load_calibration(config))
     size = model_size(checkpoint.model, stored_dtype=torch.bfloat16)
+    found = quantized_as(Path(config.model.path))
+    if found is not None and found.format != OUR_FORMAT:
+        # Read by other code into modules of its own, or dequantized; what is stored the files alone tell.
+        size = replace(size, stored_bytes=checkpoint_bytes(Path(config.model.path)))
     return QuantizedCheckpoint(checkpoint=checkpoint, report=report, size=size)

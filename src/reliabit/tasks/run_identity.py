@@ -8,7 +8,7 @@ from reliabit.config import Config
 from reliabit.data.prepare import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.identity import Fingerprint, identify
-from reliabit.models.checkpoint import check_folder
+from reliabit.models.checkpoint import check_checkpoint
 from reliabit.tasks.answer_identity import calibration_digest
 from reliabit.tasks.questions import source_spec
 
@@ -23,7 +23,7 @@ def run_identity(config: Config) -> Fingerprint:
         ReliabitError: A file that the run would read is missing, or data differs from its manifest.
     """
     cache = DigestCache(Path(config.paths.cache) / "digests")
-    check_folder(Path(config.model.path), family=config.model.family)
+    check_checkpoint(Path(config.model.path), family=config.model.family)
     inputs = checkpoint_inputs(Path(config.model.path), cache=cache)
     for name, data in {"data": config.data, **config.other_data}.items():
         folder = prepare(source_spec(data), root=Path(config.paths.data))

@@ -13,7 +13,7 @@ from reliabit.errors import ReliabitError
 from reliabit.files import replacing, take_place
 
 JOB = "job.json"
-_WHOLE = "whole"
+_WHOLE, _OLD = "whole", "old"
 _LOG = logging.getLogger(__name__)
 
 
@@ -78,7 +78,10 @@ def whole_folder(work: Path, destination: Path) -> Iterator[Path]:
         shutil.rmtree(whole)
     whole.mkdir()
     yield whole
-    take_place(whole, destination)
+    old = work / _OLD
+    if old.exists():
+        shutil.rmtree(old)
+    take_place(whole, destination, aside=old)
 
 
 @contextmanager
