@@ -35,7 +35,9 @@ def test_the_table_is_what_the_footprint_task_prints(name, composed, tmp_path, c
     for methods, bits, stored, resident, effective, *_ in (row for row in rows if len(row) > 1):
         for method in methods.split(", "):
             width = [f"quant.bits={bits}"] if bits.isdigit() and method != "none" else []
-            footprint_task(composed(f"quant={method}", f"model.path={tmp_path}", *width))
+            footprint_task(
+                composed(f"quant={method}", f"model.path={tmp_path}", f"model.family={name.rpartition('_')[0]}", *width)
+            )
             expected = f"{stored} GiB stored, {resident} GiB resident, {effective} bits a weight"
             assert expected in capsys.readouterr().out, (method, bits)
             checked += 1
