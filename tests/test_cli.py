@@ -8,8 +8,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from filelock import Timeout
 
-from reliabit.cache import abandoned, entries, keep_room, make_room
+from reliabit.cache import abandoned, entries, entry_lock, keep_room, make_room
 from reliabit.cli import main
 from reliabit.commands import upkeep
 from reliabit.tracking.journal import Journal
@@ -66,6 +67,14 @@ def test_what_a_killed_run_left_is_removed_once_nothing_was_written_for_long(tmp
     assert [folder.name for folder in abandoned(tmp_path)] == [".old.x"]
     keep_room(tmp_path, limit=100)
     assert sorted(folder.name for folder in (tmp_path / "answers").iterdir()) == [".slow.x", ".young.x"]
+
+
+def test_calibrations_of_one_model_do_not_wait_for_each_other(tmp_path):
+    with entry_lock(tmp_path / "calibration" / "qwen2_vl_7b-00aa"):
+        with entry_lock(tmp_path / "calibration" / "qwen2_vl_7b-00ab", timeout=0):
+            pass
+        with pytest.raises(Timeout), entry_lock(tmp_path / "calibration" / "qwen2_vl_7b-00aa", timeout=0):
+            pass
 
 
 def test_the_doctor_shows_and_clears(tmp_path, capsys):

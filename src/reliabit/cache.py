@@ -85,7 +85,8 @@ def entry_lock(folder: Path, *, timeout: float = -1) -> "BaseFileLock":
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.parent / f".{folder.name[:2]}.lock", timeout=timeout)
+    # Names may begin with a model's and always end with a digest.
+    return FileLock(folder.parent / f".{folder.name[-2:]}.lock", timeout=timeout)
 
 
 def find_or_make(folder: Path, *, read: Callable[[], Found | None], make: Callable[[], Found]) -> Found:

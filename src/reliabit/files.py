@@ -39,11 +39,9 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)
-        aside = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            take_place(staging, folder, aside=aside / folder.name)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        aside = staging.with_name(f"{staging.name}.old")
+        take_place(staging, folder, aside=aside)
+        shutil.rmtree(aside, ignore_errors=True)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
