@@ -128,6 +128,26 @@ class Fingerprint:
         return fingerprint
 
 
+def written_hex(text: str) -> str:
+    """The hex of a fingerprint that was written by this version or another one, checked against what it is made of.
+
+    Raises:
+        ReliabitError: It is no fingerprint, or was changed after it was written.
+
+    >>> fingerprint = Fingerprint({"seed": 0}, {}, {}, {})
+    >>> written_hex(fingerprint.to_json()) == fingerprint.hex
+    True
+    """
+    try:
+        fields = json.loads(text)
+        written = fields.pop("hex")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReliabitError(f"{FINGERPRINT} is no fingerprint ({error}); the run must be repeated") from error
+    if _digest(fields) != written:
+        raise ReliabitError(f"{FINGERPRINT} was changed after it was written; the run must be repeated")
+    return str(written)
+
+
 def identify(config: Mapping[str, Any], *, inputs: Mapping[str, str]) -> Fingerprint:
     """The fingerprint of a run of this code with these libraries.
 

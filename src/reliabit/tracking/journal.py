@@ -4,13 +4,9 @@ See `reliabit.tracking.journal_sync` for the import.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reliabit.tracking.journal_client import EXPERIMENT, JournalClient
 from reliabit.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    pass
 
 
 class Journal(Tracker):

@@ -15,12 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat_tags
+from reliabit.tracking.journal_fields import JOURNAL_VERSION, RUNNING
 from reliabit.tracking.journal_records import (
     ARTIFACTS,
-    JOURNAL_VERSION,
-    RUNNING,
     RecordedRun,
     append,
     read_run,
@@ -171,8 +170,10 @@ class JournalClient:
                 yield unfinished
                 with unfinished.open("rb") as file:
                     os.fsync(file.fileno())
+                digest = sha256(unfinished)
             _sync_folder(target.parent)
-            self._append(run_id, artifacts=[_inside(name).as_posix()])
+            name = _inside(name).as_posix()
+            self._append(run_id, artifacts=[name], sha256={name: digest})
         except OSError as error:
             raise unwritable(target, error) from error
 

@@ -2,6 +2,7 @@
 
 A run's folder holds `records.jsonl` and, under `artifacts/`, what it logged as files. A line that is cut off by the
 death of its writer ends the file; it is left out when the file is read, and cut away when the file is gone on with.
+Whatever else a line holds than a writer puts there is damage, and said of the line.
 """
 
 import fcntl
@@ -15,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from reliabit.errors import ReliabitError
+from reliabit.tracking.journal_fields import JOURNAL_VERSION, RUNNING, fault_of, storable
 
 RECORDS = "records.jsonl"
 ARTIFACTS = "artifacts"
-JOURNAL_VERSION = 1
-RUNNING = "RUNNING"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class RecordedRun:
         name: Its name.
         started: Milliseconds since 1970.
         opened: The same in nanoseconds, which tells the order of runs that were opened one after another.
-        sha256: Digest of the records, a cut-off line left out.
+        size: Bytes of the records, a cut-off line left out; they only ever grow.
+        sha256: Digest of these.
         status: How it ended; `None` where the records end before.
         ended: When, in milliseconds since 1970.
         deleted: Whether it was taken back.
@@ -58,6 +59,7 @@ class RecordedRun:
         metrics: Every value, as recorded.
         datasets: Inputs with their tags, as plain data.
         artifacts: Its artifacts, by path relative to the artifact folder.
+        digests: The SHA-256 of each as it was logged; journals from before these were recorded have none.
     """
 
     key: str
@@ -65,6 +67,7 @@ class RecordedRun:
     name: str
     started: int
     opened: int
+    size: int
     sha256: str
     status: str | None
     ended: int | None
@@ -74,6 +77,7 @@ class RecordedRun:
     metrics: list[MetricRecord]
     datasets: list[dict[str, Any]]
     artifacts: list[str]
+    digests: dict[str, str]
 
 
 def append(folder: Path, record: Mapping[str, Any]) -> None:
@@ -83,7 +87,7 @@ def append(folder: Path, record: Mapping[str, Any]) -> None:
         ReliabitError: It cannot be written, because the disk is full for one.
     """
     path = folder / RECORDS
-    line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    line = (json.dumps(storable(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     except OSError as error:
@@ -133,11 +137,6 @@ def read_run(folder: Path) -> RecordedRun | None:
     if not records:
         return None
     first = records[0]
-    if first.get("version") != JOURNAL_VERSION:
-        raise ReliabitError(
-            f"{folder / RECORDS} is a journal of version {first.get('version')}, and this Reliabit reads version "
-            f"{JOURNAL_VERSION}; synchronize it with the Reliabit that wrote it"
-        )
     *_, end = ({}, *(record for record in records if "status" in record))
     # A sweep that is gone on with is opened again.
     ended = end.get("status", RUNNING) != RUNNING
@@ -147,6 +146,7 @@ def read_run(folder: Path) -> RecordedRun | None:
         name=first["name"],
         started=first["at"],
         opened=first["opened"],
+        size=len(whole),
         sha256=hashlib.sha256(whole).hexdigest(),
         status=end["status"] if ended else None,
         ended=end["at"] if ended else None,
@@ -159,7 +159,14 @@ def read_run(folder: Path) -> RecordedRun | None:
         ],
         datasets=list(_all(records, "datasets")),
         artifacts=list(dict.fromkeys(_all(records, "artifacts"))),
+        digests=_last(records, "sha256"),
     )
+
+
+def begins_with(run: RecordedRun, *, size: int, sha256: str) -> bool:
+    """Whether the records of a run begin with what they once were: what a journal holds is only ever added to."""
+    with (run.folder / RECORDS).open("rb") as file:
+        return hashlib.sha256(file.read(size)).hexdigest() == sha256
 
 
 def _lock(descriptor: int) -> None:
@@ -184,8 +191,17 @@ def _parse(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(content.splitlines(), 1):
         try:
             record = json.loads(line)
-        except ValueError as error:
-            raise ReliabitError(f"{path} is damaged in line {number}; remove the line or the run's folder") from error
+            what = fault_of(record, first=number == 1)
+        # Brackets in brackets, thousands deep, are a recursion.
+        except (ValueError, RecursionError):
+            what = "it is no JSON"
+        if what is not None:
+            raise ReliabitError(f"{path} is damaged in line {number} ({what}); remove the line or the run's folder")
+        if number == 1 and record["version"] != JOURNAL_VERSION:
+            raise ReliabitError(
+                f"{path} is a journal of version {record['version']}, and this Reliabit reads version "
+                f"{JOURNAL_VERSION}; synchronize it with the Reliabit that wrote it"
+            )
         yield record
 
 

@@ -2,12 +2,15 @@
 
 A run is created together with the tag that names its journal run, so an import that was killed finds what it began and
 goes on with it: parameters, metrics and artifacts that are there already are overwritten by the same. Its last step
-marks the run with the digest of its records; a run whose records have grown since is brought up to date.
+marks the run as whole; a run whose records have grown since is brought up to date. Records only ever grow: those that
+do not begin with what was imported under their key before are another journal's, and are refused.
+
+Everything is checked before anything is created; see `reliabit.tracking.journal_check` for what a journal may hold.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.tracking.heartbeat import BEAT, HEARTBEAT_TAGS, cause_of_death
-from reliabit.tracking.journal_records import ARTIFACTS, RECORDS, RecordedRun, read_runs
+from reliabit.tracking.journal_check import LOCK, check_places, check_runs, lineage
+from reliabit.tracking.journal_records import ARTIFACTS, RECORDS, RecordedRun, begins_with, read_runs
 from reliabit.tracking.reaping import FAILURE_REASON, FAILURE_TYPE, KILLED
 from reliabit.tracking.tracker import METRICS_A_CALL, PARAMETERS_A_CALL, PARENT_TAG, Tracker, adoption_tag
 
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 
 KEY_TAG = "journal.run"
 SYNCED_TAG = "journal.synced"
+"""The bytes of the records that a run is imported from, their SHA-256 and, once it is whole, a digest of it."""
+
+TAGS_A_CALL = 100
 ADOPTION = adoption_tag("")
 
 
@@ -55,21 +62,50 @@ def sync(folder: Path, tracker: Tracker, *, now: datetime | None = None) -> Sync
         What was imported. A run that was deleted from the store after its import stays deleted.
 
     Raises:
-        ReliabitError: The journal is damaged or incomplete, or another process is importing it.
+        ReliabitError: The journal is damaged or incomplete, holds what no journal may, or has runs of another one; or
+            another process is importing it. Nothing of it is imported then.
     """
     moment = now or datetime.now(UTC)
     with _alone(folder):
         recorded = read_runs(folder)
+        check_runs(recorded)
         runs = {run.key: _concluded(run, moment) for run in recorded if not run.deleted}
-        _check(runs)
-        waiting = {key for key in runs if any(run.status is None for run in _lineage(runs, key))}
-        ordered = sorted(runs.keys() - waiting, key=lambda key: (len(_lineage(runs, key)), runs[key].opened))
-        found: dict[str, Run] = {}
-        for key in ordered:
-            found[key] = _find(tracker, key) or _create(tracker, runs[key], _ids(found))
-        imported = {key: run.info.run_id for key, run in found.items() if _fill(tracker, runs[key], run, _ids(found))}
-        _take_back(tracker, [run.key for run in recorded if run.deleted])
+        waiting = {key for key in runs if any(run.status is None for run in lineage(runs, key))}
+        ordered = sorted(runs.keys() - waiting, key=lambda key: (len(lineage(runs, key)), runs[key].opened))
+        known = {run.key: _find(tracker, run) for run in recorded if run.key not in waiting}
+        imported = _import([runs[key] for key in ordered], tracker, known)
+        _take_back(tracker, [known[run.key] for run in recorded if run.deleted])
     return Synced(imported=imported, unchanged=len(ordered) - len(imported), open=len(waiting))
+
+
+def _import(runs: Sequence[RecordedRun], tracker: Tracker, known: "Mapping[str, Run | None]") -> dict[str, str]:
+    """Bring runs into the store, parents first; returns the ids of those that were not there, or not up to date.
+
+    Raises:
+        ReliabitError: The store does not take them; those that were begun here are taken back.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found: dict[str, Run] = {}
+    begun: list[str] = []
+    try:
+        for run in runs:
+            there = known[run.key]
+            found[run.key] = there or _create(tracker, run, _ids(found))
+            begun += [] if there else [found[run.key].info.run_id]
+        return {run.key: _ids(found)[run.key] for run in runs if _fill(tracker, run, found[run.key], _ids(found))}
+    except (MlflowException, OSError) as error:
+        for run_id in begun:
+            # Under its key nothing could be imported once the journal is put right.
+            with suppress(MlflowException, ReliabitError):
+                tracker.client.delete_tag(run_id, KEY_TAG)
+                tracker.client.delete_run(run_id)
+        reason = " ".join(str(error).split())[:300]
+        place = runs[0].folder.parent
+        raise ReliabitError(
+            f"the store does not take the journal {place} ({reason}); nothing of it is imported, put that right and "
+            "synchronize again"
+        ) from error
 
 
 @contextmanager
@@ -78,8 +114,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
     if not folder.is_dir():
         raise ReliabitError(f"there is no journal at {folder}; correct tracking.uri or the path")
+    check_places(folder)
     try:
-        with FileLock(folder / ".sync.lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             yield
     except Timeout as error:
         raise ReliabitError(f"another process is importing the journal {folder}; wait for it") from error
@@ -98,35 +135,43 @@ def _concluded(run: RecordedRun, now: datetime) -> RecordedRun:
     return replace(run, status="KILLED", ended=int(written * 1000), tags=tags)
 
 
-def _check(runs: Mapping[str, RecordedRun]) -> None:
-    """Refuse a journal that was copied in part, before anything of it is imported."""
-    for run in runs.values():
-        parent = run.tags.get(PARENT_TAG)
-        if parent is not None and parent not in runs:
-            raise ReliabitError(f"the run {run.folder} belongs to {parent}, which is missing; copy the whole journal")
-        for name in run.artifacts:
-            if not (run.folder / ARTIFACTS / name).is_file():
-                raise ReliabitError(f"the run {run.folder} lacks its artifact {name}; copy the whole journal")
+def _find(tracker: Tracker, run: RecordedRun) -> "Run | None":
+    """The run that was imported under a key, if one was.
 
-
-def _lineage(runs: Mapping[str, RecordedRun], key: str) -> list[RecordedRun]:
-    """A run and those above it."""
-    parent = runs[key].tags.get(PARENT_TAG)
-    return [runs[key], *(_lineage(runs, parent) if parent is not None else [])]
-
-
-def _find(tracker: Tracker, key: str) -> "Run | None":
+    Raises:
+        ReliabitError: It was imported from other records.
+    """
     from mlflow.entities import ViewType
 
     found = tracker.client.search_runs(
-        [tracker.experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", run_view_type=ViewType.ALL, max_results=1
+        [tracker.experiment_id],
+        filter_string=f"tags.`{KEY_TAG}` = '{run.key}'",
+        run_view_type=ViewType.ALL,
+        max_results=1,
     )
-    return found[0] if found else None
+    if not found:
+        return None
+    if not _continues(run, found[0]):
+        raise ReliabitError(
+            f"the journal {run.folder.parent} has a run {run.key} that is not the one imported under this name before "
+            f"(run {found[0].info.run_id}); remove its folder, and find out who wrote it"
+        )
+    return found[0]
+
+
+def _continues(run: RecordedRun, found: "Run") -> bool:
+    """Whether the records are those that a run was imported from, or begin with them."""
+    size, _, digests = found.data.tags.get(SYNCED_TAG, "").partition(":")
+    if not digests or not size.isdecimal():
+        # Imported before the tag held this.
+        return bool(found.info.start_time == run.started)
+    return begins_with(run, size=int(size), sha256=digests.partition(":")[0])
 
 
 def _create(tracker: Tracker, run: RecordedRun, ids: Mapping[str, str]) -> "Run":
     # Without its heartbeat, so that nobody takes a run for dead that is being imported.
     tags = {key: value for key, value in _tags(run, ids).items() if key not in HEARTBEAT_TAGS}
+    tags[SYNCED_TAG] = _mark(run)
     return tracker.client.create_run(tracker.experiment_id, start_time=run.started, tags=tags, run_name=run.name)
 
 
@@ -137,7 +182,7 @@ def _ids(found: "Mapping[str, Run]") -> dict[str, str]:
 def _fill(tracker: Tracker, run: RecordedRun, found: "Run", ids: Mapping[str, str]) -> bool:
     """Bring a run up to date; says whether there was anything to do."""
     tags = _tags(run, ids)
-    mark = sha256(json.dumps([run.sha256, sorted(tags.items())]).encode()).hexdigest()
+    mark = _mark(run, whole=sha256(json.dumps(sorted(tags.items())).encode()).hexdigest())
     if found.info.lifecycle_stage != "active" or found.data.tags.get(SYNCED_TAG) == mark:
         return False
     _log(tracker, run, found.info.run_id)
@@ -169,13 +214,19 @@ def _finish(tracker: Tracker, run: RecordedRun, found: "Run", tags: Mapping[str,
     client.set_terminated(run_id, run.status, end_time=run.ended)
     for key in {FAILURE_TYPE, FAILURE_REASON} & found.data.tags.keys() - tags.keys():
         client.delete_tag(run_id, key)
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    # The last one is the mark of a whole import.
+    every = [RunTag(key, value) for key, value in tags.items()]
+    for start in range(0, len(every), TAGS_A_CALL):
+        client.log_batch(run_id, tags=every[start : start + TAGS_A_CALL])
 
 
-def _take_back(tracker: Tracker, keys: Sequence[str]) -> None:
+def _mark(run: RecordedRun, *, whole: str = "") -> str:
+    return f"{run.size}:{run.sha256}:{whole}"
+
+
+def _take_back(tracker: Tracker, runs: "Sequence[Run | None]") -> None:
     """Delete what was imported of runs that were taken back since."""
-    for key in keys:
-        found = _find(tracker, key)
+    for found in runs:
         if found is not None and found.info.lifecycle_stage == "active":
             tracker.client.delete_run(found.info.run_id)
 
