@@ -37,6 +37,7 @@ def sync(config: Config, options: argparse.Namespace) -> None:
     Raises:
         ReliabitError: There is neither, or what is there is damaged.
     """
+    from reliabit.tracking.journal import Journal
     from reliabit.tracking.journal_sync import sync as sync_journal
     from reliabit.tracking.opening import open_tracker
     from reliabit.tracking.results_sync import sync_results
@@ -54,6 +55,11 @@ def sync(config: Config, options: argparse.Namespace) -> None:
             "results of dvc repro in results; name them with --journal and --results"
         )
     tracker = open_tracker(config.tracking)
+    if isinstance(tracker, Journal):
+        raise ReliabitError(
+            f"tracking.uri={config.tracking.uri} is a journal, and what is synchronized goes into a store; use "
+            "tracking=sqlite or tracking=server"
+        )
     if journal is not None:
         done = sync_journal(journal, tracker)
         sys.stdout.write(

@@ -13,7 +13,7 @@ class Attempt:
     """One attempt to change the champion.
 
     Attributes:
-        number: Its place among the attempts at this model, from 1.
+        number: Its place among the attempts at this model, from 1; 0 for one that only the version tells of.
         action: `promote` or `rollback`.
         outcome: One of `OUTCOMES`.
         version: The version that was to become champion; `None` for a rollback that had nowhere to go.
@@ -114,12 +114,21 @@ def history_table(attempts: Sequence[Attempt]) -> str:
 
 def _cells(attempt: Attempt) -> tuple[str, ...]:
     return (
-        str(attempt.number),
+        str(attempt.number or "-"),
         attempt.at[:19].replace("T", " "),
         attempt.action,
         attempt.version or "-",
         attempt.previous or "-",
         attempt.outcome,
-        attempt.by,
-        " ".join(attempt.reason.split()),
+        _printable(attempt.by),
+        _printable(attempt.reason),
     )
+
+
+def _printable(text: str) -> str:
+    r"""A text on one line that leaves a terminal as it is.
+
+    >>> _printable("smaller\nby \x1b[31m3 %")
+    'smaller by ?[31m3 %'
+    """
+    return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))

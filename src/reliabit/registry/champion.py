@@ -1,7 +1,7 @@
 """The alias of the champion: which version it names, once nothing is left half done, and moving it."""
 
 from reliabit.registry.attempts import ACCEPTED, Attempt
-from reliabit.registry.history import OUTCOME, history, read_attempt
+from reliabit.registry.history import BEFORE_THE_LIST, MOVED, OUTCOME, history, read_attempt
 from reliabit.registry.lock import Held
 from reliabit.registry.versions import CHAMPION, Version, find_alias
 from reliabit.tracking.redaction import redact_values
@@ -16,7 +16,7 @@ def settled_champion(tracker: Tracker, name: str) -> Version | None:
     """
     champion = find_alias(tracker, name, CHAMPION)
     past = history(tracker, name)
-    if not past:
+    if not past or past[-1].number == BEFORE_THE_LIST:
         return champion
     last = tracker.client.get_run(past[-1].run_id)
     if last.info.status == "FINISHED":
@@ -46,4 +46,4 @@ def _tag(tracker: Tracker, version: Version, attempt: Attempt) -> None:
         "reason": attempt.reason,
     }
     for key, value in redact_values(tags).items():
-        tracker.client.set_model_version_tag(version.name, version.number, f"promotion.{CHAMPION}.{key}", value)
+        tracker.client.set_model_version_tag(version.name, version.number, f"{MOVED}{key}", value)

@@ -4,19 +4,36 @@ Each attempt is a run of its own, so none overwrites another, and the runs show 
 opened before the alias is moved and finished after: an attempt that was cut short is in the history too. Attempts are
 numbered under the registry's lock, as clocks of several machines do not tell which came first. Runs that were deleted
 stay in the history for as long as MLflow keeps them.
+
+Anyone who brings runs into the store could bring one that looks like an attempt. So the registered model itself lists
+the runs that the registry made, in a tag for each number, which nothing that imports runs can write. A run that is not
+listed is no attempt, whatever it says; it is named and left out, and so is a listed one that cannot be read. Champions
+from before there was the list are told by their versions, on which every move of the alias is written.
 """
 
+import functools
 import getpass
 import json
+import logging
 import os
+import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from reliabit.registry.attempts import FAILED, RUNNING, Attempt
-from reliabit.registry.versions import Version, registry_client
+from reliabit.errors import ReliabitError
+from reliabit.registry.attempts import ACCEPTED, FAILED, OUTCOMES, RUNNING, Attempt
+from reliabit.registry.versions import (
+    CHAMPION,
+    MISSING,
+    Version,
+    check_name,
+    list_versions,
+    make_registered_model,
+    registry_client,
+)
 from reliabit.tracking.tracker import FINGERPRINT_TAG, TrackedRun, Tracker
 
 if TYPE_CHECKING:
@@ -42,18 +59,43 @@ MODEL, NUMBER, ACTION, VERSION, PREVIOUS, BY, OUTCOME, REASON, SOURCE_RUN, FINGE
 REASON_LENGTH = 2000
 PAGE = 1000
 
+LISTED = "promotion.attempt."
+"""How the tags of a registered model begin that list its attempts: their number follows, their value is the run."""
+
+MOVED = f"promotion.{CHAMPION}."
+"""How the tags of a version begin that say when it last became champion, by whom, after which one, and why."""
+
+BEFORE_THE_LIST = 0
+"""The number of a move that only the version tells of."""
+
+_VERSION = re.compile(r"[1-9]\d{0,8}")
+_ACTIONS = ("promote", "rollback")
+
+_log = logging.getLogger(__name__)
+
 
 def history(tracker: Tracker, name: str) -> list[Attempt]:
     """All attempts to change the champion of a registered model, oldest first.
 
-    Those of every experiment, as the registered model belongs to none.
+    Those of every experiment, as the registered model belongs to none. What looks like one and is none is named in the
+    log, once.
 
     Args:
         tracker: The store.
         name: The registered model.
     """
-    attempts = [_attempt(run) for run in _runs(tracker, name)]
-    return sorted(attempts, key=lambda attempt: (attempt.number, attempt.at))
+    check_name(name)
+    listed = _listed(tracker, name)
+    found = {run.info.run_id: run for run in _runs(tracker, name)}
+    attempts, left_out = [], [(run_id, "the registry did not make it") for run_id in found if run_id not in listed]
+    for run_id, number in listed.items():
+        try:
+            attempts.append(_attempt(found.get(run_id) or _run(tracker, run_id), number=number))
+        except ReliabitError as error:
+            left_out.append((run_id, str(error)))
+    if left_out:
+        _name(name, tuple(sorted(left_out)))
+    return sorted([*_earlier(tracker, name, attempts), *attempts], key=lambda attempt: (attempt.number, attempt.at))
 
 
 @contextmanager
@@ -69,7 +111,8 @@ def recorded(
         version: The version that is to become champion, where that is known already.
         previous: The present champion.
     """
-    number = max((attempt.number for attempt in history(tracker, name)), default=0) + 1
+    make_registered_model(registry_client(tracker), name)
+    number = max(_listed(tracker, name).values(), default=BEFORE_THE_LIST) + 1
     tags = {
         "kind": KIND,
         MODEL: name,
@@ -80,6 +123,7 @@ def recorded(
         **(version_tags(version) if version else {}),
     }
     with tracker.run(f"{action} {name} {version.number if version else ''}".strip(), tags=tags) as run:
+        registry_client(tracker).set_registered_model_tag(name, f"{LISTED}{number}", run.run_id)
         yield run
 
 
@@ -111,8 +155,14 @@ def log_outcome(
 
 
 def read_attempt(tracker: Tracker, run_id: str) -> Attempt:
-    """The attempt that a run records."""
-    return _attempt(tracker.client.get_run(run_id))
+    """The attempt that a run records, which the registry made.
+
+    Raises:
+        ReliabitError: It was changed since, and cannot be read.
+    """
+    run = tracker.client.get_run(run_id)
+    number = run.data.tags.get(NUMBER, "")
+    return _attempt(run, number=int(number) if _VERSION.fullmatch(number) else BEFORE_THE_LIST)
 
 
 def who() -> str:
@@ -150,16 +200,86 @@ def _runs(tracker: Tracker, name: str) -> "Iterator[Run]":
             return
 
 
-def _attempt(run: "Run") -> Attempt:
-    tags = run.data.tags
-    started = datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC)
+def _listed(tracker: Tracker, name: str) -> dict[str, int]:
+    """The numbers of the attempts that the registry made, by run."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = registry_client(tracker).get_registered_model(name).tags
+    except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise
+        return {}
+    numbers = {key.removeprefix(LISTED): run_id for key, run_id in tags.items() if key.startswith(LISTED)}
+    return {run_id: int(number) for number, run_id in numbers.items() if _VERSION.fullmatch(number)}
+
+
+def _run(tracker: Tracker, run_id: str) -> "Run":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return tracker.client.get_run(run_id)
+    except MlflowException as error:
+        raise ReliabitError("it is gone from the store") from error
+
+
+def _earlier(tracker: Tracker, name: str, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The champions from before there was the list, as their versions tell."""
+    first = min((attempt.at for attempt in attempts), default=None)
+    moved = [version for version in list_versions(tracker, name) if f"{MOVED}at" in version.tags]
+    found = [_move(version) for version in moved if first is None or version.tags[f"{MOVED}at"] < first]
+    return [attempt for attempt in found if attempt.previous is None or _VERSION.fullmatch(attempt.previous)]
+
+
+def _move(version: Version) -> Attempt:
+    tags = {key: version.tags.get(f"{MOVED}{key}", "") for key in ("at", "by", "reason", "previous")}
     return Attempt(
-        number=int(tags[NUMBER]),
+        number=BEFORE_THE_LIST,
+        action="promote",
+        outcome=ACCEPTED,
+        version=version.number,
+        previous=None if tags["previous"] in ("", "none") else tags["previous"],
+        by=tags["by"],
+        at=tags["at"],
+        reason=tags["reason"],
+        run_id="",
+        source_run=version.run_id,
+        fingerprint=version.tags.get(FINGERPRINT_TAG),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _name(name: str, left_out: tuple[tuple[str, str], ...]) -> None:
+    """Say once which runs look like attempts and are none."""
+    (first, why), *others = left_out
+    more = f", and {len(others)} more" if others else ""
+    _log.warning("left out of the history of %s: the run %s (%s)%s", name, first, why, more)
+
+
+def _attempt(run: "Run", *, number: int) -> Attempt:
+    """The attempt that a run records.
+
+    Raises:
+        ReliabitError: It holds something else than the registry writes.
+    """
+    tags = run.data.tags
+    versions = [tags[key] for key in (VERSION, PREVIOUS) if key in tags]
+    bad = next((version for version in versions if _VERSION.fullmatch(version) is None), None)
+    if bad is not None:
+        raise ReliabitError(f"{bad[:40]!a} is no version")
+    if tags.get(ACTION) not in _ACTIONS:
+        raise ReliabitError(f"its {ACTION} is {tags.get(ACTION, '')[:40]!a}")
+    try:
+        started = datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise ReliabitError("its start is no time") from error
+    return Attempt(
+        number=number,
         action=tags[ACTION],
         outcome=_outcome(run),
         version=tags.get(VERSION),
         previous=tags.get(PREVIOUS),
-        by=tags[BY],
+        by=tags.get(BY, ""),
         at=started.isoformat(timespec="seconds"),
         reason=tags.get(REASON) or tags.get("failure.reason", ""),
         run_id=run.info.run_id,
@@ -171,5 +291,6 @@ def _attempt(run: "Run") -> Attempt:
 def _outcome(run: "Run") -> str:
     """What an attempt came to; what it was about to do counts only once it is done."""
     if run.info.status == "FINISHED":
-        return str(run.data.tags.get(OUTCOME, FAILED))
+        outcome = str(run.data.tags.get(OUTCOME, FAILED))
+        return outcome if outcome in OUTCOMES else FAILED
     return RUNNING if run.info.status == "RUNNING" else FAILED

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import reliabit
 from reliabit.errors import ReliabitError
-from reliabit.registry.versions import DIGEST_TAG, NAME, Version, check_name, find_version, registry_client
+from reliabit.registry.versions import (
+    DIGEST_TAG,
+    NAME,
+    Version,
+    check_name,
+    find_version,
+    make_registered_model,
+    registry_client,
+)
 from reliabit.serving.manifest import manifest_digest, verify_manifest
 from reliabit.tracking.redaction import redact, redact_values
 from reliabit.tracking.tracker import Tracker
@@ -66,7 +74,7 @@ def register_bundle(
     verify_manifest(folder)
     every = {**redact_values(tags or {}), DIGEST_TAG: manifest_digest(folder)}
     model = _log_model(client, folder, run_id=run_id, name=name, tags=every, code=code)
-    _make_registered_model(client, name)
+    make_registered_model(client, name)
     # By where it lies and not by models:/<id>, which MLflow looks up in the process's default store, not in this one.
     made = client.create_model_version(
         name, model.artifact_location, run_id=run_id, tags=every, description=_card(folder), model_id=model.model_id
@@ -136,16 +144,6 @@ def _attach_metrics(client: "MlflowClient", run_id: str, *, model_id: str) -> No
     ]
     for start in range(0, len(own), 1000):
         client.log_batch(run_id, metrics=own[start : start + 1000])
-
-
-def _make_registered_model(client: "MlflowClient", name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def _card(folder: Path) -> str:

@@ -114,6 +114,29 @@ def find_version(tracker: Tracker, name: str, number: str) -> Version:
         raise ReliabitError(f"there is no {uri}; it was deleted, or never registered in this store") from error
 
 
+def list_versions(tracker: Tracker, name: str) -> list[Version]:
+    """All versions of a registered model, oldest first; none where there is no such model."""
+    check_name(name)
+    client, token, found = registry_client(tracker), None, []
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found += [_version(version) for version in page]
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: int(version.number))
+
+
+def make_registered_model(client: "MlflowClient", name: str) -> None:
+    """Make a registered model where it is missing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
 def find_alias(tracker: Tracker, name: str, alias: str) -> Version | None:
     """The version that an alias names, if it names one."""
     from mlflow.exceptions import MlflowException

@@ -19,12 +19,16 @@ from reliabit.inference.answered import ANSWERED, read_answered
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
 from reliabit.tracking.dvc_files import find_record, matches, up_to_date
-from reliabit.tracking.tracker import Tracker
+from reliabit.tracking.reserved import KIND, reserved_tag
+from reliabit.tracking.tracker import CELL_TAG, Tracker
 
 SELECTED, REPORT, METRICS = "selected", "report", "metrics.json"
 
 RESULTS_TAG = "dvc.results"
 """A digest of the files that a run was made of."""
+
+CELL_TAGS = (KIND, "model", "quant", "bits", "data", CELL_TAG)
+"""What a cell is filtered by; whatever else a run is told by is for its recorder to say."""
 
 DIRTY_TAG = "dvc.dirty"
 """Whether the files differ from what `dvc.lock` says of them, or the pipeline is not up to date with its code."""
@@ -74,6 +78,12 @@ def _is_recorded(tracker: Tracker, digest: str) -> bool:
 
 def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: DigestCache, up_to_date: bool) -> str:
     answered = read_answered(folder)
+    own = set(answered.tags) - {*CELL_TAGS}
+    if own or reserved_tag(answered.tags):
+        raise ReliabitError(
+            f"{folder / ANSWERED} has the tag {min(own, default=KIND)[:80]!a}, which no cell has; bring it up to date "
+            "with dvc repro"
+        )
     config, table = answered.config, root / answered.table
     inputs = {
         **checkpoint_inputs(root / config["model"]["path"], cache=cache),
