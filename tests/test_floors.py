@@ -14,6 +14,7 @@ PACKAGE = Path(reliabit.__file__).parent
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "code_graph": 0,
     "disk_errors": 1,
     "cache": 0,
     "metrics": 1,

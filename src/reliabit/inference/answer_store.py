@@ -6,20 +6,17 @@ depend on, so a folder is never wrong, only unused.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from reliabit.cache import entry_lock, find_or_make
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.inference.chunks import Chunk, chunks
 from reliabit.inference.features import (
-    BLOCKS,
     FEATURES,
     KEY_COLUMNS,
     FeatureSettings,
@@ -28,7 +25,6 @@ from reliabit.inference.features import (
     read_features,
 )
 from reliabit.inference.memory import peak_memory, reset_peak_memory
-from reliabit.inference.predictions import predictions_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -154,7 +150,7 @@ class AnswerStore:
             if [row["question_id"] for row in answers] != questions["question_id"]:
                 return None
             if self.features is not None:
-                read_features(folder / FEATURES, predictions=_keys(questions))
+                read_features(folder / FEATURES, predictions=keys_of(questions))
             return Stored(folder, questions=questions, answers=answers, **cost)
         except (OSError, ValueError, TypeError, KeyError, ReliabitError):
             return None
@@ -165,7 +161,7 @@ class AnswerStore:
             if self.features is None:
                 found = answer(chunk, None)
             else:
-                keys = _keys(chunk.questions)
+                keys = keys_of(chunk.questions)
                 with feature_writer(staging / FEATURES, keys=keys, settings=self.features) as writer:
                     found = answer(chunk, writer)
             cost = {"seconds": found.seconds, "peak_bytes": peak_memory()}
@@ -177,28 +173,6 @@ class AnswerStore:
         return written
 
 
-def gather(stored: Sequence[Stored]) -> "pa.Table":
-    """Judge the answers of all chunks, as one predictions table."""
-    import pyarrow as pa
-
-    return pa.concat_tables([predictions_table(chunk.questions, chunk.answers) for chunk in stored])
-
-
-def gather_features(
-    stored: Sequence[Stored],
-    folder: Path,
-    *,
-    predictions: "pa.Table",
-    settings: FeatureSettings,
-    identity: str,
-) -> None:
-    """Write the features of all chunks as one folder, a chunk at a time."""
-    keys = predictions.select(list(KEY_COLUMNS))
-    with feature_writer(folder, keys=keys, settings=settings, identity=identity) as writer:
-        for chunk in stored:
-            blocks = read_features(chunk.folder / FEATURES, predictions=_keys(chunk.questions))
-            writer.append({name: np.asarray(blocks[name]) for name in BLOCKS})
-
-
-def _keys(questions: "Dataset") -> "pa.Table":
+def keys_of(questions: "Dataset") -> "pa.Table":
+    """Which questions they are, as features are known by."""
     return questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import keep_room, touch
 from reliabit.config import Config
-from reliabit.inference.answer_store import gather, gather_features
 from reliabit.inference.features import ANSWERED_BY, FEATURES
+from reliabit.inference.gathering import gather, gather_features
 from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
+from reliabit.tasks.answered_chunks import answer_chunk
 from reliabit.tasks.cells import Answered, answered_cell
-from reliabit.tasks.chunked_answers import answer_chunk, answer_store, encoded_store
+from reliabit.tasks.chunked_answers import answer_store, encoded_store
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized

@@ -9,6 +9,7 @@ from reliabit.config import Config, TrackingConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.report import build_report
+from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.files import replacing
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
 
@@ -24,8 +25,10 @@ def evaluate(config: Config) -> float:
         raise ReliabitError("task.predictions is not set; name the predictions table to evaluate")
     table = read(config.task.predictions, config.tracking)
     output = config.paths.output_folder()
-    report = build_report(table, config.evaluation, title=config.task.predictions.split("/")[-1])
+    report = build_report(table, config.evaluation)
     report.write(output)
+    title = config.task.predictions.split("/")[-1]
+    write_figures(report_figures(table, report, split=config.evaluation.reported, title=title), output)
     for name, interval in sorted(report.intervals.items()):
         sys.stdout.write(f"{name} = {interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]\n")
     if config.task.baseline is not None:
