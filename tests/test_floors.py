@@ -12,7 +12,7 @@ import reliabit
 PACKAGE = Path(reliabit.__file__).parent
 
 FLOORS = {
-    "errors": 0,
+    "errors": -1,
     "files": 0,
     "code_graph": 0,
     "disk_errors": 1,

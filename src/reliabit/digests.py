@@ -12,8 +12,8 @@ from pathlib import Path
 
 from reliabit.code_graph import PACKAGE, module_digests
 from reliabit.data.prepare import MANIFEST, read_manifest
-from reliabit.errors import ReliabitError
-from reliabit.files import replacing, sha256
+from reliabit.errors import DamagedError, ReliabitError
+from reliabit.files import read_sealed, replacing, sealed, sha256
 
 BY_VALUE = (
     # What a configuration says is part of an identity, and what it may not say never ran.
@@ -92,7 +92,7 @@ class DigestCache:
             raise ReliabitError(f"{path} cannot be read ({error.strerror}); restore it or correct the path") from error
         if after == before and time.time() - max(after.mtime_ns, after.ctime_ns) / 1e9 > SETTLED_SECONDS:
             with replacing(record) as unfinished:
-                unfinished.write_text(json.dumps({"state": asdict(after), "sha256": digest}))
+                unfinished.write_bytes(sealed({"state": asdict(after), "sha256": digest}))
         return digest
 
     def files(self, folder: Path, *, wanted: Callable[[Path], bool] = lambda _: True) -> dict[str, str]:
@@ -182,10 +182,11 @@ def _state(path: Path) -> _State:
 
 def _read_record(record: Path, state: _State) -> str | None:
     try:
-        content = json.loads(record.read_text())
-        return str(content["sha256"]) if content["state"] == asdict(state) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_sealed(record, remedy="remove it")
+    except DamagedError:
+        # It costs a reading of the file.
         return None
+    return str(content["sha256"]) if content["state"] == asdict(state) else None
 
 
 @functools.cache

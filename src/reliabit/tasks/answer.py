@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import keep_room, touch
 from reliabit.config import Config
+from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
 from reliabit.inference.gathering import gather, gather_features
 from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
@@ -38,6 +39,7 @@ def answer(config: Config) -> None:
     model = load_quantized(config)
     answered = answer_questions(config, model, questions, features=output / FEATURES)
     write_predictions(answered.predictions, output / PREDICTIONS)
+    write_manifest(output, [output / PREDICTIONS])
     answered_cell(config, model, answered).write(output)
     sys.stdout.write(
         f"{answered.predictions.num_rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}\n"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.cache import entry_lock, touch
+from reliabit.cache import find_or_make
 from reliabit.config import Config, ModelConfig, ScalingConfig
 from reliabit.models.checkpoint import load_encoder
 from reliabit.models.encoding import Encoder
@@ -64,12 +64,15 @@ def load_statistics(config: Config, batches: "Sequence[CalibrationBatch]", *, de
     dtype = getattr(torch, config.model.dtype)
     key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=decoder_layers, dtype=dtype)
     folder = Path(config.paths.cache) / FOLDER / f"{config.model.name}-{key[:12]}"
-    with entry_lock(folder):
-        if folder.is_dir():
-            touch([folder])
-            return read_statistics(folder, key=key)
+
+    def read() -> "Statistics | None":
+        return read_statistics(folder, key=key) if folder.is_dir() else None
+
+    def measure() -> "Statistics":
         decoder = StreamedDecoder(model, decoder_layers, dtype=dtype)
         return collect(decoder, batches, folder, key=key, settings=settings)
+
+    return find_or_make(folder, read=read, make=measure)
 
 
 def load_batches(config: Config, encoder: Encoder) -> "list[CalibrationBatch]":

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
+from reliabit.files import MANIFEST, check_hash, check_manifest
 from reliabit.files import sha256 as file_sha256
 from reliabit.identity import identify
-from reliabit.inference.answered import ANSWERED, read_answered
+from reliabit.inference.answered import ANSWERED, REMEDY, read_answered
+from reliabit.inference.predictions import PREDICTIONS
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
 from reliabit.tracking.dvc_files import find_record, matches, up_to_date
@@ -73,6 +75,7 @@ def _is_recorded(tracker: Tracker, digest: str) -> bool:
 
 
 def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: DigestCache, up_to_date: bool) -> str:
+    check_cell(folder)
     answered = read_answered(folder)
     config, table = answered.config, root / answered.table
     inputs = {
@@ -91,7 +94,8 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
         run.log_metrics({**_metrics(folder), **answered.efficiency})
         for part in (folder / SELECTED, folder / REPORT):
             files = [path for path in sorted(part.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-            run.log_files(files, root=part)
+            # The run keeps hashes of its own.
+            run.log_files([path for path in files if path.name != MANIFEST], root=part)
         return run.run_id
 
 
@@ -103,6 +107,19 @@ def _metrics(folder: Path) -> Mapping[str, float]:
         raise ReliabitError(f"{path} cannot be read ({error}); bring it up to date with dvc repro") from error
     # A metric that is undefined is null there.
     return {name: float("nan") if value is None else float(value) for name, value in found.items()}
+
+
+def check_cell(folder: Path) -> None:
+    """Check that the predictions and the report of a cell are as they were written, and belong together.
+
+    Raises:
+        DamagedError: They are not.
+    """
+    check_manifest(folder / SELECTED, remedy=REMEDY)
+    report = check_manifest(folder / REPORT, remedy=REMEDY)
+    check_hash(
+        folder / SELECTED / PREDICTIONS, str(report.get("predictions")), remedy=f"the report is of others; {REMEDY}"
+    )
 
 
 def digest_of(folder: Path) -> str:
