@@ -179,6 +179,7 @@ def small(tmp_path):
                 case None:
                     import reliabit.cased
             from reliabit.lazy import b
+            from reliabit.without_init import member
             import importlib
             importlib.import_module("reliabit.named")
             'from reliabit import quoted'
@@ -198,7 +199,12 @@ def small(tmp_path):
     modules = "whole taken annotated otherwise first second third held cased named quoted above unused valued"
     files |= {f"{name}.py": "" for name in modules.split()}
     files |= {"inner/__init__.py": "", "inner/deep.py": "import reliabit.valued.below", "lazy/home.py": ""}
-    files |= {"lazy/other.py": "", "valued/__init__.py": "import reliabit.unused", "valued/below.py": ""}
+    files |= {
+        "without_init/member.py": "",
+        "lazy/other.py": "",
+        "valued/__init__.py": "import reliabit.unused",
+        "valued/below.py": "",
+    }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(textwrap.dedent(text))
@@ -211,6 +217,7 @@ def test_every_way_of_importing_is_followed(small):
     assert found == {
         *(f"{name}.py" for name in names),
         *("__init__.py", "inner/__init__.py", "inner/deep.py", "lazy/__init__.py", "lazy/home.py"),
+        "without_init/member.py",
         *("room/__init__.py", "room/sibling.py", "room/nested/__init__.py", "room/nested/leaf.py"),
     }
 

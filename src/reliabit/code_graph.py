@@ -88,10 +88,10 @@ def _absolute(target: str, *, importer: str, path: Path) -> str:
 
 def _meant(module: str, taken: str | None, package: Path) -> list[str]:
     """The modules that an import stands for: `import module`, or `from module import taken`."""
-    path = _file_of(module, package)
-    if path is None:
+    if not _is_below(module, (NAME,)):
         return []
-    lazy = _read(path).lazy
+    path = _file_of(module, package)
+    lazy = {} if path is None else _read(path).lazy
     # Of a module that was imported as a whole or by a star, any name may be used.
     homes = list(lazy.values()) if taken in (None, "*") else [f"{module}.{taken}", *filter(None, [lazy.get(taken)])]
     return [module, *homes]
