@@ -18,15 +18,14 @@ from reliabit.evaluation.report import build_report
 from reliabit.files import MANIFEST, check_manifest, read_sealed, sealed, sha256, write_manifest
 from reliabit.identity import FINGERPRINT, Fingerprint
 from reliabit.inference.answer_store import Answers, AnswerStore
-from reliabit.inference.answered import AnsweredCell
+from reliabit.inference.answered import AnsweredCell, read_answered
 from reliabit.inference.chunks import Chunk
 from reliabit.inference.encoded_store import EncodedStore
 from reliabit.inference.features import FeatureSettings, feature_writer, read_features
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, read_predictions, write_predictions
 from reliabit.models.encoding import Batch
-from reliabit.registry.written import Cells, configurations_of_results
 from reliabit.tasks.evaluate import located
-from reliabit.tracking.recorded_predictions import RecordedPredictions
+from reliabit.tracking.results_sync import digest_of
 from reliabit.tracking.tracker import CONFIG
 from tracking.stores import artifacts_of, store_at, tracker_at
 
@@ -312,7 +311,7 @@ def test_no_bit_of_what_a_run_recorded_changes_unnoticed(recorded, tmp_path):
     assert read_predictions(tmp_path / "whole" / PREDICTIONS).equals(predictions_of())
 
 
-def test_predictions_that_were_exchanged_are_refused_wherever_a_run_is_read(recorded, tmp_path):
+def test_predictions_that_were_exchanged_are_refused(recorded):
     """With a table that is whole by itself: the hash lies with the run, where the file does not."""
     folder, tracker, run_id = recorded
     run = tracker.client.get_run(run_id)
@@ -322,8 +321,6 @@ def test_predictions_that_were_exchanged_are_refused_wherever_a_run_is_read(reco
     settings = TrackingConfig(**store_at(folder))
     with pytest.raises(DamagedError, match="recorded another"), located(f"runs:/{run_id}", settings):
         pass
-    with pytest.raises(DamagedError, match="recorded another"):
-        RecordedPredictions(tracker, tmp_path).read(run)
     path.unlink()
     with (
         pytest.raises(ReliabitError, match=r"has no predictions.parquet to read"),
@@ -359,12 +356,14 @@ def results(tmp_path, written):
 
 
 def read_results(results):
-    return configurations_of_results(results, Cells("m", "d", [], []))
+    """What synchronizing and promoting read of a cell."""
+    cell = results / "m-none-d"
+    return digest_of(cell), read_answered(cell), read_predictions(cell / "selected" / PREDICTIONS)
 
 
 def test_no_bit_of_written_results_changes_unnoticed(results):
     cell = results / "m-none-d"
-    assert read_results(results)[0].predictions.equals(predictions_of())
+    assert read_results(results)[-1].equals(predictions_of())
     files = [path for path in sorted(cell.rglob("*")) if path.is_file()]
     assert len(files) == 9
     for path, bit in places_in(files, count=TIMES):
@@ -391,7 +390,7 @@ def test_results_that_do_not_belong_together_are_refused(results, written):
     read_results(results)
     (cell / "report" / MANIFEST).unlink()
     with pytest.raises(
-        DamagedError, match=r"files.json cannot be read .No such file or directory.; bring it up to date"
+        DamagedError, match=r"reliabit_files\.json cannot be read .No such file or directory.; bring it up to date"
     ):
         read_results(results)
 
@@ -422,6 +421,10 @@ def test_a_manifest_names_what_is_missing(tmp_path):
     (tmp_path / "a").write_text("a")
     write_manifest(tmp_path, [tmp_path / "a"], fact="f")
     assert check_manifest(tmp_path, remedy="")["fact"] == "f"
+    (tmp_path / MANIFEST).write_bytes(sealed({"files": ["a"]}))
+    with pytest.raises(DamagedError, match="names no files; again"):
+        check_manifest(tmp_path, remedy="again")
+    write_manifest(tmp_path, [tmp_path / "a"])
     (tmp_path / "a").unlink()
     with pytest.raises(DamagedError, match="a cannot be read .No such file or directory.; again"):
         check_manifest(tmp_path, remedy="again")

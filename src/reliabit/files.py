@@ -107,7 +107,10 @@ def read_sealed(path: Path, *, remedy: str) -> dict[str, Any]:
     text = b"{" + content[behind + len(_BEHIND) :]
     if content[: behind + len(_BEHIND)] != _SEAL + hashlib.sha256(text).hexdigest().encode() + _BEHIND:
         raise DamagedError(f"{path} differs from the hash it begins with", remedy=remedy)
-    record: dict[str, Any] = json.loads(text)
+    try:
+        record: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} is no record ({error})", remedy=remedy) from error
     return record
 
 
@@ -125,7 +128,7 @@ def check_hash(path: Path, expected: str, *, remedy: str) -> None:
         raise DamagedError(f"{path} differs from its hash", remedy=remedy)
 
 
-MANIFEST = "files.json"
+MANIFEST = "reliabit_files.json"
 """The record of what a folder held when it was written."""
 
 
@@ -150,7 +153,19 @@ def check_manifest(folder: Path, *, remedy: str) -> dict[str, Any]:
     Raises:
         DamagedError: There is none, or it or a file is not as it was written.
     """
-    record = read_sealed(folder / MANIFEST, remedy=remedy)
+    record = read_manifest(folder, remedy=remedy)
     for name, expected in record["files"].items():
         check_hash(folder / name, expected, remedy=remedy)
+    return record
+
+
+def read_manifest(folder: Path, *, remedy: str) -> dict[str, Any]:
+    """What a folder's manifest says; `files` are the hashes of its files by name.
+
+    Raises:
+        DamagedError: There is none, or it is not as it was written.
+    """
+    record = read_sealed(folder / MANIFEST, remedy=remedy)
+    if not isinstance(record.get("files"), dict):
+        raise DamagedError(f"{folder / MANIFEST} names no files", remedy=remedy)
     return record

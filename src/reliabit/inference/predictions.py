@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
-from reliabit.files import MANIFEST, read_sealed, replacing
+from reliabit.files import MANIFEST, read_manifest, replacing
 from reliabit.inference.hashed_parquet import read_hashed, write_hashed
 
 if TYPE_CHECKING:
@@ -125,5 +125,5 @@ def _listed(path: Path) -> str | None:
     """The hash that the manifest of its folder says a file has; `None` where that says nothing of it."""
     if not (path.parent / MANIFEST).is_file():
         return None
-    listed: str | None = read_sealed(path.parent / MANIFEST, remedy=REMEDY)["files"].get(path.name)
+    listed: str | None = read_manifest(path.parent, remedy=REMEDY)["files"].get(path.name)
     return listed

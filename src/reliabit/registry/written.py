@@ -9,7 +9,7 @@ from reliabit.config import UNQUANTIZED
 from reliabit.inference.answered import read_answered
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.registry.evidence import FINISHED, Configuration
-from reliabit.tracking.results_sync import SELECTED, check_cell, digest_of
+from reliabit.tracking.results_sync import SELECTED, digest_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def configurations_of_results(results: Path, cells: Cells) -> list[Configuration
         cells: Which ones.
 
     Raises:
-        ReliabitError: One is missing, incomplete, or not as it was written.
+        ReliabitError: One is missing or incomplete.
     """
     return [
         _read(results / name, quantizer=quantizer, bits=bits, model=cells.model)
@@ -61,7 +61,6 @@ def configurations_of_results(results: Path, cells: Cells) -> list[Configuration
 
 
 def _read(folder: Path, *, quantizer: str, bits: int | None, model: str) -> Configuration:
-    check_cell(folder)
     answered = read_answered(folder)
     config = {key: value for key, value in answered.config.items() if key != "model"}
     method = "none" if quantizer == UNQUANTIZED else quantizer

@@ -75,7 +75,6 @@ def _is_recorded(tracker: Tracker, digest: str) -> bool:
 
 
 def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: DigestCache, up_to_date: bool) -> str:
-    check_cell(folder)
     answered = read_answered(folder)
     config, table = answered.config, root / answered.table
     inputs = {
@@ -109,28 +108,19 @@ def _metrics(folder: Path) -> Mapping[str, float]:
     return {name: float("nan") if value is None else float(value) for name, value in found.items()}
 
 
-def check_cell(folder: Path) -> None:
-    """Check that the predictions and the report of a cell are as they were written, and belong together.
-
-    Raises:
-        DamagedError: They are not.
-    """
-    check_manifest(folder / SELECTED, remedy=REMEDY)
-    report = check_manifest(folder / REPORT, remedy=REMEDY)
-    check_hash(
-        folder / SELECTED / PREDICTIONS, str(report.get("predictions")), remedy=f"the report is of others; {REMEDY}"
-    )
-
-
 def digest_of(folder: Path) -> str:
-    """A digest of everything that a run is made of.
+    """A digest of everything that a run is made of, which is as it was written and belongs together.
 
     Raises:
+        DamagedError: A file is not as it was written, or the report is of other predictions.
         ReliabitError: A part is missing.
     """
     missing = [part for part in (SELECTED, REPORT) if not (folder / part).is_dir()]
     if missing:
         raise ReliabitError(f"{folder} has no {missing[0]}; bring it up to date with dvc repro, or get it by dvc pull")
+    check_manifest(folder / SELECTED, remedy=REMEDY)
+    report, others = check_manifest(folder / REPORT, remedy=REMEDY), f"the report is of others; {REMEDY}"
+    check_hash(folder / SELECTED / PREDICTIONS, str(report.get("predictions")), remedy=others)
     parts = [folder / ANSWERED, *sorted((folder / SELECTED).rglob("*")), *sorted((folder / REPORT).rglob("*"))]
     files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in parts if path.is_file()}
     return sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
