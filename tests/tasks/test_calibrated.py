@@ -5,7 +5,7 @@ from PIL import Image
 
 from reliabit.config import CalibrationConfig, Config, DataConfig, PathsConfig, QuantConfig
 from reliabit.errors import ReliabitError
-from reliabit.tasks.calibrated import calibration_rows
+from reliabit.tasks.calibration_rows import calibration_rows
 
 
 def config_of(tmp_path, **calibration):

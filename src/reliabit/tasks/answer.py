@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import keep_room, touch
 from reliabit.config import Config
-from reliabit.inference.answer_store import gather, gather_features
+from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
+from reliabit.inference.gathering import gather, gather_features
 from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
+from reliabit.tasks.answered_chunks import answer_chunk
 from reliabit.tasks.cells import Answered, answered_cell
-from reliabit.tasks.chunked_answers import answer_chunk, answer_store, encoded_store
+from reliabit.tasks.chunked_answers import answer_store, encoded_store
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
@@ -37,6 +39,7 @@ def answer(config: Config) -> None:
     model = load_quantized(config)
     answered = answer_questions(config, model, questions, features=output / FEATURES)
     write_predictions(answered.predictions, output / PREDICTIONS)
+    write_manifest(output, [output / PREDICTIONS])
     answered_cell(config, model, answered).write(output)
     sys.stdout.write(
         f"{answered.predictions.num_rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}\n"

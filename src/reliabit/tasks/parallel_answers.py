@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from reliabit.config import Config
 from reliabit.config_errors import in_one_line
 from reliabit.errors import ReliabitError
-from reliabit.tasks.chunked_answers import answer_chunk, answer_store, encoded_store
+from reliabit.tasks.answered_chunks import answer_chunk
+from reliabit.tasks.chunked_answers import answer_store, encoded_store
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
