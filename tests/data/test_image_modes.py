@@ -2,13 +2,14 @@
 
 import struct
 import zlib
-from io import BytesIO
+from io import BytesIO, StringIO
 
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
 from data.vqa_files import VQAV2, vqa_spec, write_vqa
+from reliabit.data.bad_samples import BadSamples
 from reliabit.data.chat import draw_chats
 from reliabit.data.corruptions import LEVELS, corrupt
 from reliabit.data.image_modes import to_rgb
@@ -239,7 +240,7 @@ def test_one_rule_from_the_file_to_the_model(tmp_path):
     turns = '[{"from": "human", "value": "what?"}, {"from": "gpt", "value": "grey"}]'
     chats.write_text(f'[{{"id": 1, "image": "wide.png", "conversations": {turns}}}]')
     (tmp_path / "wide.png").write_bytes(encoded)
-    [row] = draw_chats(chats, images=tmp_path, count=1, seed=0)
+    [row] = draw_chats(chats, images=tmp_path, seed=0, bad=BadSamples(StringIO()))
     assert np.array_equal(decoded(row["image"]), grey(SIXTEEN // 256))
     check_image(encoded, limits=Limits())
 

@@ -12,12 +12,12 @@ from reliabit.evaluation.report import build_report
 from reliabit.identity import cell_digest
 from reliabit.inference.features import FEATURES
 from reliabit.tasks.answer import answer_questions
+from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.calibrated import scales_table
 from reliabit.tasks.cells import efficiency, run_name, run_tags
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import load_quantized
-from reliabit.tasks.questions import load_questions
 from reliabit.tasks.run_identity import recorded_inputs, run_identity
 from reliabit.tasks.runtime import set_up
 from reliabit.tasks.select import fit_estimators
@@ -80,14 +80,17 @@ def reuse(finished: "Run", config: Config, tracker: Tracker, *, parent: str | No
 
 
 def _run(config: Config, run: TrackedRun) -> float:
-    questions = load_questions(config, training=needs_training(config.confidence))
+    output = config.paths.output_folder()
+    listed = output / BAD_SAMPLES
+    questions = asked_questions(config, training=needs_training(config.confidence), listed_in=listed)
+    if listed.is_file():
+        run.log_file(listed)
     answer_on_devices(config, questions)
     model = load_quantized(config)
     if model.report is not None:
         run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
         if model.report.scales:
             run.log_text(scales_table(model.report.scales), "scales.txt")
-    output = config.paths.output_folder()
     answered = answer_questions(config, model, questions, features=output / FEATURES)
     selected = fit_estimators(
         config,
