@@ -20,7 +20,7 @@ from reliabit.inference.self_evaluation import second_question
 from reliabit.models.admission import Admission, read_context_length
 from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
 from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
-from reliabit.tasks.calibrated import encoder_of
+from reliabit.tasks.encoders import encoder_of
 from reliabit.tasks.questions import load_questions, source_spec
 
 LONG = "is it red? " * 400

@@ -7,16 +7,12 @@ from reliabit.composition import project_root
 from reliabit.config import CalibrationConfig, Config, DataConfig, ModelConfig, PathsConfig, QuantConfig
 from reliabit.data.bad_samples import tell
 from reliabit.errors import ReliabitError
-from reliabit.tasks import calibrated
-from reliabit.tasks.calibrated import encoder_of
+from reliabit.tasks import calibration_rows as module
+from reliabit.tasks.calibration_rows import calibration_rows
 
 MODEL = ModelConfig(
     name="tiny", family="qwen2_vl", path=str(project_root() / "models" / "qwen2_vl_tiny"), template="{question}"
 )
-
-
-def calibration_rows(config):
-    return calibrated.calibration_rows(config, encoder_of(config.model))
 
 
 def config_of(tmp_path, on_bad_sample="fail", **calibration):
@@ -95,8 +91,8 @@ def test_others_take_the_place_of_bad_samples(tmp_path, monkeypatch):
     """The draw of the first images is as it was, whether or not others are needed."""
     before = calibration_rows(config_of(tmp_path, images=8))
     first = before[3]["question_id"]
-    taken = calibrated._taken
-    monkeypatch.setattr(calibrated, "_taken", lambda row, *rest: row["question_id"] != first and taken(row, *rest))
+    taken = module._taken
+    monkeypatch.setattr(module, "_taken", lambda row, *rest: row["question_id"] != first and taken(row, *rest))
     after = calibration_rows(config_of(tmp_path, on_bad_sample="skip", images=8))
     assert [row["question_id"] for row in after[:7]] == [row["question_id"] for row in before if row is not before[3]]
     assert after[7]["image_id"] not in {row["image_id"] for row in before}

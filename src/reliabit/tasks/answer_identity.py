@@ -12,7 +12,7 @@ from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, libra
 from reliabit.inference.features import FeatureSettings
 from reliabit.models.spread import tensors_of
 from reliabit.quant.components import component_of
-from reliabit.tasks.calibrated import calibration_rows, encoder_of
+from reliabit.tasks.calibration_rows import calibration_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,7 +98,7 @@ def calibration_digest(config: Config) -> str | None:
     if config.quant.method == "none" or config.quant.scaling.search == "none":
         return None
     digest = sha256()
-    for row in calibration_rows(config, encoder_of(config.model)):
+    for row in calibration_rows(config):
         digest.update(sha256(row["image"]).digest())
         digest.update(json.dumps({key: row[key] for key in sorted(row) if key != "image"}).encode())
     return digest.hexdigest()

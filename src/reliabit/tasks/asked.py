@@ -15,8 +15,8 @@ from reliabit.data.bad_samples import FAIL, SKIP, judged, summary, tell
 from reliabit.data.table import image_size
 from reliabit.errors import ReliabitError
 from reliabit.inference.predictions import NO_SHIFT
-from reliabit.models.admission import Admission, Refusal, Size, read_context_length
-from reliabit.tasks.calibrated import encoder_of
+from reliabit.models.admission import Admission, Refusal, Size
+from reliabit.tasks.encoders import admission_of
 from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def asked_questions(config: Config, *, training: bool, listed_in: Path | None) -
 
 def _refused(config: Config, questions: "Dataset") -> dict[int, Refusal]:
     """Why rows of a table are not taken, by their number."""
-    longest = read_context_length(Path(config.model.path)) - config.model.max_new_tokens
-    admission = Admission(encoder_of(config.model), longest=longest)
+    admission = admission_of(config.model, answer_tokens=config.model.max_new_tokens)
     texts, sizes = questions["question"][:], _sizes(questions)
     found = {row: refusal for row, refusal in enumerate(admission.refusals(texts, sizes)) if refusal is not None}
     if "p_true" in config.confidence.estimators:
