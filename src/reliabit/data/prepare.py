@@ -8,13 +8,11 @@ of the large ones each split has an image store beside it, see `reliabit.data.im
 import hashlib
 import json
 import shutil
-import sys
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.bad_samples import summary
+from reliabit.data.bad_samples import summary, tell
 from reliabit.data.image_store import images_file
 from reliabit.data.prepare_parts import write_parts
 from reliabit.data.prepare_streamed import FileState, check_unchanged, write_streamed
@@ -70,7 +68,7 @@ def prepare(spec: SourceSpec, *, root: Path) -> Path:
                     _write_table(spec, staging, bad_samples=bad_samples_file(folder))
     skipped = skipped_samples(folder)
     if skipped:
-        _tell(
+        tell(
             f"{folder} was made without bad samples: {summary(skipped)}; they are listed in {bad_samples_file(folder)}"
         )
     return folder
@@ -121,12 +119,6 @@ def skipped_samples(folder: Path) -> dict[str, int]:
     """How many samples a prepared table leaves out, by what is wrong with them."""
     counts: dict[str, int] = json.loads((folder / MANIFEST).read_text()).get("skipped", {})
     return counts
-
-
-@cache
-def _tell(message: str) -> None:
-    """Say something once a process: a run asks for its tables many times."""
-    sys.stderr.write(f"{message}\n")
 
 
 def _lock(folder: Path) -> str:

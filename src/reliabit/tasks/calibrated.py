@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.cache import find_or_make
-from reliabit.config import Config, ModelConfig, ScalingConfig
-from reliabit.models.checkpoint import load_encoder
+from reliabit.config import Config, ScalingConfig
 from reliabit.models.encoding import Encoder
-from reliabit.tasks.calibration_rows import calibration_rows
+from reliabit.tasks.calibration_rows import FOLDER, calibration_rows
+from reliabit.tasks.encoders import encoder_of
 
 if TYPE_CHECKING:
     from reliabit.quant import Calibration, CalibrationBatch, GroupScale, SearchSettings, Statistics
-
-FOLDER = "calibration"
-"""Below `paths.cache`: all widths of a sweep share a measurement."""
 
 
 def load_calibration(config: Config) -> "Calibration | None":
@@ -28,11 +25,6 @@ def load_calibration(config: Config) -> "Calibration | None":
     batches = load_batches(config, encoder)
     statistics = load_statistics(config, batches, decoder_layers=encoder.adapter.decoder_layers)
     return Calibration(statistics, settings, batches if settings.mode == "faithful" else ())
-
-
-def encoder_of(model: ModelConfig) -> Encoder:
-    """What encodes a model's questions."""
-    return load_encoder(Path(model.path), family=model.family, template=model.template, max_pixels=model.max_pixels)
 
 
 def search_settings(scaling: ScalingConfig) -> "SearchSettings":

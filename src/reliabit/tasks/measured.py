@@ -12,11 +12,11 @@ from reliabit.config import Config
 from reliabit.evaluation.report import Report, build_report
 from reliabit.inference.features import FEATURES
 from reliabit.tasks.answer import answer_questions
+from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.cells import efficiency
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
-from reliabit.tasks.questions import load_questions
 from reliabit.tasks.select import Selected, fit_estimators
 
 if TYPE_CHECKING:
@@ -53,11 +53,12 @@ def measure(
 
     Args:
         config: The configuration.
-        folder: Where features go, if an estimator reads them.
+        folder: Where the list of what is not asked goes, and features if an estimator reads them.
         loaded: Is told of the model before it answers.
         logger_of: Gives the logger of a training by the estimator's name.
     """
-    questions = load_questions(config, training=needs_training(config.confidence))
+    training = needs_training(config.confidence)
+    questions = asked_questions(config, training=training, listed_in=folder / BAD_SAMPLES)
     answer_on_devices(config, questions)
     model = load_quantized(config)
     loaded(model)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
@@ -11,6 +12,7 @@ from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.identity import cell_digest
+from reliabit.tasks.asked import BAD_SAMPLES
 from reliabit.tasks.calibrated import scales_table
 from reliabit.tasks.cells import run_name, run_tags
 from reliabit.tasks.measured import measure
@@ -80,7 +82,7 @@ def _run(config: Config, run: TrackedRun) -> float:
     measured = measure(
         config,
         folder=output,
-        loaded=partial(_log_conversion, run),
+        loaded=partial(_log_conversion, run, folder=output),
         logger_of=lambda name: RunLogger(run, prefix=f"training/{name}"),
     )
     report, predictions = measured.report, measured.selected.predictions
@@ -92,7 +94,9 @@ def _run(config: Config, run: TrackedRun) -> float:
     return report.metrics["selective/aurc"]
 
 
-def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint) -> None:
+def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path) -> None:
+    if (folder / BAD_SAMPLES).is_file():
+        run.log_file(folder / BAD_SAMPLES)
     if model.report is None:
         return
     run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
