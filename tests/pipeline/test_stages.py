@@ -26,7 +26,13 @@ UNUSED = {
     "prepare": ("inference/", "metrics/"),
     "pretrain": ("inference/", "metrics/", "quant/", "tasks/questions.py"),
     # The names of splits and shifts are read from there, and `reliabit.metrics` imports all it has.
-    "calibrate": ("inference/predictions.py", "inference/__init__.py", "metrics/", "cache.py"),
+    "calibrate": (
+        "inference/predictions.py",
+        "inference/sound_predictions.py",
+        "inference/__init__.py",
+        "metrics/",
+        "cache.py",
+    ),
     # What questions the statistics are of is part of their name.
     "quantize": ("data/", "inference/", "metrics/", "tasks/questions.py", "cache.py"),
     # Which estimators there are is asked, not what they do; where answers are kept does not change them.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
+from reliabit.inference.sound_predictions import sound_predictions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,7 +100,8 @@ def read_predictions(path: Path) -> "pa.Table":
     """Read a predictions table.
 
     Raises:
-        ReliabitError: The file is missing, is not a predictions table, or is empty.
+        ReliabitError: The file is missing, is not a predictions table, is empty, or holds what no predictions table
+            may; see `sound_predictions`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -108,11 +110,8 @@ def read_predictions(path: Path) -> "pa.Table":
         raise ReliabitError(f"the predictions table {path} does not exist; run task=answer first")
     try:
         table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ReliabitError(f"{path} is not a Parquet file ({error}); run task=answer again") from error
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise ReliabitError(f"{path} is not a predictions table: it lacks {', '.join(missing)}")
-    if not table.num_rows:
-        raise ReliabitError(f"{path} holds no predictions; run task=answer on a split that has questions")
-    return table
+    # Whatever the library raises over a user's file is said of the file.
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise ReliabitError(f"{path} is not a Parquet file that can be read ({reason}); answer again") from error
+    return sound_predictions(table, COLUMNS, name=str(path))
