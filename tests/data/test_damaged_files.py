@@ -8,6 +8,7 @@ import pytest
 
 from data.vqa_files import VQAV2, hub_spec, vizwiz_spec, vqa_spec, write_hub_vqa, write_vizwiz, write_vqa
 from reliabit.data.prepare import load_split, prepare, read_manifest, skipped_samples
+from reliabit.data.sources import SourceSpec
 from reliabit.errors import ReliabitError
 
 SKIPPING = {"splits": {"test": 1.0}, "on_bad_sample": "skip"}
@@ -85,6 +86,29 @@ def test_json_files_of_vqav2(name, tmp_path):
         said += said_of(lambda place=tmp_path / f"{number}": prepare(vqa_spec(root, **SKIPPING), root=place))
     assert len(said) > 50
     assert not any("\n" in message for message in said)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}x",
+        "null",
+        "[1]",
+        "[[1, 2]]",
+        '[["a?", "red", "../../etc/passwd"]]',
+        '[["a?", 5, 1]]',
+        '[[null, "red", 1]]',
+        '[["a \\ud83d", "red", 1]]',
+        "[" * 100_000,
+    ],
+)
+def test_the_questions_of_easy_vqa(text, tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "questions.json").write_text(text)
+    spec = SourceSpec(name="easy_vqa", splits={"test": 1}, root=str(tmp_path))
+    with pytest.raises(ReliabitError, match=r"easy_vqa: .*questions.json is damaged \(.*\); restore it"):
+        prepare(spec, root=tmp_path / "tables")
 
 
 def test_the_manifest_of_a_prepared_table(tmp_path):
