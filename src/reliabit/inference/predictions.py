@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from reliabit.errors import ReliabitError
 from reliabit.files import MANIFEST, read_manifest, replacing
 from reliabit.inference.hashed_parquet import read_hashed, write_hashed
+from reliabit.inference.sound_predictions import sound_predictions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,17 +109,13 @@ def read_predictions(path: Path, *, expected: str | None = None) -> "pa.Table":
 
     Raises:
         DamagedError: It is not as it was written.
-        ReliabitError: The file is missing, is not a predictions table, or is empty.
+        ReliabitError: The file is missing, is not a predictions table, is empty, or holds what no predictions table
+            may; see `sound_predictions`.
     """
     if not path.is_file():
         raise ReliabitError(f"the predictions table {path} does not exist; run task=answer first")
     table = read_hashed(path, expected=expected or _listed(path), remedy=REMEDY)
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise ReliabitError(f"{path} is not a predictions table: it lacks {', '.join(missing)}")
-    if not table.num_rows:
-        raise ReliabitError(f"{path} holds no predictions; run task=answer on a split that has questions")
-    return table
+    return sound_predictions(table, COLUMNS, name=str(path))
 
 
 def _listed(path: Path) -> str | None:

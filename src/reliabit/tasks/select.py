@@ -12,8 +12,9 @@ import numpy as np
 
 from reliabit.confidence.catalogue import estimators
 from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks, examples_of
-from reliabit.confidence.leakage import FittedOn, check_disjoint
+from reliabit.confidence.leakage import FittedOn
 from reliabit.config import Config
+from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.roles import MAXPROB, PREFIX, SEED_PREFIX, image_keys, seeds_of, with_fitted_on
 from reliabit.files import write_manifest
