@@ -12,8 +12,9 @@ import reliabit
 PACKAGE = Path(reliabit.__file__).parent
 
 FLOORS = {
-    "errors": 0,
+    "errors": -1,
     "files": 0,
+    "code_graph": 0,
     "disk_errors": 1,
     "cache": 0,
     "metrics": 1,

@@ -1,11 +1,13 @@
 """What several runs share below `paths.cache`: how much it is, and making room.
 
 Every entry is a folder that is named after everything it depends on, so any of them may be removed at any time: what is
-missing is made again. The time stamp of an entry says when it was last of use.
+missing is made again, and so is what is not as it was written, which is said. The time stamp of an entry says when it
+was last of use.
 """
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, TypeVar
+
+from reliabit.errors import DamagedError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -94,17 +98,33 @@ def find_or_make(folder: Path, *, read: Callable[[], Found | None], make: Callab
 
     Args:
         folder: The entry.
-        read: Reads it; `None` where it is not there or damaged.
-        make: Puts it there, in the place of what may be there, and returns what `read` would.
+        read: Reads it; `None` where it is not there; raises `DamagedError` where it is not as it was written.
+        make: Puts it there and returns what `read` would.
     """
-    found = read()
+    found = None
+    with suppress(DamagedError):
+        found = read()
     if found is None:
         with entry_lock(folder):
-            found = read()
+            found = whole_entry(folder, read)
             if found is None:
                 found = make()
     touch([folder])
     return found
+
+
+def whole_entry(folder: Path, read: Callable[[], Found | None]) -> Found | None:
+    """Read an entry, and drop it where it is damaged, which is said in a line; for whoever holds its lock.
+
+    Returns:
+        The entry; `None` where it has to be made.
+    """
+    try:
+        return read()
+    except DamagedError as error:
+        sys.stderr.write(f"{error.what}: it is dropped and made anew\n")
+        _remove(folder)
+        return None
 
 
 def touch(folders: Iterable[Path]) -> None:
@@ -129,7 +149,8 @@ def keep_room(cache: Path, *, limit: int, now: float | None = None) -> list[Entr
     with _alone(cache):
         _remove_abandoned(cache, now=moment)
         removed = [entry for entry in _beyond(cache, limit=limit) if moment - entry.used > IN_USE_SECONDS]
-        _remove(removed)
+        for entry in removed:
+            _remove(entry.folder)
     return removed
 
 
@@ -146,7 +167,8 @@ def make_room(cache: Path, *, limit: int) -> list[Entry]:
     with _alone(cache):
         _remove_abandoned(cache, now=time.time())
         removed = _beyond(cache, limit=limit)
-        _remove(removed)
+        for entry in removed:
+            _remove(entry.folder)
     return removed
 
 
@@ -174,13 +196,12 @@ def _beyond(cache: Path, *, limit: int) -> list[Entry]:
     return found
 
 
-def _remove(found: list[Entry]) -> None:
-    for entry in found:
-        # Moved away first: whoever looks for it meanwhile finds all of it or nothing.
-        gone = Path(mkdtemp(prefix=".removed.", dir=entry.folder.parent))
-        with suppress(FileNotFoundError):
-            entry.folder.rename(gone / entry.folder.name)
-        shutil.rmtree(gone, ignore_errors=True)
+def _remove(folder: Path) -> None:
+    # Moved away first: whoever looks for it meanwhile finds all of it or nothing.
+    gone = Path(mkdtemp(prefix=".removed.", dir=folder.parent))
+    with suppress(FileNotFoundError):
+        folder.rename(gone / folder.name)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _bytes_below(folder: Path) -> int:

@@ -3,18 +3,29 @@
 import functools
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from reliabit.code_graph import PACKAGE, module_digests
 from reliabit.data.prepare import MANIFEST, read_manifest
-from reliabit.errors import ReliabitError
-from reliabit.files import replacing, sha256
+from reliabit.errors import DamagedError, ReliabitError
+from reliabit.files import read_sealed, replacing, sealed, sha256
 
-CODE = ("data", "models", "quant", "inference", "confidence", "metrics", "evaluation", "tasks")
-"""The rooms of this package that a result depends on."""
+BY_VALUE = (
+    # What a configuration says is part of an identity, and what it may not say never ran.
+    "reliabit.config",
+    "reliabit.composition",
+    "reliabit.config_errors",
+    # How an identity is computed shows in the identity.
+    "reliabit.identity",
+    "reliabit.digests",
+    "reliabit.code_graph",
+)
+"""Modules that results import, and whose part in them an identity holds as a value: their code need not count."""
 
 LIBRARIES = (
     "torch",
@@ -81,7 +92,7 @@ class DigestCache:
             raise ReliabitError(f"{path} cannot be read ({error.strerror}); restore it or correct the path") from error
         if after == before and time.time() - max(after.mtime_ns, after.ctime_ns) / 1e9 > SETTLED_SECONDS:
             with replacing(record) as unfinished:
-                unfinished.write_text(json.dumps({"state": asdict(after), "sha256": digest}))
+                unfinished.write_bytes(sealed({"state": asdict(after), "sha256": digest}))
         return digest
 
     def files(self, folder: Path, *, wanted: Callable[[Path], bool] = lambda _: True) -> dict[str, str]:
@@ -141,27 +152,26 @@ def table_inputs(folder: Path, *, cache: DigestCache, name: str) -> dict[str, st
     return found
 
 
-@functools.cache
-def code_digests(rooms: Sequence[str] = CODE, *, package: Path = Path(__file__).parent) -> Mapping[str, str]:
-    """One digest a room over its Python files, names included; computed once a process, as code is imported once."""
-    return {
-        room: combined(
-            {
-                path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-                for path in (package / room).rglob("*.py")
-            }
-        )
-        for room in rooms
-    }
+def code_digests(entries: Sequence[str], *, by_value: Sequence[str] = (), package: Path = PACKAGE) -> dict[str, str]:
+    """The digests of all modules that a result depends on, by path within the package; see `reliabit.code_graph`.
+
+    Args:
+        entries: The modules that compute the result.
+        by_value: Modules whose part in it the identity holds as a value, beside `BY_VALUE`.
+        package: The package's folder.
+    """
+    return dict(module_digests(entries, by_value=(*BY_VALUE, *by_value), package=package))
 
 
 def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
-    """The versions of installed libraries; `absent` for those that are not.
+    """The versions of installed libraries, `absent` for those that are not, and of Python.
 
-    >>> library_versions(["no-such-library"])
-    {'no-such-library': 'absent'}
+    >>> list(library_versions(["no-such-library"]).items())[0]
+    ('no-such-library', 'absent')
     """
-    return {name: _version(name) for name in names}
+    # Syntax trees, which code is known by, stay the same within a minor version.
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {**{name: _version(name) for name in names}, "python": python}
 
 
 def _state(path: Path) -> _State:
@@ -172,10 +182,11 @@ def _state(path: Path) -> _State:
 
 def _read_record(record: Path, state: _State) -> str | None:
     try:
-        content = json.loads(record.read_text())
-        return str(content["sha256"]) if content["state"] == asdict(state) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_sealed(record, remedy="remove it")
+    except DamagedError:
+        # It costs a reading of the file.
         return None
+    return str(content["sha256"]) if content["state"] == asdict(state) else None
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 
 class ReliabitError(Exception):
@@ -7,3 +7,15 @@ class ReliabitError(Exception):
     The entry points print it as a single line and exit with a non-zero status. Every other exception is a
     defect of Reliabit and keeps its traceback.
     """
+
+
+class DamagedError(ReliabitError):
+    """What is read is not what was written.
+
+    Attributes:
+        what: The file and what is wrong with it, for whoever makes it anew instead.
+    """
+
+    def __init__(self, what: str, *, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what

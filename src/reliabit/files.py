@@ -1,11 +1,15 @@
 """Writing files and folders so that a reader never sees half of one, and telling what is in them."""
 
 import hashlib
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
+from typing import Any
+
+from reliabit.errors import DamagedError
 
 
 @contextmanager
@@ -69,3 +73,99 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_SEAL, _BEHIND = b'{"seal": "', b'",'
+_DIGITS = 64
+
+
+def sealed(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
+    """A record as JSON that begins with the SHA-256 of all that follows, so that no byte of it changes unnoticed.
+
+    >>> sealed({"seconds": 1.5}).decode().strip()
+    '{"seal": "b7efbfe3b8a5afadfb29583b4cba856a06429e4ece139c210321a65be1dfbdd9","seconds": 1.5}'
+    """
+    text = f"{json.dumps(dict(record), indent=indent, sort_keys=True)}\n".encode()
+    return _SEAL + hashlib.sha256(text).hexdigest().encode() + _BEHIND + text[1:]
+
+
+def read_sealed(path: Path, *, remedy: str) -> dict[str, Any]:
+    """Read a record that was written as `sealed` gives it.
+
+    Args:
+        path: The file.
+        remedy: What to do where it is damaged.
+
+    Raises:
+        DamagedError: It cannot be read, has no seal, or is not what was sealed.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read ({error.strerror})", remedy=remedy) from error
+    behind = len(_SEAL) + _DIGITS
+    text = b"{" + content[behind + len(_BEHIND) :]
+    if content[: behind + len(_BEHIND)] != _SEAL + hashlib.sha256(text).hexdigest().encode() + _BEHIND:
+        raise DamagedError(f"{path} differs from the hash it begins with", remedy=remedy)
+    try:
+        record: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} is no record ({error})", remedy=remedy) from error
+    return record
+
+
+def check_hash(path: Path, expected: str, *, remedy: str) -> None:
+    """Check that a file is the one whose SHA-256 was kept.
+
+    Raises:
+        DamagedError: It is another one, or cannot be read.
+    """
+    try:
+        whole = sha256(path) == expected
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read ({error.strerror})", remedy=remedy) from error
+    if not whole:
+        raise DamagedError(f"{path} differs from its hash", remedy=remedy)
+
+
+MANIFEST = "reliabit_files.json"
+"""The record of what a folder held when it was written."""
+
+
+def write_manifest(folder: Path, files: Iterable[Path], **facts: str) -> Path:
+    """Leave the hashes of files below a folder in it, and what else is to be known of them."""
+    record = {"files": {path.relative_to(folder).as_posix(): sha256(path) for path in files}, **facts}
+    with replacing(folder / MANIFEST) as unfinished:
+        unfinished.write_bytes(sealed(record, indent=1))
+    return folder / MANIFEST
+
+
+def check_manifest(folder: Path, *, remedy: str) -> dict[str, Any]:
+    """Check all files that a folder's manifest names.
+
+    Args:
+        folder: The folder.
+        remedy: What to do where something is damaged.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DamagedError: There is none, or it or a file is not as it was written.
+    """
+    record = read_manifest(folder, remedy=remedy)
+    for name, expected in record["files"].items():
+        check_hash(folder / name, expected, remedy=remedy)
+    return record
+
+
+def read_manifest(folder: Path, *, remedy: str) -> dict[str, Any]:
+    """What a folder's manifest says; `files` are the hashes of its files by name.
+
+    Raises:
+        DamagedError: There is none, or it is not as it was written.
+    """
+    record = read_sealed(folder / MANIFEST, remedy=remedy)
+    if not isinstance(record.get("files"), dict):
+        raise DamagedError(f"{folder / MANIFEST} names no files", remedy=remedy)
+    return record

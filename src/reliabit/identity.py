@@ -5,9 +5,9 @@ run that is about to start and the log of one that has finished give the same. I
 
 * the configuration, without the keys that say where and how a run is carried out (`TRANSPORT`);
 * the contents of its inputs, by name, whatever folder they lie in;
-* the source of the rooms of this package that results depend on, comments included: a changed comment costs a run, a
-  parser's idea of what is equal could cost a wrong number;
-* the versions of the libraries that compute.
+* the code that computes the numbers: every module of this package that `reliabit.tasks.measured` imports, itself or
+  through others (`reliabit.code_graph`); what draws figures or records runs is not among them;
+* the versions of the libraries that compute, and of Python.
 
 The device is part of it only as the configuration names it: `trainer.accelerator=auto` on two machines is one identity.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from reliabit.digests import code_digests, library_versions
 from reliabit.errors import ReliabitError
 
-FINGERPRINT_VERSION = 1
+FINGERPRINT_VERSION = 2
 """Raised when the same run would get another fingerprint."""
 
 FINGERPRINT = "fingerprint.json"
@@ -68,7 +68,13 @@ TRANSPORT = (
 )
 """Keys of the configuration that do not decide a result; a `*` stands for one or more names."""
 
+MEASURING = ("reliabit.tasks.measured",)
+"""The module that computes all numbers of a run."""
+
 PARTS = ("config", "inputs", "code", "libraries")
+
+CODE_SHOWN = 5
+"""Changed modules that are named one by one."""
 
 _ABSENT = object()
 
@@ -80,7 +86,7 @@ class Fingerprint:
     Attributes:
         config: The configuration without its transport keys, nested.
         inputs: SHA-256 of each input, by name.
-        code: SHA-256 of the source of each room.
+        code: SHA-256 of each module that the numbers depend on, by path within the package.
         libraries: Versions, by name.
         version: `FINGERPRINT_VERSION` of the code that computed it.
     """
@@ -160,7 +166,10 @@ def identify(config: Mapping[str, Any], *, inputs: Mapping[str, str]) -> Fingerp
         The fingerprint; `hex` is equal for runs that must give the same numbers.
     """
     return Fingerprint(
-        config=without_transport(config), inputs=dict(inputs), code=code_digests(), libraries=library_versions()
+        config=without_transport(config),
+        inputs=dict(inputs),
+        code=code_digests(MEASURING),
+        libraries=library_versions(),
     )
 
 
@@ -198,12 +207,14 @@ def explain(old: Fingerprint, new: Fingerprint) -> list[str]:
     """Say in words what differs between two fingerprints; empty where they are equal.
 
     Returns:
-        One phrase for each difference: keys and libraries with both values, inputs and rooms by name.
+        One phrase for each difference: keys and libraries with both values, inputs and modules by name.
     """
     versions = [] if old.version == new.version else [f"fingerprint version: {old.version} -> {new.version}"]
     config = [f"{key}: {_shown(a)} -> {_shown(b)}" for key, a, b in _differences(old.config, new.config)]
     inputs = [f"input {name} {_change(a, b)}" for name, a, b in _differences(old.inputs, new.inputs)]
-    code = [f"source of {room} {_change(a, b)}" for room, a, b in _differences(old.code, new.code)]
+    code = [f"source of {module} {_change(a, b)}" for module, a, b in _differences(old.code, new.code)]
+    if len(code) > CODE_SHOWN:
+        code = [*code[:CODE_SHOWN], f"and that of {len(code) - CODE_SHOWN} more modules"]
     found = _differences(old.libraries, new.libraries)
     return [*versions, *config, *inputs, *code, *(f"{name}: {_shown(a)} -> {_shown(b)}" for name, a, b in found)]
 

@@ -1,6 +1,7 @@
 import pytest
 
-from reliabit.confidence.leakage import FittedOn, check_disjoint, check_unseen
+from reliabit.confidence.leakage import FittedOn, check_unseen
+from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
 
 FITTED_ON = FittedOn.images(["a/1", "a/2", "a/2"], ["a/3"])

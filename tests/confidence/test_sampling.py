@@ -14,7 +14,13 @@ def entropy(*shares):
 
 def test_self_consistency_counts_normalized_agreement():
     assert self_consistency("The dog.", ["a dog", "dog", "cat", "Dog!", "dogs"]) == 0.6
-    assert self_consistency("", ["the", "dog"]) == 0.5
+
+
+def test_answers_that_normalization_leaves_nothing_of_agree_only_as_the_same_text():
+    assert self_consistency("", ["the", "", "?", "dog"]) == 0.25
+    assert self_consistency("The", ["the", "a"]) == 0
+    samples = ["", "the", "the", "?"]
+    assert semantic_entropy(samples, [0.0] * 4, weighting="count") == pytest.approx(entropy(0.25, 0.5, 0.25), rel=1e-14)
 
 
 def test_entropy_of_counts_by_hand():

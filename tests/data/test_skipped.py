@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data.vqa_files import VQAV2, hub_spec, picture, vizwiz_spec, vqa_spec, write_hub_vqa, write_vizwiz, write_vqa
-from reliabit.data import prepare as preparing
+from reliabit.data import bad_samples
 from reliabit.data.prepare import (
     bad_samples_file,
     load_split,
@@ -36,7 +36,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def tables(tmp_path):
-    preparing._tell.cache_clear()
+    bad_samples.tell.cache_clear()
     return tmp_path / "tables"
 
 
@@ -73,7 +73,7 @@ def test_whoever_uses_such_a_table_is_told_once(root, tables, capsys):
     assert said.endswith(f"; they are listed in {bad_samples_file(folder)}\n")
     prepare(spec, root=tables)
     assert capsys.readouterr().err == ""
-    preparing._tell.cache_clear()  # As in another process.
+    bad_samples.tell.cache_clear()  # As in another process.
     prepare(spec, root=tables)
     assert capsys.readouterr().err == said
 

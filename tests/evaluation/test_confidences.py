@@ -163,15 +163,15 @@ def test_an_estimator_is_not_judged_by_images_that_it_has_seen(table):
     seen = with_fitted_on(table, {"selector": FittedOn.images(["made/205"], ["made/7"])})
     assert fitted_on_of(seen)["selector"] == FittedOn.images(["made/205"], ["made/7"])
     with pytest.raises(ReliabitError, match=r"split test, which judges selector \(such as made/7\) chose"):
-        build_report(seen, SETTINGS, title="t")
+        build_report(seen, SETTINGS)
     certified = with_fitted_on(table, {"selector": FittedOn.images(["made/301"])})
     with pytest.raises(ReliabitError, match="split cal, which judges selector"):
-        build_report(certified, SETTINGS, title="t")
+        build_report(certified, SETTINGS)
     fine = with_fitted_on(table, {"selector": FittedOn.images(["made/1000"], ["made/205"])})
-    assert build_report(fine, SETTINGS, title="t").confidences.find("in_domain", "selector")
+    assert build_report(fine, SETTINGS).confidences.find("in_domain", "selector")
 
 
 def test_the_report_certifies_every_confidence(table):
-    recorded = build_report(table, SETTINGS, title="t").recorded()
+    recorded = build_report(table, SETTINGS).recorded()
     assert recorded["certified/coverage_at_20pct_risk.selector"] > 0
     assert "certified/coverage_at_20pct_risk" in recorded

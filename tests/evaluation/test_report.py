@@ -12,6 +12,7 @@ from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare, compare_slices
 from reliabit.evaluation.report import build_report
+from reliabit.evaluation.report_figures import report_figures, write_figures
 
 SETTINGS = EvaluationConfig(
     risks=[0.01, 0.05],
@@ -58,7 +59,7 @@ def table():
 
 @pytest.fixture(scope="module")
 def report(table):
-    return build_report(table, SETTINGS, title="t")
+    return build_report(table, SETTINGS)
 
 
 def test_metrics_are_those_of_the_reported_split(table, report):
@@ -93,10 +94,11 @@ def test_certificates_use_one_question_an_image(report):
 
 
 def test_without_the_other_splits_nothing_is_certified(table):
-    only_test = build_report(table_of(noise=0.0, splits=("test",)), SETTINGS, title="t")
+    only_test = build_report(table_of(noise=0.0, splits=("test",)), SETTINGS)
     assert only_test.certificates == {"maxprob": []}
     assert not any("phi" in name for name in only_test.metrics)
-    assert "effective_reliability.png" not in only_test.figures
+    drawn = report_figures(table_of(noise=0.0, splits=("test",)), only_test, split="test", title="t")
+    assert "effective_reliability.png" not in drawn
 
 
 def test_slices_name_the_worst(report):
@@ -106,12 +108,13 @@ def test_slices_name_the_worst(report):
 
 
 def test_the_same_table_gives_the_same_report(table, report):
-    again = build_report(table, SETTINGS, title="t")
+    again = build_report(table, SETTINGS)
     assert again.recorded() == pytest.approx(report.recorded(), nan_ok=True)
 
 
-def test_what_is_written_is_json_and_pictures(report, tmp_path):
-    names = {path.name for path in report.write(tmp_path)}
+def test_what_is_written_is_json_and_pictures(table, report, tmp_path):
+    drawn = report_figures(table, report, split="test", title="t")
+    names = {path.name for path in [*report.write(tmp_path), *write_figures(drawn, tmp_path)]}
     assert names == {
         "metrics.json",
         "report.json",
@@ -156,6 +159,6 @@ def test_tables_about_other_questions_cannot_be_paired(table):
 
 def test_a_missing_split_or_column_is_named(table):
     with pytest.raises(ReliabitError, match="no rows of the split test"):
-        build_report(table_of(noise=0.0, splits=("val",)), SETTINGS, title="t")
+        build_report(table_of(noise=0.0, splits=("val",)), SETTINGS)
     with pytest.raises(ReliabitError, match="evaluation.slices names question_type; the predictions table has"):
-        build_report(table.drop_columns(["question_type"]), SETTINGS, title="t")
+        build_report(table.drop_columns(["question_type"]), SETTINGS)

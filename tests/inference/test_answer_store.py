@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from reliabit.inference.answer_store import Answers, AnswerStore, gather, gather_features
+from reliabit.inference.answer_store import Answers, AnswerStore
 from reliabit.inference.chunks import chunks
 from reliabit.inference.features import FeatureSettings, read_features
+from reliabit.inference.gathering import gather, gather_features
 
 
 def answered(questions, number=0):
@@ -155,8 +156,8 @@ def test_of_two_that_ask_at_once_one_answers(questions, tmp_path):
     assert sorted(question for model in models for question in model.asked) == sorted(questions["question_id"])
 
 
-@pytest.mark.parametrize("damage", ["cost.json", "answers.json", "features/features.json", "features/first.npy"])
-def test_a_damaged_chunk_is_answered_again(questions, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["answers.json", "features/features.json", "features/first.npy"])
+def test_a_damaged_chunk_is_answered_again(questions, tmp_path, damage, capsys):
     store = store_in(tmp_path, features=FeatureSettings())
     whole = list(store.ask(questions, Model()))
     path = whole[1].folder / damage
@@ -164,6 +165,10 @@ def test_a_damaged_chunk_is_answered_again(questions, tmp_path, damage):
     again = Model()
     repaired = list(store.ask(questions, again))
     assert again.asked == questions["question_id"][4:8]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert str(path) in said
+    assert said.endswith(": it is dropped and made anew\n")
     assert gather(repaired).equals(gather(whole))
 
 

@@ -82,7 +82,7 @@ def test_what_takes_too_much_room_is_not_kept(checkpoint, chunk, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", ["batches.safetensors", "cost.json"])
+@pytest.mark.parametrize("damage", ["batches.safetensors", "batches.json"])
 def test_a_damaged_chunk_is_encoded_again(checkpoint, chunk, tmp_path, damage):
     encoded = store_in(tmp_path).encode(chunk, Encoding(checkpoint, chunk))
     [path] = tmp_path.glob(f"*/{damage}")

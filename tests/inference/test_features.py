@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reliabit.errors import ReliabitError
+from reliabit.errors import DamagedError, ReliabitError
 from reliabit.inference.features import FeatureSettings, feature_writer, read_features
 
 
@@ -82,11 +82,14 @@ def test_features_of_other_predictions_and_broken_files_are_refused(tmp_path):
         read_features(folder, predictions=keys_of(2, split="val"))
     with (folder / "first.npy").open("r+b") as file:
         file.truncate(140)
-    with pytest.raises(ReliabitError, match="missing or truncated"):
+    with pytest.raises(DamagedError, match=r"first\.npy differs from its hash; run task=answer again"):
+        read_features(folder, predictions=keys_of(2))
+    (folder / "first.npy").unlink()
+    with pytest.raises(DamagedError, match=r"first\.npy cannot be read \(No such file"):
         read_features(folder, predictions=keys_of(2))
     record = json.loads((folder / "features.json").read_text())
-    (folder / "features.json").write_text(json.dumps({**record, "version": 99}))
-    with pytest.raises(ReliabitError, match="newer than 1; update reliabit"):
+    (folder / "features.json").write_text(json.dumps({**record, "version": 1}))
+    with pytest.raises(ReliabitError, match="is of format 1 and this Reliabit reads 2"):
         read_features(folder, predictions=keys_of(2))
 
 

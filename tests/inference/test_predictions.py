@@ -73,7 +73,7 @@ def test_a_failed_write_leaves_the_old_table(questions, tmp_path, monkeypatch):
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pq, "write_table", full_disk)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_predictions(table.slice(0, 1), path)
     monkeypatch.undo()

@@ -89,7 +89,30 @@ def test_both_sides_are_normalised(variant):
     for prediction in ("Yes", "yes."):
         assert fn.vqa_accuracy(prediction, ["yes"] * 10, variant=variant) == 1.0
     assert fn.vqa_accuracy("two", ["2"] * 10, variant=variant) == 1.0
-    assert fn.vqa_accuracy("a", ["the"] * 4 + ["x"] * 6, variant=variant) == 1.0
+
+
+VANISHING = ("", "The", "?", "A", "a", "the", "an", "...")
+
+
+@pytest.mark.parametrize("paper_compat", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("reference", VANISHING)
+@pytest.mark.parametrize("prediction", VANISHING)
+def test_what_normalization_leaves_nothing_of_scores_only_as_the_same_string(
+    prediction, reference, variant, paper_compat
+):
+    assert fn.normalize_answer(prediction) == fn.normalize_answer(reference) == ""
+    found = fn.vqa_accuracy(prediction, [reference] * 10, variant=variant, paper_compat=paper_compat)
+    assert found == (1.0 if prediction == reference else 0.0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_answers_that_vanish_are_counted_one_by_one(variant):
+    # Of ten, two are the very string: each of them is agreed with by one other, all others by two.
+    answers = ["A"] * 2 + ["the"] * 3 + [""] * 3 + ["cat"] * 2
+    assert fn.vqa_accuracy("A", answers, variant=variant) == pytest.approx((2 * 1 / 3 + 8 * 2 / 3) / 10, abs=1e-15)
+    assert fn.vqa_accuracy("an", answers, variant=variant) == 0
+    assert fn.vqa_accuracy("cat", answers, variant=variant) == pytest.approx((2 * 1 / 3 + 8 * 2 / 3) / 10, abs=1e-15)
 
 
 def test_published_evaluators_skip_normalisation_of_unanimous_references():

@@ -4,8 +4,9 @@ import json
 import pytest
 import torch
 
+from damage import places_in, turned
 from quant.calibration_samples import LAYERS, random_batch
-from reliabit.errors import ReliabitError
+from reliabit.errors import DamagedError, ReliabitError
 from reliabit.quant import (
     Calibration,
     CollectionSettings,
@@ -94,7 +95,7 @@ def test_a_missing_layer_is_named(model, statistics):
     (statistics.folder / "layer-001.safetensors").unlink()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(
-        ReliabitError, match="lacks the calibration statistics layer-001.safetensors; delete the folder"
+        ReliabitError, match=r"lacks the calibration statistics layer-001.safetensors; delete .* and calibrate again"
     ):
         quantize_model(model, default_plan(Scheme("rtn", 3)), Calibration(statistics))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -107,6 +108,22 @@ def test_a_changed_file_is_named(statistics):
     file.write_bytes(content)
     with pytest.raises(ReliabitError, match="layer-000.safetensors differs from its hash"):
         statistics.layer(0)
+
+
+def test_no_bit_of_statistics_changes_unnoticed(statistics):
+    files = sorted(path for path in statistics.folder.iterdir() if path.is_file())
+    assert statistics.folder / "statistics.json" in files
+    for path, bit in places_in(files, count=150):
+        with (
+            turned(path, bit),
+            pytest.raises(DamagedError, match=f"{path.name} differs from .*; delete .* and calibrate"),
+        ):
+            read_statistics(statistics.folder, key="k")
+    # However small they are beside the tensors.
+    for _, bit in places_in([statistics.folder / "statistics.json"], count=100):
+        with turned(statistics.folder / "statistics.json", bit), pytest.raises(DamagedError):
+            read_statistics(statistics.folder, key="k")
+    read_statistics(statistics.folder, key="k")
 
 
 def test_a_folder_without_statistics_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import reliabit
 import reliabit.quant.streaming.quantize as streaming
+from damage import turn
 from quant.calibration_samples import LAYERS, random_batch
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
@@ -190,8 +191,9 @@ def damage(file):
         lambda file: file.with_suffix(".json").unlink(),
         lambda file: file.with_suffix(".json").write_text('{"finished": [{"unit": '),
         lambda file: file.with_suffix(".json").write_text('{"finished": [], "keys": []}'),
+        lambda file: turn(file.with_suffix(".json"), 4 * file.with_suffix(".json").stat().st_size),
     ],
-    ids=["changed", "truncated", "gone", "no record", "half a record", "empty record"],
+    ids=["changed", "truncated", "gone", "no record", "half a record", "empty record", "changed record"],
 )
 def test_a_damaged_part_is_made_again_and_no_other(spoil, source, whole, tmp_path, monkeypatch, converted):
     expected, _ = whole
@@ -248,7 +250,7 @@ def test_other_work_starts_over(change, source, tmp_path, monkeypatch, converted
 def test_changed_code_starts_over(source, tmp_path, monkeypatch, converted):
     destination = tmp_path / "checkpoint"
     interrupted(source, destination, monkeypatch, 4)
-    monkeypatch.setattr("reliabit.quant.streaming.job.code_digest", lambda: "another")
+    monkeypatch.setattr("reliabit.quant.streaming.job.code_digest", lambda _: "another")
     converted.clear()
     report = run(source, destination)
     assert sorted(converted) == sorted(report.names)

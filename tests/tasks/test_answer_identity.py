@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reliabit.config import Config, ModelConfig, PathsConfig, TrainerConfig
+from reliabit.config import Config, ModelConfig, PathsConfig, QuantConfig, ScalingConfig, TrainerConfig
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.quant import plan_from_config, quantize_model
+from reliabit.tasks import answer_identity
 from reliabit.tasks.answer_identity import encoding_identity
 
 REFERENCE = Path(__file__).parents[2] / "models"
@@ -52,6 +53,17 @@ def test_one_changed_weight_that_sees_is_enough(config):
     with torch.no_grad():
         model.get_parameter(name).view(-1)[0] += 1
     assert encoding_identity(config, model) != before
+
+
+def test_the_questions_of_a_calibration_are_part_of_what_answers_are_known_by(config, monkeypatch):
+    """Which is why the code that draws them is not."""
+    config.quant = QuantConfig("mbq", "mbq", bits=4, scaling=ScalingConfig(search="fast"))
+    row = {"question_id": "1", "question": "what?", "answers": ["a"], "image": b"image"}
+    found = set()
+    for changed in ({}, {"question": "who?"}, {"answers": ["b"]}, {"image": b"imagf"}):
+        monkeypatch.setattr(answer_identity, "calibration_rows", lambda _, changed=changed: [{**row, **changed}])
+        found.add(answer_identity.answering_identity(config, features=None))
+    assert len(found) == 4
 
 
 def test_how_questions_are_put_counts(config):

@@ -1,16 +1,15 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
-from pathlib import Path
 
 import pytest
 
-import reliabit
 from reliabit import digests
 from reliabit.data.prepare import prepare
 from reliabit.data.sources import SourceSpec
-from reliabit.digests import CODE, DigestCache, checkpoint_inputs, code_digests, library_versions, table_inputs
+from reliabit.digests import DigestCache, checkpoint_inputs, library_versions, table_inputs
 from reliabit.errors import ReliabitError
 
 
@@ -125,23 +124,6 @@ def test_a_table_is_its_splits_and_one_that_was_changed_is_refused(tmp_path):
         table_inputs(folder, cache=cache, name="data")
 
 
-def test_the_source_of_every_room_counts_and_no_other(tmp_path):
-    package = tmp_path / "reliabit"
-    shutil.copytree(Path(reliabit.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    before = code_digests()
-    assert set(before) == set(CODE)
-    assert len(set(before.values())) == len(CODE), "a room without source has the digest of nothing"
-    code_digests.cache_clear()
-    assert code_digests(package=package) == before
-    with (package / "quant" / "rtn.py").open("a") as file:
-        file.write("# a comment\n")
-    (package / "metrics" / "areas.py").write_text((package / "metrics" / "slices.py").read_text())
-    (package / "tracking" / "more.py").write_text("")
-    code_digests.cache_clear()
-    after = code_digests(package=package)
-    assert {room for room in CODE if after[room] != before[room]} == {"quant", "metrics"}
-
-
 def test_libraries_have_the_versions_that_they_say_themselves():
     import numpy
     import torch
@@ -149,4 +131,5 @@ def test_libraries_have_the_versions_that_they_say_themselves():
     found = library_versions()
     assert found["numpy"] == numpy.__version__
     assert found["torch"] == torch.__version__
+    assert platform.python_version().startswith(found["python"])
     assert json.dumps(found)

@@ -108,9 +108,9 @@ def tracker(tmp_path_factory):
     return tracker_at(tmp_path_factory.mktemp("store"))
 
 
-def test_the_formula_of_version_1_does_not_change():
+def test_the_formula_of_version_2_does_not_change():
     fingerprint = Fingerprint(config={"seed": 0, "a": {"b": 0.5}}, inputs={"x": "y"}, code={}, libraries={"torch": "2"})
-    text = '{"code":{},"config":{"a":{"b":0.5},"seed":0},"inputs":{"x":"y"},"libraries":{"torch":"2"},"version":1}'
+    text = '{"code":{},"config":{"a":{"b":0.5},"seed":0},"inputs":{"x":"y"},"libraries":{"torch":"2"},"version":2}'
     assert fingerprint.hex == hashlib.sha256(text.encode()).hexdigest()
     assert fingerprint.to_tags()["fingerprint.libraries"] == hashlib.sha256(b'{"torch":"2"}').hexdigest()
 
@@ -143,20 +143,23 @@ def test_what_differs_is_said_in_words(config):
     other["data"]["splits"] = {"test": 5}
     new = replace(
         identify(other, inputs={"model/model.safetensors": "c" * 64, "data/val": "d" * 64}),
-        code={**old.code, "quant": "0"},
+        code={**old.code, "quant/rtn.py": "0"},
         libraries={**old.libraries, "torch": "1.0"},
-        version=2,
+        version=3,
     )
     found = explain(old, new)
-    assert found[0] == "fingerprint version: 1 -> 2"
+    assert found[0] == "fingerprint version: 2 -> 3"
     assert "quant.bits: 4 -> 2" in found
     assert f"data.splits.train: {config['data']['splits']['train']} -> absent" in found
     assert "input model/model.safetensors changed" in found
     assert "input data/test is gone" in found
     assert "input data/val is new" in found
-    assert "source of quant changed" in found
+    assert "source of quant/rtn.py changed" in found
     assert f'torch: "{old.libraries["torch"]}" -> "1.0"' in found
     assert explain(old, old) == []
+    moved = replace(old, code={})
+    assert explain(old, moved)[:2] == ["source of __init__.py is gone", "source of cache.py is gone"]
+    assert explain(old, moved)[-1] == f"and that of {len(old.code) - 5} more modules"
 
 
 def test_numbers_of_other_types_are_told_apart():
@@ -182,12 +185,12 @@ def test_a_changed_weight_is_another_run(tmp_path, config):
     [
         (lambda text: text.replace('"seed": 0', '"seed": 1'), "was changed after it was written"),
         (
-            lambda text: text.replace('"version": 1', '"version": 0'),
-            "of version 0 and this Reliabit computes version 1",
+            lambda text: text.replace('"version": 2', '"version": 1'),
+            "of version 1 and this Reliabit computes version 2; run it again to compare",
         ),
         (lambda text: text[:50], "is no fingerprint"),
         (lambda _: "[]", "is no fingerprint"),
-        (lambda _: '{"hex": "x", "version": 1}', "is no fingerprint"),
+        (lambda _: '{"hex": "x", "version": 2}', "is no fingerprint"),
     ],
 )
 def test_an_artifact_that_is_no_fingerprint_is_refused(damage, message):

@@ -1,10 +1,10 @@
-"""Which images an estimator has seen, and the checks that no reported number rests on them."""
+"""Which images an estimator has seen, and the check that no reported number rests on them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import combinations
 
+from reliabit.data.splits import count_images
 from reliabit.errors import ReliabitError
 
 
@@ -40,26 +40,6 @@ class FittedOn:
         return cls(trained=_digests(trained), chose=_digests(chose))
 
 
-def check_disjoint(roles: Mapping[str, Sequence[str]]) -> None:
-    """Check that no image serves two purposes.
-
-    Args:
-        roles: The image keys of each role, such as dev, val, cal and test; a key may repeat within a role.
-
-    Raises:
-        ReliabitError: Two roles share an image.
-
-    >>> check_disjoint({"dev": ["scenes/1", "scenes/1"], "test": ["scenes/2"]})
-    """
-    images = {role: set(keys) for role, keys in roles.items()}
-    for first, second in combinations(images, 2):
-        shared = images[first] & images[second]
-        if shared:
-            raise ReliabitError(
-                f"{first} and {second} share {_count(shared)} (such as {min(shared)}); split the questions by image"
-            )
-
-
 def check_unseen(fitted_on: FittedOn, image_keys: Sequence[str], *, what: str) -> None:
     """Check that images to report on neither trained nor chose an estimator.
 
@@ -78,14 +58,10 @@ def check_unseen(fitted_on: FittedOn, image_keys: Sequence[str], *, what: str) -
         seen = [digests[digest] for digest in digest_list if digest in digests]
         if seen:
             raise ReliabitError(
-                f"{_count(seen)} of {what} (such as {min(seen)}) {deed} the confidence estimator; "
+                f"{count_images(seen)} of {what} (such as {min(seen)}) {deed} the confidence estimator; "
                 "report on images that it has not seen"
             )
 
 
 def _digests(image_keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({image_digest(key) for key in image_keys}))
-
-
-def _count(images: Sequence[str] | set[str]) -> str:
-    return "1 image" if len(images) == 1 else f"{len(images)} images"

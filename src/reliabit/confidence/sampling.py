@@ -1,5 +1,7 @@
 """Agreement among sampled answers; two answers mean the same where they are equal once normalized.
 
+Where normalization leaves nothing, as of "The", they must be the same text, as they must to score.
+
 The answers of VQA are a word or two, so that equality of normalized strings replaces the entailment model that
 semantic entropy needs for sentences.
 """
@@ -11,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.functional import normalize_answer
+from reliabit.metrics.functional import comparable_answer
 
 Weighting = Literal["probability", "count"]
 
@@ -33,8 +35,8 @@ def self_consistency(answer: str, samples: Sequence[str]) -> float:
     0.75
     """
     _check_samples(samples)
-    said = normalize_answer(answer)
-    return sum(normalize_answer(sample) == said for sample in samples) / len(samples)
+    said = comparable_answer(answer)
+    return sum(comparable_answer(sample) == said for sample in samples) / len(samples)
 
 
 def semantic_entropy(samples: Sequence[str], log_probs: Sequence[float], *, weighting: Weighting) -> float:
@@ -73,7 +75,7 @@ def semantic_entropy(samples: Sequence[str], log_probs: Sequence[float], *, weig
 
 
 def _counted(samples: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.log(list(Counter(normalize_answer(sample) for sample in samples).values()))
+    return np.log(list(Counter(comparable_answer(sample) for sample in samples).values()))
 
 
 def _summed(samples: Sequence[str], log_probs: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -85,9 +87,9 @@ def _summed(samples: Sequence[str], log_probs: Sequence[float]) -> np.ndarray[tu
     of_text: dict[str, float] = {}
     for text, log_prob in zip(samples, log_probs, strict=True):
         of_text[text] = max(log_prob, of_text.get(text, -np.inf))
-    of_meaning: dict[str, list[float]] = defaultdict(list)
+    of_meaning: dict[tuple[str, str], list[float]] = defaultdict(list)
     for text, log_prob in of_text.items():
-        of_meaning[normalize_answer(text)].append(log_prob)
+        of_meaning[comparable_answer(text)].append(log_prob)
     return np.array([np.logaddexp.reduce(values) for values in of_meaning.values()])
 
 

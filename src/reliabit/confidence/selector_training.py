@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from reliabit.confidence.examples import Examples
-from reliabit.confidence.leakage import FittedOn, check_disjoint
+from reliabit.confidence.leakage import FittedOn
 from reliabit.confidence.selector import SelectorNetwork, TrainedSelector, confidences
 from reliabit.confidence.selector_inputs import SelectorInputs, selector_inputs, standardizer
 from reliabit.confidence.selector_settings import SelectorSettings
+from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional import aurc
 from reliabit.metrics.functional.inputs import FloatArray

@@ -1,10 +1,12 @@
 """Samples that cannot be read: counted by what is wrong, listed in a file, and fatal unless they are to be skipped."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -23,6 +25,12 @@ def summary(counts: Mapping[str, int]) -> str:
     """
     listed = ", ".join(f"{problem}: {count}" for problem, count in counts.items())
     return f"{sum(counts.values())} samples cannot be used ({listed})"
+
+
+@cache
+def tell(message: str) -> None:
+    """Say something on standard error once a process: a run asks for its tables many times."""
+    sys.stderr.write(f"{message}\n")
 
 
 @dataclass
@@ -87,7 +95,8 @@ def judged(path: Path, *, source: str, on_bad_sample: str) -> Iterator[BadSample
         except ReliabitError as error:
             failure = error
     if not bad.counts:
-        path.unlink()
+        # Another process may write the same list.
+        path.unlink(missing_ok=True)
         if failure is not None:
             raise failure
         return

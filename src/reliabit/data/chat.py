@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from reliabit.data.bad_samples import BadSamples
+from reliabit.data.question_records import plain_text
 from reliabit.data.table import VQARow, answer_type, checked
 from reliabit.errors import ReliabitError
 
@@ -19,21 +21,27 @@ SOURCE = "chat"
 IMAGE_MARK = "<image>"
 
 
-def draw_chats(file: Path, *, images: Path, count: int, seed: int) -> list[VQARow]:
-    """Draw chats at random, the last question and answer of each.
+def draw_chats(file: Path, *, images: Path, seed: int, bad: BadSamples) -> Iterator[VQARow]:
+    """Draw chats at random, one after another, the last question and answer of each.
 
     Args:
         file: The JSON file.
         images: The folder that its image paths start from.
-        count: How many, or all there are.
         seed: Seeds the draw.
+        bad: Takes those that cannot be read, or whose image lies outside the folder.
 
     Raises:
-        ReliabitError: The file or a drawn item of it cannot be read, or an image lies outside the folder.
+        ReliabitError: The file cannot be read.
     """
     chats = read_chats(file)
-    chosen = np.random.default_rng(seed).permutation(len(chats))[:count].tolist()
-    return list(checked(_rows(chats, chosen, file=file, images=images)))
+    for number in np.random.default_rng(seed).permutation(len(chats)).tolist():
+        try:
+            [row] = checked([_row(chats[number], number, file=file, images=images)])
+        except ReliabitError as error:
+            image = str(chats[number]["image"])
+            bad.add("the chat cannot be used", question_id=f"{number}", image_id=image, detail=str(error))
+        else:
+            yield row
 
 
 def read_chats(file: Path) -> list[dict[str, Any]]:
@@ -44,7 +52,7 @@ def read_chats(file: Path) -> list[dict[str, Any]]:
     """
     try:
         items = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReliabitError(f"the chat file {file} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(items, list):
         raise ReliabitError(f"the chat file {file} is no JSON list of chats; give a file in the layout of ShareGPT4V")
@@ -82,7 +90,11 @@ def image_path(relative: object, *, images: Path, item: str) -> Path:
     root = images.resolve()
     if not isinstance(relative, str) or Path(relative).is_absolute():
         raise ReliabitError(f"{item} has the image path {relative!r}, which is not relative to {images}")
-    path = (root / relative).resolve()
+    try:
+        path = (root / relative).resolve()
+    # No path holds a NUL or half of a character.
+    except ValueError as error:
+        raise ReliabitError(f"{item} has the image path {relative!r}, which is none ({error}); repair it") from error
     if not path.is_relative_to(root):
         raise ReliabitError(f"{item} has the image path {relative!r}, which leads out of {images}")
     if not path.is_file():
@@ -90,22 +102,31 @@ def image_path(relative: object, *, images: Path, item: str) -> Path:
     return path
 
 
-def _rows(chats: list[dict[str, Any]], chosen: list[int], *, file: Path, images: Path) -> Iterator[VQARow]:
-    for number in chosen:
-        chat, item = chats[number], f"chat {chats[number].get('id', number)!r} of {file}"
-        question, answer = last_turn(chat.get("conversations"), item=item)
-        if not answer:
-            raise ReliabitError(f"{item} has an empty answer; repair the item or remove it")
-        yield VQARow(
-            image=image_path(chat["image"], images=images, item=item).read_bytes(),
-            question=question,
-            answers=[answer],
-            question_id=f"{number}",
-            image_id=str(chat["image"]),
-            question_type="chat",
-            answer_type=answer_type(answer),
-            source=SOURCE,
-        )
+def _row(chat: dict[str, Any], number: int, *, file: Path, images: Path) -> VQARow:
+    item = f"chat {chat.get('id', number)!r} of {file}"
+    question, answer = last_turn(chat.get("conversations"), item=item)
+    if not answer:
+        raise ReliabitError(f"{item} has an empty answer; repair the item or remove it")
+    try:
+        plain_text(question, what="question")
+        plain_text(answer, what="answer")
+    except ValueError as error:
+        raise ReliabitError(f"{item} cannot be used: {error}; repair the item or remove it") from error
+    path = image_path(chat["image"], images=images, item=item)
+    try:
+        image = path.read_bytes()
+    except OSError as error:
+        raise ReliabitError(f"{item} has an image that cannot be read ({error.strerror}); repair it") from error
+    return VQARow(
+        image=image,
+        question=question,
+        answers=[answer],
+        question_id=f"{number}",
+        image_id=str(chat["image"]),
+        question_type="chat",
+        answer_type=answer_type(answer),
+        source=SOURCE,
+    )
 
 
 def _speaker(turn: object) -> object:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reliabit.data.draws import check_severity, stable_generator
+from reliabit.data.image_modes import to_rgb
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def corrupt(image: "Image", *, corruption: str, severity: int, seed: int, image_
     """Corrupt an image; the same arguments give the same pixels in every process.
 
     Args:
-        image: Any mode and size; it is taken as RGB.
+        image: Any size, and any mode that `to_rgb` takes.
         corruption: One of `LEVELS`.
         severity: 1 to 5.
         seed: The seed of the draws.
@@ -50,6 +51,7 @@ def corrupt(image: "Image", *, corruption: str, severity: int, seed: int, image_
 
     Raises:
         ReliabitError: No corruption has that name, or no such severity.
+        ValueError: The image's pixels are of a kind whose range nothing states.
 
     >>> from PIL import Image
     >>> grey = Image.new("RGB", (64, 64), (128, 128, 128))
@@ -62,7 +64,7 @@ def corrupt(image: "Image", *, corruption: str, severity: int, seed: int, image_
     check_severity(severity, of=corruption)
     # The severity is not in the key, or the severities of an image would not be nested.
     rng = stable_generator("corruption", corruption, seed, image_id)
-    return _CORRUPTIONS[corruption](image.convert("RGB"), LEVELS[corruption][severity - 1], rng)
+    return _CORRUPTIONS[corruption](to_rgb(image), LEVELS[corruption][severity - 1], rng)
 
 
 def background(image: "Image") -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
+from reliabit.data.question_records import plain_text
 from reliabit.data.table import VQARow, answer_type
 from reliabit.errors import ReliabitError
 
@@ -49,19 +50,22 @@ def read_part(part: str, *, root: Path | None = None) -> Iterator[VQARow]:
         root: The folder that holds `train/` and `test/`; by default the installed package's.
 
     Raises:
-        ReliabitError: The questions or an image are missing.
+        ReliabitError: The questions or an image are missing or damaged.
     """
     folder = (root or packaged_root()) / part
     questions_file = folder / "questions.json"
     if not questions_file.is_file():
         raise ReliabitError(f"easy_vqa: {questions_file} does not exist; set data.root to the folder that has {part}/")
-    questions = sorted(json.loads(questions_file.read_text(encoding="utf-8")), key=lambda entry: entry[2])
+    questions = sorted(_entries(questions_file), key=lambda entry: entry[2])
     number = 0
     for image, entries in groupby(questions, key=lambda entry: entry[2]):
         path = folder / "images" / f"{image}.png"
         if not path.is_file():
             raise ReliabitError(f"easy_vqa: the image {path} is missing; restore it or remove its questions")
-        encoded = path.read_bytes()
+        try:
+            encoded = path.read_bytes()
+        except OSError as error:
+            raise ReliabitError(f"easy_vqa: the image {path} cannot be read ({error.strerror}); restore it") from error
         for question, answer, _ in entries:
             yield VQARow(
                 image=encoded,
@@ -74,3 +78,20 @@ def read_part(part: str, *, root: Path | None = None) -> Iterator[VQARow]:
                 source="easy_vqa",
             )
             number += 1
+
+
+def _entries(file: Path) -> list[tuple[str, str, int]]:
+    """The questions of a part: text, answer and the number of the image."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        entries = [(plain_text(text, what="question"), answer, image) for text, answer, image in found]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        reason = "its values are nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ReliabitError(f"easy_vqa: {file} is damaged ({' '.join(reason.split())}); restore it") from error
+    for _, answer, image in entries:
+        if not isinstance(answer, str) or not isinstance(image, int) or isinstance(image, bool):
+            raise ReliabitError(
+                f"easy_vqa: {file} is damaged (the answer {answer!r} is no text, or the image {image!r} no number); "
+                "restore it"
+            )
+    return entries

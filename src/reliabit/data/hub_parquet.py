@@ -130,24 +130,31 @@ def _found(row: Mapping[str, Any]) -> FoundImage:
     return FoundImage(_image_id(row), encoded)
 
 
-def _opened(path: Path) -> "pq.ParquetFile":
+def _raised_over_files() -> tuple[type[Exception], ...]:
+    """Whatever the library raises over a user's file; dates that Python cannot hold among it."""
     import pyarrow as pa
+
+    return OSError, ValueError, ArithmeticError, MemoryError, pa.ArrowException
+
+
+def _opened(path: Path) -> "pq.ParquetFile":
     import pyarrow.parquet as pq
 
     try:
         # Without a buffer a whole row group of images would be read ahead.
-        return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
-    except (OSError, pa.ArrowInvalid) as error:
+        file = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+        # Made of what the file says when it is first asked for.
+        _ = file.schema_arrow.names
+        return file
+    except _raised_over_files() as error:
         reason = " ".join(str(error).split())
         raise ReliabitError(f"{path} is no Parquet file that can be read ({reason}); download it again") from error
 
 
 def _rows(file: "pq.ParquetFile", columns: list[str], *, size: int, path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-
     try:
         for batch in file.iter_batches(batch_size=size, columns=columns, use_threads=False):
             yield from batch.to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except _raised_over_files() as error:
         reason = " ".join(str(error).split())
         raise ReliabitError(f"{path} cannot be read to its end ({reason}); download it again") from error

@@ -8,13 +8,11 @@ of the large ones each split has an image store beside it, see `reliabit.data.im
 import hashlib
 import json
 import shutil
-import sys
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.bad_samples import summary
+from reliabit.data.bad_samples import summary, tell
 from reliabit.data.image_store import images_file
 from reliabit.data.prepare_parts import write_parts
 from reliabit.data.prepare_streamed import FileState, check_unchanged, write_streamed
@@ -60,7 +58,7 @@ def prepare(spec: SourceSpec, *, root: Path) -> Path:
 
     folder = table_folder(spec, root=root)
     if (folder / MANIFEST).is_file():
-        check_unchanged(_read_states(folder), folder=folder)
+        check_unchanged(_read(folder).files, folder=folder)
     else:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / _lock(folder)):
@@ -70,7 +68,7 @@ def prepare(spec: SourceSpec, *, root: Path) -> Path:
                     _write_table(spec, staging, bad_samples=bad_samples_file(folder))
     skipped = skipped_samples(folder)
     if skipped:
-        _tell(
+        tell(
             f"{folder} was made without bad samples: {summary(skipped)}; they are listed in {bad_samples_file(folder)}"
         )
     return folder
@@ -111,22 +109,42 @@ def read_manifest(folder: Path) -> dict[str, SplitRecord]:
     Raises:
         ReliabitError: The folder is not a prepared table.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ReliabitError(f"{folder} is not a prepared table (no {MANIFEST}); run task=prepare first")
-    return {name: SplitRecord(**record) for name, record in json.loads(path.read_text())["splits"].items()}
+    return _read(folder).splits
 
 
 def skipped_samples(folder: Path) -> dict[str, int]:
-    """How many samples a prepared table leaves out, by what is wrong with them."""
-    counts: dict[str, int] = json.loads((folder / MANIFEST).read_text()).get("skipped", {})
-    return counts
+    """How many samples a prepared table leaves out, by what is wrong with them.
+
+    Raises:
+        ReliabitError: The folder is not a prepared table.
+    """
+    return _read(folder).skipped
 
 
-@cache
-def _tell(message: str) -> None:
-    """Say something once a process: a run asks for its tables many times."""
-    sys.stderr.write(f"{message}\n")
+@dataclass(frozen=True)
+class _Manifest:
+    """What a manifest says, see `_write_table`."""
+
+    splits: dict[str, SplitRecord]
+    skipped: dict[str, int]
+    files: dict[str, FileState | None]
+
+
+def _read(folder: Path) -> _Manifest:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ReliabitError(f"{folder} is not a prepared table (no {MANIFEST}); run task=prepare first")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        skipped, files = record.get("skipped", {}), record.get("files", {})
+        return _Manifest(
+            splits={name: SplitRecord(**split) for name, split in record["splits"].items()},
+            skipped={problem: int(count) for problem, count in skipped.items()},
+            files={name: state and FileState(**state) for name, state in files.items()},
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ReliabitError(f"{path} is damaged ({reason}); delete {folder} and run task=prepare again") from error
 
 
 def _lock(folder: Path) -> str:
@@ -158,8 +176,3 @@ def _write_table(spec: SourceSpec, folder: Path, *, bad_samples: Path) -> None:
     }
     record = {"version": TABLE_VERSION, "spec": spec.identity(), "splits": {n: asdict(r) for n, r in records.items()}}
     (folder / MANIFEST).write_text(json.dumps(record | further, indent=2) + "\n")
-
-
-def _read_states(folder: Path) -> dict[str, FileState | None]:
-    files = json.loads((folder / MANIFEST).read_text()).get("files", {})
-    return {name: state and FileState(**state) for name, state in files.items()}

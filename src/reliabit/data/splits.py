@@ -1,7 +1,8 @@
 """Splits by image: no two splits share one."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,33 @@ def ordered_splits(listed: Mapping[str, Sequence[str]], *, seed: int) -> dict[st
         split: split_by_image(images, sizes={split: len(set(images))}, seed=seed)[split]
         for split, images in listed.items()
     }
+
+
+def check_disjoint(roles: Mapping[str, Sequence[str]]) -> None:
+    """Check that no image serves two purposes.
+
+    Args:
+        roles: The image keys of each role, such as dev, val, cal and test; a key may repeat within a role.
+
+    Raises:
+        ReliabitError: Two roles share an image.
+
+    >>> check_disjoint({"dev": ["scenes/1", "scenes/1"], "test": ["scenes/2"]})
+    """
+    images = {role: set(keys) for role, keys in roles.items()}
+    for first, second in combinations(images, 2):
+        shared = images[first] & images[second]
+        if shared:
+            count = count_images(shared)
+            raise ReliabitError(
+                f"{first} and {second} share {count} (such as {min(shared)}); split the questions by image"
+            )
+
+
+def count_images(images: Collection[str]) -> str:
+    """How many images there are, as words.
+
+    >>> count_images(["a"]), count_images(["a", "b"])
+    ('1 image', '2 images')
+    """
+    return "1 image" if len(images) == 1 else f"{len(images)} images"

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, TypedDict
 
+from reliabit.data.image_modes import to_rgb
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def vqa_features() -> "Features":
 def decode_image(encoded: bytes, *, item: str) -> "Image":
     """Decode an image file to RGB, turned as its EXIF orientation says, as `datasets.Image` (and so lmms-eval) does.
 
+    Pixels of more than 8 bits, which those clip, are scaled; see `to_rgb`. Whoever shows an image to a model, or looks
+    whether one can be shown, decodes it here.
+
     Tables hold the file itself, so `reliabit.data.prepare.TABLE_VERSION` knows nothing of this.
 
     Args:
@@ -73,7 +77,8 @@ def decode_image(encoded: bytes, *, item: str) -> "Image":
         item: What the image belongs to, for the error message.
 
     Raises:
-        ReliabitError: The bytes are not an image that Pillow can read in full.
+        ReliabitError: The bytes are not an image that Pillow can read in full, or nothing says what its pixels stand
+            for.
 
     Example:
         >>> from PIL import Image
@@ -89,7 +94,7 @@ def decode_image(encoded: bytes, *, item: str) -> "Image":
     with _decoding(encoded, item=item):
         image = Image.open(BytesIO(encoded))
         ImageOps.exif_transpose(image, in_place=True)
-        return image.convert("RGB")
+        return to_rgb(image)
 
 
 def image_size(encoded: bytes, *, item: str) -> tuple[int, int]:

@@ -1,41 +1,35 @@
-"""The report of one predictions table: metrics with intervals, certificates, slices and figures."""
+"""The report of one predictions table: metrics with intervals, certificates and slices.
+
+Figures are drawn of it elsewhere (`reliabit.evaluation.report_figures`): a run is known by what computes its numbers.
+"""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
-from reliabit.evaluation import figures
 from reliabit.evaluation.certification import certificates_of
-from reliabit.evaluation.confidence_figures import mixture_figure, overlay_figure, severity_figure
 from reliabit.evaluation.confidences import ConfidenceReport, compare_confidences
 from reliabit.evaluation.curves import risk_coverage_table
 from reliabit.evaluation.roles import (
     MAXPROB,
-    THRESHOLDS,
-    Judged,
     confidences_of,
     image_keys,
     judged,
     measured,
     reported_rows,
-    rows_of,
 )
 from reliabit.files import replacing
 from reliabit.metrics import Certificate, Predictions, SliceReport, Suite, slice_report
 from reliabit.metrics.bootstrap import cluster_bootstrap
-from reliabit.metrics.functional import effective_reliability, effective_reliability_threshold, risk_coverage_curve
 from reliabit.metrics.intervals import Interval
 from reliabit.metrics.suite import percent
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
-COST_CURVE = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 INTERVALS_RECORDED = ("accuracy/mean", "calibration/ece_15", "selective/aurc", "selective/augrc")
 """Metrics whose intervals stand among a run's metrics; `report.json` holds all of them."""
 
@@ -51,7 +45,6 @@ class Report:
         slices: Metrics by column, with gaps; `None` without columns.
         confidences: Every confidence on the questions as they are, under shifts and on mixtures.
         curves: The risk-coverage curve of every confidence on the questions as they are, as CSV.
-        figures: Figures by file name.
     """
 
     metrics: dict[str, float]
@@ -60,7 +53,6 @@ class Report:
     slices: SliceReport | None
     confidences: ConfidenceReport
     curves: str
-    figures: "dict[str, Figure]"
 
     def recorded(self) -> dict[str, float]:
         """The metrics that a run records, headline intervals among them as `<name>.low` and `<name>.high`."""
@@ -74,7 +66,7 @@ class Report:
         return {**self.metrics, **ends, **certified, **self.confidences.recorded()}
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `metrics.json`, `report.json`, the tables of confidences and the figures, each whole or not at all."""
+        """Write `metrics.json`, `report.json` and the tables of confidences, each whole or not at all."""
         import math
 
         full = {
@@ -96,10 +88,6 @@ class Report:
             with replacing(folder / name) as unfinished:
                 unfinished.write_text(text)
             written.append(folder / name)
-        for name, figure in self.figures.items():
-            with replacing(folder / name) as unfinished:
-                figure.savefig(unfinished, format="png", dpi=120)
-            written.append(folder / name)
         return written
 
 
@@ -108,13 +96,12 @@ def suite_of(settings: EvaluationConfig) -> Suite:
     return Suite(risks=tuple(settings.risks), costs=tuple(settings.costs), n_bins=tuple(settings.n_bins))
 
 
-def build_report(predictions: "pa.Table", settings: EvaluationConfig, *, title: str) -> Report:
+def build_report(predictions: "pa.Table", settings: EvaluationConfig) -> Report:
     """Measure a predictions table; a pure function of it.
 
     Args:
         predictions: See `reliabit.inference.predictions`.
         settings: What to measure.
-        title: What the figures show.
 
     Raises:
         ReliabitError: The table lacks the split that reports, or a column to slice by.
@@ -135,10 +122,6 @@ def build_report(predictions: "pa.Table", settings: EvaluationConfig, *, title: 
         slices=_slices(predictions, measures, suite=suite, settings=settings),
         confidences=confidences,
         curves=risk_coverage_table({name: judged(rows, name) for name in confidences_of(predictions)}),
-        figures={
-            **_figures(predictions, test, certificates=certificates[MAXPROB], title=title),
-            **_confidence_figures(predictions, confidences, split=settings.reported, title=title),
-        },
     )
 
 
@@ -173,45 +156,6 @@ def _slices(
         level=settings.level,
         seed=settings.seed,
     )
-
-
-def _figures(
-    predictions: "pa.Table", test: Judged, *, certificates: Sequence[Certificate], title: str
-) -> "dict[str, Figure]":
-    curve = risk_coverage_curve(test.confidence, test.accuracy)
-    points = figures.operating_points(test.confidence, test.accuracy, certificates)
-    drawn = {
-        "reliability_diagram.png": figures.reliability_figure(test.confidence, test.accuracy, title=title),
-        "risk_coverage.png": figures.risk_coverage_figure(curve.coverage, curve.risk, points=points, title=title),
-        "confidence_histogram.png": figures.confidence_histogram(test.confidence, test.accuracy, title=title),
-    }
-    rows = rows_of(predictions, THRESHOLDS)
-    if rows.num_rows:
-        val = judged(rows, MAXPROB)
-        chosen = [effective_reliability_threshold(val.confidence, val.accuracy, cost) for cost in COST_CURVE]
-        phi = [
-            effective_reliability(test.confidence, test.accuracy, cost, threshold)
-            for cost, threshold in zip(COST_CURVE, chosen, strict=True)
-        ]
-        always = [effective_reliability(test.confidence, test.accuracy, cost, float("-inf")) for cost in COST_CURVE]
-        drawn["effective_reliability.png"] = figures.effective_reliability_figure(
-            COST_CURVE, phi, always=always, title=title
-        )
-    return drawn
-
-
-def _confidence_figures(
-    predictions: "pa.Table", confidences: ConfidenceReport, *, split: str, title: str
-) -> "dict[str, Figure]":
-    drawn = {
-        "shifts.png": severity_figure(confidences, title=title),
-        "mixtures.png": mixture_figure(confidences, title=title),
-    }
-    names = confidences_of(predictions)
-    if len(names) > 1:
-        rows = reported_rows(predictions, split)
-        drawn["confidences.png"] = overlay_figure({name: judged(rows, name) for name in names}, title=title)
-    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def _suffix(confidence: str) -> str:

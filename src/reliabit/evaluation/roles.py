@@ -141,6 +141,19 @@ def with_fitted_on(predictions: "pa.Table", fitted_on: Mapping[str, FittedOn]) -
 
 
 def fitted_on_of(predictions: "pa.Table") -> dict[str, FittedOn]:
-    """Which images each fitted estimator of a table has seen."""
-    record = json.loads((predictions.schema.metadata or {}).get(FITTED_ON, b"{}"))
-    return {name: FittedOn(trained=tuple(seen["trained"]), chose=tuple(seen["chose"])) for name, seen in record.items()}
+    """Which images each fitted estimator of a table has seen.
+
+    Raises:
+        ReliabitError: The table's metadata do not say so as we write it.
+    """
+    text = (predictions.schema.metadata or {}).get(FITTED_ON, b"{}")
+    try:
+        return {
+            name: FittedOn(trained=tuple(seen["trained"]), chose=tuple(seen["chose"]))
+            for name, seen in json.loads(text).items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ReliabitError(
+            "the predictions table does not tell which images its estimators have seen "
+            f"({FITTED_ON.decode()} among its metadata is damaged); run task=select again"
+        ) from error

@@ -2,24 +2,20 @@
 
 A killed run loses the chunk in flight and no other; cells of a sweep that ask one model the same questions answer them
 once. A chunk lies in a folder whose name is a digest of the questions themselves and of everything else its answers
-depend on, so a folder is never wrong, only unused.
+depend on, so a folder is never wrong, only unused; what is in it is checked against its hash whenever it is read.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from reliabit.cache import entry_lock, find_or_make
-from reliabit.errors import ReliabitError
-from reliabit.files import staged_folder
+from reliabit.cache import entry_lock, find_or_make, whole_entry
+from reliabit.errors import DamagedError, ReliabitError
+from reliabit.files import read_sealed, sealed, staged_folder
 from reliabit.inference.chunks import Chunk, chunks
 from reliabit.inference.features import (
-    BLOCKS,
     FEATURES,
     KEY_COLUMNS,
     FeatureSettings,
@@ -28,7 +24,6 @@ from reliabit.inference.features import (
     read_features,
 )
 from reliabit.inference.memory import peak_memory, reset_peak_memory
-from reliabit.inference.predictions import predictions_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +31,8 @@ if TYPE_CHECKING:
 
     Answer = Callable[[Chunk, FeatureWriter | None], "Answers"]
 
-ANSWERS, COST = "answers.json", "cost.json"
+ANSWERS = "answers.json"
+REMEDY = "run task=answer again"
 
 
 @dataclass(frozen=True)
@@ -104,9 +100,9 @@ class AnswerStore:
             yield self._chunk(part, answer)
 
     def missing(self, questions: "Dataset") -> list[Chunk]:
-        """The chunks of some questions that nobody has answered."""
+        """The chunks of some questions that nobody has answered, or whose answers are damaged."""
         parts = chunks(questions, size=self.chunk)
-        return [part for part in parts if self._read(self.place(part), part.questions) is None]
+        return [part for part in parts if not self._holds(part)]
 
     def place(self, chunk: Chunk) -> Path:
         """The folder of a chunk, which appears once it is answered."""
@@ -131,12 +127,18 @@ class AnswerStore:
             folder = self.place(part)
             try:
                 with entry_lock(folder, timeout=0):
-                    if self._read(folder, part.questions) is None:
+                    if whole_entry(folder, partial(self._read, folder, part.questions)) is None:
                         self._write(folder, part, answer)
             except Timeout:
                 # Somebody else is at it.
                 continue
             yield
+
+    def _holds(self, chunk: Chunk) -> bool:
+        try:
+            return self._read(self.place(chunk), chunk.questions) is not None
+        except DamagedError:
+            return False
 
     def _chunk(self, chunk: Chunk, answer: "Answer") -> Stored:
         folder = self.place(chunk)
@@ -147,17 +149,22 @@ class AnswerStore:
         )
 
     def _read(self, folder: Path, questions: "Dataset") -> Stored | None:
-        """A chunk, or `None` where it is not there or damaged."""
-        try:
-            answers = json.loads((folder / ANSWERS).read_text())
-            cost = json.loads((folder / COST).read_text())
-            if [row["question_id"] for row in answers] != questions["question_id"]:
-                return None
-            if self.features is not None:
-                read_features(folder / FEATURES, predictions=_keys(questions))
-            return Stored(folder, questions=questions, answers=answers, **cost)
-        except (OSError, ValueError, TypeError, KeyError, ReliabitError):
+        """A chunk, or `None` where it is not there.
+
+        Raises:
+            DamagedError: It is not as it was written.
+        """
+        if not folder.is_dir():
             return None
+        record = read_sealed(folder / ANSWERS, remedy=REMEDY)
+        if [row["question_id"] for row in record["answers"]] != questions["question_id"]:
+            raise DamagedError(f"{folder} holds the answers to other questions", remedy=REMEDY)
+        if self.features is not None:
+            try:
+                read_features(folder / FEATURES, predictions=keys_of(questions))
+            except ReliabitError as error:
+                raise DamagedError(str(error).partition(";")[0], remedy=REMEDY) from error
+        return Stored(folder, questions=questions, **record)
 
     def _write(self, folder: Path, chunk: Chunk, answer: "Answer") -> Stored:
         reset_peak_memory()
@@ -165,40 +172,17 @@ class AnswerStore:
             if self.features is None:
                 found = answer(chunk, None)
             else:
-                keys = _keys(chunk.questions)
+                keys = keys_of(chunk.questions)
                 with feature_writer(staging / FEATURES, keys=keys, settings=self.features) as writer:
                     found = answer(chunk, writer)
-            cost = {"seconds": found.seconds, "peak_bytes": peak_memory()}
-            (staging / ANSWERS).write_text(json.dumps(found.answers))
-            (staging / COST).write_text(json.dumps(cost))
+            record = {"answers": found.answers, "seconds": found.seconds, "peak_bytes": peak_memory()}
+            (staging / ANSWERS).write_bytes(sealed(record))
         written = self._read(folder, chunk.questions)
         if written is None:
-            raise ReliabitError(f"{folder} cannot be read after it was written; look after the disk")
+            raise ReliabitError(f"{folder} is gone after it was written; look after the disk")
         return written
 
 
-def gather(stored: Sequence[Stored]) -> "pa.Table":
-    """Judge the answers of all chunks, as one predictions table."""
-    import pyarrow as pa
-
-    return pa.concat_tables([predictions_table(chunk.questions, chunk.answers) for chunk in stored])
-
-
-def gather_features(
-    stored: Sequence[Stored],
-    folder: Path,
-    *,
-    predictions: "pa.Table",
-    settings: FeatureSettings,
-    identity: str,
-) -> None:
-    """Write the features of all chunks as one folder, a chunk at a time."""
-    keys = predictions.select(list(KEY_COLUMNS))
-    with feature_writer(folder, keys=keys, settings=settings, identity=identity) as writer:
-        for chunk in stored:
-            blocks = read_features(chunk.folder / FEATURES, predictions=_keys(chunk.questions))
-            writer.append({name: np.asarray(blocks[name]) for name in BLOCKS})
-
-
-def _keys(questions: "Dataset") -> "pa.Table":
+def keys_of(questions: "Dataset") -> "pa.Table":
+    """Which questions they are, as features are known by."""
     return questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]

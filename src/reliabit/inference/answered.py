@@ -1,18 +1,20 @@
 """What stages leave of how the questions of a cell were answered, for the run that is recorded of it later."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import read_sealed, replacing, sealed
 
 ANSWERED = "answered.json"
 """The name of the file in a cell's folder."""
 
-FORMAT = 1
+FORMAT = 2
+"""2: sealed, so that a changed figure is noticed."""
+
+REMEDY = "bring it up to date with dvc repro"
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,20 @@ class AnsweredCell:
     def write(self, folder: Path) -> None:
         """Leave it in a cell's folder."""
         with replacing(folder / ANSWERED) as unfinished:
-            text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True)
-            unfinished.write_text(f"{text}\n", encoding="utf-8")
+            unfinished.write_bytes(sealed({"format": FORMAT, **asdict(self)}, indent=1))
 
 
 def read_answered(folder: Path) -> AnsweredCell:
     """What a cell's folder says of how its questions were answered.
 
     Raises:
-        ReliabitError: It says nothing, or was damaged.
+        DamagedError: It is missing, or not as it was written.
+        ReliabitError: It is of another format.
     """
     path = folder / ANSWERED
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        missing = [field.name for field in fields(AnsweredCell) if field.name not in written]
-    except (OSError, ValueError, TypeError) as error:
-        raise ReliabitError(f"{path} cannot be read ({error}); bring it up to date with dvc repro") from error
+    written = read_sealed(path, remedy=REMEDY)
+    missing = [field.name for field in fields(AnsweredCell) if field.name not in written]
     if missing or written.get("format") != FORMAT:
         lacking = f"lacks {', '.join(missing)}" if missing else f"is of format {written.get('format')}"
-        raise ReliabitError(f"{path} {lacking}; bring it up to date with dvc repro")
+        raise ReliabitError(f"{path} {lacking}; {REMEDY}")
     return AnsweredCell(**{field.name: written[field.name] for field in fields(AnsweredCell)})

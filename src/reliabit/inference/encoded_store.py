@@ -4,7 +4,6 @@ Quantizing the decoder changes neither, so the cells of a sweep share them: abou
 the reference models. What is kept is named after the weights that saw, whatever plan left them as they are.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import find_or_make
-from reliabit.files import staged_folder
+from reliabit.files import check_hash, read_sealed, sealed, sha256, staged_folder
 from reliabit.inference.chunks import Chunk
 from reliabit.models.encoding import Batch
 
 if TYPE_CHECKING:
     import torch
 
-TENSORS, COST = "batches.safetensors", "cost.json"
+TENSORS, RECORD = "batches.safetensors", "batches.json"
+
+REMEDY = "remove it, and it is made again"
 
 SHARE = 0.5
 """What is worth keeping takes no more than this share of the room there is; beyond it, one run would evict itself."""
@@ -89,18 +90,21 @@ class EncodedStore:
         return -(-len(chunk.questions) // self.batch_size)
 
     def _read(self, folder: Path, chunk: Chunk) -> Encoded | None:
-        """A chunk, or `None` where it is not there or damaged."""
-        from safetensors import SafetensorError
+        """A chunk, or `None` where it is not there.
+
+        Raises:
+            DamagedError: It is not as it was written.
+        """
         from safetensors.torch import load_file
 
-        try:
-            seconds = float(json.loads((folder / COST).read_text())["seconds"])
-            tensors = load_file(folder / TENSORS)
-            asked = [chunk.questions[start : start + self.batch_size]["question_id"] for start in self._starts(chunk)]
-            batches = [_batch(tensors, number, question_ids=ids) for number, ids in enumerate(asked)]
-        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+        if not folder.is_dir():
             return None
-        return Encoded(batches=batches, seconds=seconds)
+        record = read_sealed(folder / RECORD, remedy=REMEDY)
+        check_hash(folder / TENSORS, record["sha256"], remedy=REMEDY)
+        tensors = load_file(folder / TENSORS)
+        asked = [chunk.questions[start : start + self.batch_size]["question_id"] for start in self._starts(chunk)]
+        batches = [_batch(tensors, number, question_ids=ids) for number, ids in enumerate(asked)]
+        return Encoded(batches=batches, seconds=record["seconds"])
 
     def _starts(self, chunk: Chunk) -> range:
         return range(0, len(chunk.questions), self.batch_size)
@@ -113,7 +117,8 @@ class EncodedStore:
         seconds = time.perf_counter() - start
         with staged_folder(folder) as staging:
             save_file(_flat(batches), staging / TENSORS)
-            (staging / COST).write_text(json.dumps({"seconds": seconds}))
+            record = {"seconds": seconds, "sha256": sha256(staging / TENSORS)}
+            (staging / RECORD).write_bytes(sealed(record))
         return Encoded(batches=batches, seconds=seconds)
 
 

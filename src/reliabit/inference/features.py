@@ -2,7 +2,7 @@
 
 A folder with one array a block (`image.npy`, `question.npy`, `first.npy`; `[questions, width]`) whose rows are those of
 the predictions table, and `features.json`. A hundred thousand questions of a 3584-wide model take 2.1 GB in float16;
-neither writing nor reading holds them in memory.
+neither writing nor reading holds them in memory. Every file is checked against its hash before it is used.
 """
 
 import json
@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from reliabit.errors import ReliabitError
-from reliabit.files import staged_folder
+from reliabit.errors import DamagedError, ReliabitError
+from reliabit.files import check_hash, read_sealed, sealed, staged_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +29,10 @@ FEATURES = "features"
 BLOCKS = ("image", "question", "first")
 KEY_COLUMNS = ("source", "split", "shift", "question_id")
 RECORD = "features.json"
-VERSION = 1
+VERSION = 2
+"""2: each block with its hash."""
+
+REMEDY = "run task=answer again"
 
 ANSWERED_BY = b"reliabit.answered_by"
 """Where a predictions table's metadata says what its answers depend on; its features must say the same."""
@@ -74,6 +78,7 @@ class FeatureWriter:
         self.settings = settings
         self.written = 0
         self.widths: dict[str, int] = {}
+        self._hashes: dict[str, Any] = {}
         self._files: dict[str, IO[bytes]] = {}
         self._open = ExitStack()
 
@@ -90,8 +95,12 @@ class FeatureWriter:
             values = self._stored(blocks[name], block=name)
             if name not in self._files:
                 self._start(name, width=values.shape[1])
-            self._files[name].write(values.tobytes())
+            self._put(name, values.tobytes())
         self.written += len(blocks[BLOCKS[0]])
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each block's file, as far as it is written."""
+        return {name: found.hexdigest() for name, found in self._hashes.items()}
 
     def close(self) -> None:
         """Close the files."""
@@ -101,8 +110,14 @@ class FeatureWriter:
         file = self._open.enter_context((self.folder / f"{name}.npy").open("wb"))
         header = {"descr": np.dtype(self.settings.dtype).str, "fortran_order": False, "shape": (self.rows, width)}
         # The header is written first because the number of rows is known: rows can then follow one by one.
-        np.lib.format.write_array_header_1_0(file, header)
-        self._files[name], self.widths[name] = file, width
+        written = BytesIO()
+        np.lib.format.write_array_header_1_0(written, header)
+        self._files[name], self._hashes[name], self.widths[name] = file, sha256(), width
+        self._put(name, written.getvalue())
+
+    def _put(self, name: str, content: bytes) -> None:
+        self._files[name].write(content)
+        self._hashes[name].update(content)
 
     def _stored(self, values: npt.NDArray[Any], *, block: str) -> npt.NDArray[Any]:
         if not np.isfinite(values).all():
@@ -150,12 +165,13 @@ def feature_writer(
             "dtype": settings.dtype,
             "keys_sha256": keys_digest(keys),
             "identity": identity,
+            "sha256": writer.hashes(),
         }
-        (staging / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+        (staging / RECORD).write_bytes(sealed(record, indent=2))
 
 
 def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDArray[Any]]:
-    """Map the features of a predictions table into memory; pages are read when they are used.
+    """Map the features of a predictions table into memory, after all of them were checked against their hashes.
 
     Args:
         folder: The features folder.
@@ -165,24 +181,40 @@ def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDA
         Arrays of `[questions, width]` by block, in the order of the table.
 
     Raises:
-        ReliabitError: There is no such folder, a file is truncated, or the features are of other questions.
+        DamagedError: A file is missing or not as it was written.
+        ReliabitError: There is no such folder, or the features are of other questions or another format.
     """
     if not (folder / RECORD).is_file():
         raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
-    try:
-        record = json.loads((folder / RECORD).read_text())
-    except ValueError as error:
-        raise ReliabitError(f"{folder / RECORD} is damaged ({error}); run task=answer again") from error
-    if record["version"] > VERSION:
-        raise ReliabitError(f"{folder} is of format {record['version']}, newer than {VERSION}; update reliabit")
+    record = _read_record(folder / RECORD)
     metadata = predictions.schema.metadata or {}
     answered_by = metadata.get(ANSWERED_BY, record["identity"].encode()).decode()
     if record["keys_sha256"] != keys_digest(predictions) or record["identity"] != answered_by:
-        raise ReliabitError(f"the features in {folder} are not of these predictions; run task=answer again")
+        raise ReliabitError(f"the features in {folder} are not of these predictions; {REMEDY}")
+    for name in BLOCKS:
+        check_hash(folder / f"{name}.npy", record["sha256"][name], remedy=REMEDY)
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in BLOCKS}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The record of a features folder; those of other formats are told from those that are damaged."""
     try:
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in BLOCKS}
-    except (OSError, ValueError) as error:
-        raise ReliabitError(f"a file in {folder} is missing or truncated ({error}); run task=answer again") from error
+        return read_sealed(path, remedy=REMEDY)
+    except DamagedError:
+        found = _version_of(path)
+        if found in (None, VERSION):
+            raise
+        raise ReliabitError(
+            f"{path} is of format {found} and this Reliabit reads {VERSION}, which carries hashes; {REMEDY}"
+        ) from None
+
+
+def _version_of(path: Path) -> object:
+    try:
+        content = json.loads(path.read_bytes())
+        return content.get("version") if isinstance(content, dict) else None
+    except (OSError, ValueError):
+        return None
 
 
 def keys_digest(table: "pa.Table") -> str:

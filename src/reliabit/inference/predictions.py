@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import MANIFEST, read_manifest, replacing
+from reliabit.inference.hashed_parquet import read_hashed, write_hashed
+from reliabit.inference.sound_predictions import sound_predictions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions.parquet"
 """The name of the file among what a run writes."""
+
+REMEDY = "restore it, or run what wrote it again"
 
 COLUMNS = {
     "source": "string",
@@ -88,31 +92,35 @@ def with_column(table: "pa.Table", name: str, values: Sequence[float], *, rows: 
 
 
 def write_predictions(table: "pa.Table", path: Path) -> None:
-    """Write a predictions table as Parquet; it appears whole or not at all."""
-    import pyarrow.parquet as pq
-
+    """Write a predictions table as Parquet that carries its own hash; it appears whole or not at all."""
     with replacing(path) as unfinished:
-        pq.write_table(table, unfinished, compression="zstd")
+        write_hashed(table, unfinished)
 
 
-def read_predictions(path: Path) -> "pa.Table":
-    """Read a predictions table.
+def read_predictions(path: Path, *, expected: str | None = None) -> "pa.Table":
+    """Read a predictions table, and check that it is as it was written.
+
+    Tables from elsewhere carry no hash and are taken as they are, unless it is known which one it must be: where a
+    stage wrote it, the manifest beside it says so.
+
+    Args:
+        path: The file.
+        expected: The SHA-256 that the file must have, where it is recorded elsewhere.
 
     Raises:
-        ReliabitError: The file is missing, is not a predictions table, or is empty.
+        DamagedError: It is not as it was written.
+        ReliabitError: The file is missing, is not a predictions table, is empty, or holds what no predictions table
+            may; see `sound_predictions`.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not path.is_file():
         raise ReliabitError(f"the predictions table {path} does not exist; run task=answer first")
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ReliabitError(f"{path} is not a Parquet file ({error}); run task=answer again") from error
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise ReliabitError(f"{path} is not a predictions table: it lacks {', '.join(missing)}")
-    if not table.num_rows:
-        raise ReliabitError(f"{path} holds no predictions; run task=answer on a split that has questions")
-    return table
+    table = read_hashed(path, expected=expected or _listed(path), remedy=REMEDY)
+    return sound_predictions(table, COLUMNS, name=str(path))
+
+
+def _listed(path: Path) -> str | None:
+    """The hash that the manifest of its folder says a file has; `None` where that says nothing of it."""
+    if not (path.parent / MANIFEST).is_file():
+        return None
+    listed: str | None = read_manifest(path.parent, remedy=REMEDY)["files"].get(path.name)
+    return listed

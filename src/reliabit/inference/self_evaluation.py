@@ -63,6 +63,19 @@ def find_verdict(encoder: Encoder, prompt: SelfEvaluationPrompt) -> Verdict:
     )
 
 
+def plain_encoder(encoder: Encoder) -> Encoder:
+    """What encodes the second prompt: it stands whole where a question would, the model's own template left out.
+
+    So the chat template surrounds it as it should.
+    """
+    return Encoder(adapter=encoder.adapter, processor=encoder.processor)
+
+
+def second_question(template: str, *, question: str, answer: str, encoder: Encoder) -> str:
+    """What the second prompt asks; the words of special tokens are no part of an answer, as when it was decoded."""
+    return template.format(question=question, answer=encoder.reserved.sub("", answer))
+
+
 class SelfEvaluation(Predicting):
     """Reads from one forward pass how likely the model finds its answer right."""
 
@@ -127,10 +140,9 @@ def self_evaluations(
     Raises:
         ReliabitError: The words of the prompt cannot be told apart.
     """
-    # The whole second prompt stands where a question would, so that the chat template surrounds it as it should.
-    encoder = Encoder(adapter=checkpoint.encoder.adapter, processor=checkpoint.encoder.processor)
+    encoder = plain_encoder(checkpoint.encoder)
     asked = [
-        prompt.template.format(question=question, answer=answer)
+        second_question(prompt.template, question=question, answer=answer, encoder=encoder)
         for question, answer in zip(table["question"], answers, strict=True)
     ]
 

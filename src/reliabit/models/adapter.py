@@ -72,6 +72,14 @@ class Adapter(ABC):
     def encode_images(self, processor: "ProcessorMixin", images: "Sequence[Image]") -> EncodedImages:
         """Encode images, one for each prompt."""
 
+    @abstractmethod
+    def placeholder(self, processor: "ProcessorMixin", size: tuple[int, int]) -> str:
+        """The text that stands in a prompt for an image of some width and height, as `encode_images` gives it.
+
+        Raises:
+            ValueError: The processor takes no such image.
+        """
+
     def see_images(self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]") -> "list[torch.Tensor]":
         """Run the vision tower and what connects it to the decoder, once an image.
 

@@ -1,7 +1,9 @@
 """From rows of a VQA table to a batch that a model takes: images encoded once, prompts padded on the left."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reliabit.data.table import decode_image
@@ -87,7 +89,7 @@ class Encoder:
             for row, image in zip(rows, image_of, strict=True)
         ]
         text, offsets = self._tokenize(prompts)
-        before, after = self._around_question()
+        before, after = self.around_question()
         spans = [
             (len(self._expand(before, placeholder=encoded.placeholders[image])), len(prompt) - len(after))
             for prompt, image in zip(prompts, image_of, strict=True)
@@ -100,6 +102,14 @@ class Encoder:
             image_tokens=text["input_ids"] == self.processor.image_token_id,
             question_tokens=tokens_within(offsets, spans),
         )
+
+    @cached_property
+    def reserved(self) -> "re.Pattern[str]":
+        """The texts of special tokens, with which a question could pose as the template or as an image."""
+        words = {str(token) for token in self.processor.tokenizer.added_tokens_decoder.values()}
+        # The longest first, so that the whole of a word is found.
+        ordered = sorted({*words, self.adapter.image_token}, key=lambda word: (-len(word), word))
+        return re.compile("|".join(map(re.escape, ordered)))
 
     def _check_questions(self, rows: Sequence[dict[str, Any]]) -> None:
         token = self.adapter.image_token
@@ -138,8 +148,12 @@ class Encoder:
     def _expand(self, text: str, *, placeholder: str) -> str:
         return text.replace(self.adapter.image_token, placeholder, 1)
 
-    def _around_question(self) -> tuple[str, str]:
-        """What stands before and after the question in every prompt, the image's token not yet expanded."""
+    def around_question(self) -> tuple[str, str]:
+        """What stands before and after the question in every prompt, the image's token not yet expanded.
+
+        Raises:
+            ReliabitError: The template does not show the question once.
+        """
         parts = self.adapter.prompt(self.processor, self.template.format(question=STAND_IN)).split(STAND_IN)
         if len(parts) != 2:
             raise ReliabitError(

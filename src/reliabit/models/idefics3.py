@@ -45,6 +45,12 @@ class Idefics3(Adapter):
         tensors = {name: inputs[name] for name in ("pixel_values", "pixel_attention_mask")}
         return EncodedImages(tensors=tensors, placeholders=placeholders)
 
+    def placeholder(self, processor: "ProcessorMixin", size: tuple[int, int]) -> str:
+        width, height = size
+        _, rows, columns = processor.image_processor.get_number_of_image_patches(height, width, {})
+        found: str = processor.replace_image_token({"rows": [[rows]], "cols": [[columns]]}, 0)
+        return found
+
 
 def _processor_config(folder: Path) -> dict[str, Any]:
     from transformers import Idefics3Processor

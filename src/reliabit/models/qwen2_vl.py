@@ -45,6 +45,12 @@ class Qwen2VL(Adapter):
         placeholders = [processor.replace_image_token(inputs, image) for image in range(len(images))]
         return EncodedImages(tensors=dict(inputs), placeholders=placeholders)
 
+    def placeholder(self, processor: "ProcessorMixin", size: tuple[int, int]) -> str:
+        width, height = size
+        images = processor.image_processor
+        tokens = images.get_number_of_image_patches(height, width, {}) // images.merge_size**2
+        return self.image_token * int(tokens)
+
     def positions(
         self,
         model: "PreTrainedModel",

@@ -62,8 +62,3 @@ def device_of(accelerator: str) -> "torch.device":
     if accelerator == "gpu" and not gpu:
         raise ReliabitError("this machine has no GPU that torch can use; serve with accelerator=cpu")
     return torch.device("cuda" if gpu and accelerator != "cpu" else "cpu")
-
-
-def context_length(model: Any) -> int:
-    """How many tokens, prompt and answer together, a model has positions for."""
-    return int(model.config.get_text_config().max_position_embeddings)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from reliabit.data.table import image_size
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
+    from reliabit.models.admission import Admission
     from reliabit.models.encoding import Batch, Encoder
 
 
@@ -44,45 +46,39 @@ class QuestionsRefusedError(ReliabitError):
         self.reasons = dict(reasons)
 
 
-def encode(encoder: "Encoder", questions: Sequence[Asked], *, longest: int) -> "Batch":
-    """Encode questions together, as offline answering does.
+def encode(questions: Sequence[Asked], *, admission: "Admission") -> "Batch":
+    """Encode questions together, as offline answering does, if the model takes them.
 
     Args:
-        encoder: What encodes for the model.
         questions: One batch of them.
-        longest: The most tokens a prompt may have, its image's included.
+        admission: Which questions the model takes; the same rule as that for data sets.
 
     Raises:
-        QuestionsRefusedError: Some hold a special token, do not encode or are too long; all of them are named.
+        QuestionsRefusedError: Some are not taken or do not encode; all of them are named.
     """
-    reserved = reserved_words(encoder)
-    refused = {number: reason for number, one in enumerate(questions) if (reason := _forbidden(one, reserved))}
+    refused = {number: reason for number, one in enumerate(questions) if (reason := _unreadable(one))}
+    if refused:
+        raise QuestionsRefusedError(refused)
+    sizes = [image_size(one.image, item="the request") for one in questions]
+    found = admission.refusals([one.question for one in questions], sizes)
+    refused = {number: str(refusal) for number, refusal in enumerate(found) if refusal is not None}
     if refused:
         raise QuestionsRefusedError(refused)
     try:
-        batch = encoder(_rows(questions))
+        return admission.encoder(_rows(questions))
     # What a processor raises for an image or text that it cannot take is its own affair.
     except Exception as error:
-        raise QuestionsRefusedError(_culprits(encoder, questions, error)) from error
-    for number, tokens in enumerate(batch.text["attention_mask"].sum(1).tolist()):
-        if tokens > longest:
-            refused[number] = f"the prompt has {tokens} tokens and the model takes {longest}; ask a shorter question"
-    if refused:
-        raise QuestionsRefusedError(refused)
-    return batch
+        raise QuestionsRefusedError(_culprits(admission.encoder, questions, error)) from error
 
 
-def reserved_words(encoder: "Encoder") -> tuple[str, ...]:
-    """The texts of special tokens, with which a question could pose as the template or as an image."""
-    words = {str(token) for token in encoder.processor.tokenizer.added_tokens_decoder.values()}
-    return tuple(sorted({*words, encoder.adapter.image_token}))
-
-
-def _forbidden(asked: Asked, reserved: Sequence[str]) -> str | None:
+def _unreadable(asked: Asked) -> str | None:
     if not asked.question.strip():
         return "the question has no text; write one"
-    found = next((word for word in reserved if word in asked.question), None)
-    return None if found is None else f"the question holds {found!r}, which the model's template reserves; leave it out"
+    try:
+        image_size(asked.image, item="the request")
+    except ReliabitError as error:
+        return f"the question cannot be encoded ({error}); send another image"
+    return None
 
 
 def _culprits(encoder: "Encoder", questions: Sequence[Asked], error: Exception) -> dict[int, str]:

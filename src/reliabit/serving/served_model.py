@@ -15,10 +15,11 @@ from reliabit.confidence.examples import SCALARS, Evidence
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import FeatureSettings
 from reliabit.metrics.functional.inputs import FloatArray
+from reliabit.models.admission import Admission, context_length
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.serving.bundle import CHECKPOINT, read_calibration, verify_bundle
 from reliabit.serving.description import Description, certificate_id
-from reliabit.serving.parts import KeptStates, context_length, device_of, load_estimator
+from reliabit.serving.parts import KeptStates, device_of, load_estimator
 from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ class ServedModel:
             Answering(checkpoint, max_new_tokens=description.max_new_tokens, features=self.states).to(device).eval()
         )
         self.estimator = estimator
-        self.longest_prompt = context_length(checkpoint.model) - description.max_new_tokens
+        self.admission = Admission(
+            checkpoint.encoder, longest=context_length(checkpoint.model.config) - description.max_new_tokens
+        )
 
     @classmethod
     def load(cls, folder: Path, *, accelerator: str = "cpu") -> "ServedModel":
@@ -174,7 +177,7 @@ class ServedModel:
         import torch
 
         with ONE_AT_A_TIME, torch.inference_mode():
-            batch = encode(self.encoder, questions, longest=self.longest_prompt)
+            batch = encode(questions, admission=self.admission)
             rows = self.answering.predict_step(batch.to(self.device), 0)
             confidences = self._confidences(rows)
         return [

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import keep_room, touch
 from reliabit.config import Config
-from reliabit.inference.answer_store import gather, gather_features
+from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
+from reliabit.inference.gathering import gather, gather_features
 from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
+from reliabit.tasks.answered_chunks import answer_chunk
+from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.cells import Answered, answered_cell
-from reliabit.tasks.chunked_answers import answer_chunk, answer_store, encoded_store
+from reliabit.tasks.chunked_answers import answer_store, encoded_store
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
-from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
+from reliabit.tasks.questions import TRAINING_SPLIT
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
@@ -31,12 +34,13 @@ SAMPLED = ("self_consistency", "semantic_entropy")
 def answer(config: Config) -> None:
     """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
-    questions = load_questions(config, training=needs_training(config.confidence))
     output = config.paths.output_folder()
+    questions = asked_questions(config, training=needs_training(config.confidence), listed_in=output / BAD_SAMPLES)
     answer_on_devices(config, questions)
     model = load_quantized(config)
     answered = answer_questions(config, model, questions, features=output / FEATURES)
     write_predictions(answered.predictions, output / PREDICTIONS)
+    write_manifest(output, [output / PREDICTIONS])
     answered_cell(config, model, answered).write(output)
     sys.stdout.write(
         f"{answered.predictions.num_rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}\n"
@@ -49,7 +53,7 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     Args:
         config: How to ask, and which estimators the answers are for.
         model: The model.
-        questions: What to ask, see `load_questions`.
+        questions: What to ask, see `asked_questions`.
         features: Where pooled states go, if an estimator reads them.
     """
     from tqdm import tqdm

@@ -12,13 +12,16 @@ from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, libra
 from reliabit.inference.features import FeatureSettings
 from reliabit.models.spread import tensors_of
 from reliabit.quant.components import component_of
-from reliabit.tasks.calibrated import calibration_rows
+from reliabit.tasks.calibration_rows import calibration_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ROOMS = ("data", "models", "quant", "inference", "tasks")
-"""The rooms whose source answers depend on."""
+ANSWERING = ("reliabit.tasks.answered_chunks", "reliabit.tasks.quantized", "reliabit.tasks.runtime")
+"""The modules that answer a chunk of questions: they ask the model, load and quantize it, and set up what computes."""
+
+ANSWERING_BY_VALUE = ("reliabit.tasks.calibration_rows",)
+"""The questions that a quantizer learns from are in the identity themselves (`calibration_digest`)."""
 
 
 def answering_identity(config: Config, *, features: FeatureSettings | None) -> str:
@@ -36,14 +39,14 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
         # Answers of a spread model are the same and come at another cost, which is kept beside them.
         "trainer": [config.trainer.accelerator, config.trainer.batch_size, config.trainer.device_map],
         "features": None if features is None else vars(features),
-        "code": dict(code_digests(ROOMS)),
+        "code": code_digests(ANSWERING, by_value=ANSWERING_BY_VALUE),
         "libraries": library_versions(),
     }
     return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-SEEING_ROOMS = ("data", "models", "quant", "inference")
-"""The rooms whose source encoded questions depend on."""
+ENCODING = ("reliabit.tasks.encoded_chunks", "reliabit.inference.encoded_store")
+"""The modules that encode a chunk of questions and see its images, and that keep what comes of it."""
 
 SEEING = ("vision", "connector")
 """The components that see."""
@@ -64,7 +67,7 @@ def encoding_identity(config: Config, model: "PreTrainedModel") -> str:
         "weights": _weights_digest(model),
         "asking": {key: getattr(config.model, key) for key in ("family", "template", "dtype", "max_pixels")},
         "trainer": [config.trainer.accelerator, config.trainer.batch_size],
-        "code": dict(code_digests(SEEING_ROOMS)),
+        "code": code_digests(ENCODING),
         "libraries": library_versions(),
     }
     return sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()

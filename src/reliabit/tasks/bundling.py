@@ -20,8 +20,8 @@ from reliabit.registry.decision import Decision
 from reliabit.registry.evidence import Configuration
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Confidence, Description
+from reliabit.tasks.asked import asked_questions
 from reliabit.tasks.quantize import stream_quantized
-from reliabit.tasks.questions import load_questions
 from reliabit.tasks.run_identity import run_identity
 from reliabit.tasks.select import SELECTOR_FOLDER
 from reliabit.tracking.context import COMMIT
@@ -138,7 +138,8 @@ def check_answers(folder: Path, candidate: Configuration, recorded: Config, *, c
     from reliabit.serving.questions import Asked
     from reliabit.serving.served_model import ServedModel
 
-    questions = load_questions(replace(recorded, data=replace(recorded.data, shifts=[]), other_data={}), training=False)
+    plain = replace(recorded, data=replace(recorded.data, shifts=[]), other_data={})
+    questions = asked_questions(plain, training=False, listed_in=None)
     chosen = [row for row, split in enumerate(questions["split"]) if split == recorded.evaluation.reported][:CHECKED]
     asked = questions.select(chosen)
     expected = _by_question(candidate, confidence)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.files import replacing
-from reliabit.tasks.calibrated import FOLDER, encoder_of, load_batches, load_statistics
+from reliabit.tasks.calibrated import load_batches, load_statistics
+from reliabit.tasks.calibration_rows import FOLDER
+from reliabit.tasks.encoders import encoder_of
 from reliabit.tasks.runtime import set_up
 
 

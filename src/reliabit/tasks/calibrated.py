@@ -2,19 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reliabit.cache import entry_lock, touch
-from reliabit.config import CalibrationConfig, Config, ModelConfig, ScalingConfig
-from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import load_encoder
+from reliabit.cache import find_or_make
+from reliabit.config import Config, ScalingConfig
 from reliabit.models.encoding import Encoder
+from reliabit.tasks.calibration_rows import FOLDER, calibration_rows
+from reliabit.tasks.encoders import encoder_of
 
 if TYPE_CHECKING:
     from reliabit.quant import Calibration, CalibrationBatch, GroupScale, SearchSettings, Statistics
-
-FOLDER = "calibration"
-"""Below `paths.cache`: all widths of a sweep share a measurement."""
 
 
 def load_calibration(config: Config) -> "Calibration | None":
@@ -28,11 +25,6 @@ def load_calibration(config: Config) -> "Calibration | None":
     batches = load_batches(config, encoder)
     statistics = load_statistics(config, batches, decoder_layers=encoder.adapter.decoder_layers)
     return Calibration(statistics, settings, batches if settings.mode == "faithful" else ())
-
-
-def encoder_of(model: ModelConfig) -> Encoder:
-    """What encodes a model's questions."""
-    return load_encoder(Path(model.path), family=model.family, template=model.template, max_pixels=model.max_pixels)
 
 
 def search_settings(scaling: ScalingConfig) -> "SearchSettings":
@@ -64,12 +56,15 @@ def load_statistics(config: Config, batches: "Sequence[CalibrationBatch]", *, de
     dtype = getattr(torch, config.model.dtype)
     key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=decoder_layers, dtype=dtype)
     folder = Path(config.paths.cache) / FOLDER / f"{config.model.name}-{key[:12]}"
-    with entry_lock(folder):
-        if folder.is_dir():
-            touch([folder])
-            return read_statistics(folder, key=key)
+
+    def read() -> "Statistics | None":
+        return read_statistics(folder, key=key) if folder.is_dir() else None
+
+    def measure() -> "Statistics":
         decoder = StreamedDecoder(model, decoder_layers, dtype=dtype)
         return collect(decoder, batches, folder, key=key, settings=settings)
+
+    return find_or_make(folder, read=read, make=measure)
 
 
 def load_batches(config: Config, encoder: Encoder) -> "list[CalibrationBatch]":
@@ -81,21 +76,6 @@ def load_batches(config: Config, encoder: Encoder) -> "list[CalibrationBatch]":
     )
 
 
-def calibration_rows(config: Config) -> list[dict[str, Any]]:
-    """Questions with answers, one an image: of a chat file, or of a split of the configured data set.
-
-    Raises:
-        ReliabitError: There are fewer images than were asked for.
-    """
-    wanted = config.quant.calibration
-    rows = _chat_rows(wanted) if wanted.chat is not None else _table_rows(config, wanted)
-    if len(rows) < wanted.images:
-        raise ReliabitError(
-            f"quant.calibration.images={wanted.images} is more than the {len(rows)} images there are; lower it"
-        )
-    return rows
-
-
 def scales_table(scales: "Sequence[GroupScale]") -> str:
     """What a search chose, a line a group; empty where nothing was scaled."""
     lines = [
@@ -104,23 +84,3 @@ def scales_table(scales: "Sequence[GroupScale]") -> str:
         for found in scales
     ]
     return "".join(["scales:\n", *lines]) if lines else ""
-
-
-def _table_rows(config: Config, wanted: CalibrationConfig) -> list[dict[str, Any]]:
-    from reliabit.data.prepare import load_split, prepare
-    from reliabit.data.table import first_images
-    from reliabit.metrics import one_per_image
-    from reliabit.tasks.questions import source_spec
-
-    table = load_split(prepare(source_spec(config.data), root=Path(config.paths.data)), wanted.split)
-    table = first_images(table, wanted.images)
-    return list(table.select(one_per_image(table["image_id"], seed=wanted.seed)))
-
-
-def _chat_rows(wanted: CalibrationConfig) -> list[dict[str, Any]]:
-    from reliabit.data.chat import draw_chats
-
-    rows = draw_chats(
-        Path(wanted.chat or ""), images=Path(wanted.chat_images or ""), count=wanted.images, seed=wanted.seed
-    )
-    return [dict(row) for row in rows]

@@ -1,19 +1,18 @@
 """`task=evaluate`: metrics, certificates and figures, a pure function of predictions tables."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from reliabit.config import Config, TrackingConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.report import build_report
-from reliabit.files import replacing
+from reliabit.evaluation.report_figures import report_figures, write_figures
+from reliabit.files import replacing, sha256, write_manifest
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 RUN = "runs:/"
 
@@ -22,14 +21,18 @@ def evaluate(config: Config) -> float:
     """Write the report of a predictions table, and its comparison with another one; returns its AURC."""
     if config.task.predictions is None:
         raise ReliabitError("task.predictions is not set; name the predictions table to evaluate")
-    table = read(config.task.predictions, config.tracking)
+    with located(config.task.predictions, config.tracking) as path:
+        table, digest = read_predictions(path), sha256(path)
     output = config.paths.output_folder()
-    report = build_report(table, config.evaluation, title=config.task.predictions.split("/")[-1])
-    report.write(output)
+    report = build_report(table, config.evaluation)
+    title = config.task.predictions.split("/")[-1]
+    drawn = report_figures(table, report, split=config.evaluation.reported, title=title)
+    write_manifest(output, [*report.write(output), *write_figures(drawn, output)], predictions=digest)
     for name, interval in sorted(report.intervals.items()):
         sys.stdout.write(f"{name} = {interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]\n")
     if config.task.baseline is not None:
-        tables = {"this": table, "baseline": read(config.task.baseline, config.tracking)}
+        with located(config.task.baseline, config.tracking) as path:
+            tables = {"this": table, "baseline": read_predictions(path)}
         comparison = compare(tables, config.evaluation, baseline="baseline").markdown()
         with replacing(output / "comparison.md") as unfinished:
             unfinished.write_text(comparison)
@@ -37,12 +40,19 @@ def evaluate(config: Config) -> float:
     return report.metrics["selective/aurc"]
 
 
-def read(place: str, tracking: TrackingConfig) -> "pa.Table":
-    """Read a predictions table from a file, or from the run that recorded it."""
+@contextmanager
+def located(place: str, tracking: TrackingConfig) -> Iterator[Path]:
+    """A predictions table as a file: the one that is named, or that of a run, for as long as a block runs.
+
+    Raises:
+        DamagedError: It is not the one that the run recorded.
+        ReliabitError: There is no such run, or it has none.
+    """
     if not place.startswith(RUN):
-        return read_predictions(Path(place))
+        yield Path(place)
+        return
     from reliabit.tracking.opening import open_tracker
 
     tracker = open_tracker(tracking)
     with TemporaryDirectory() as folder:
-        return read_predictions(tracker.fetch(place.removeprefix(RUN), PREDICTIONS, Path(folder)))
+        yield tracker.fetch(place.removeprefix(RUN), PREDICTIONS, Path(folder))

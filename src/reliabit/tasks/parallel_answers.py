@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from reliabit.config import Config
 from reliabit.config_errors import in_one_line
 from reliabit.errors import ReliabitError
-from reliabit.tasks.chunked_answers import answer_chunk, answer_store, encoded_store
+from reliabit.tasks.answered_chunks import answer_chunk
+from reliabit.tasks.chunked_answers import answer_store, encoded_store
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -34,7 +35,7 @@ def answer_on_devices(config: Config, questions: "Dataset") -> None:
 
     Args:
         config: How to ask.
-        questions: What is asked, see `load_questions`.
+        questions: What is asked, see `asked_questions`.
 
     Raises:
         ReliabitError: There are fewer devices, or a process failed; what the others answered is kept.
@@ -121,13 +122,13 @@ def _fill(config: Config, rank: int, devices: Sequence[str], parent: int) -> Non
     if devices[rank]:
         # Read when CUDA is first used, which is later.
         os.environ[VISIBLE] = devices[rank]
+    from reliabit.tasks.asked import asked_questions
     from reliabit.tasks.estimators import needs_training
     from reliabit.tasks.quantized import load_quantized
-    from reliabit.tasks.questions import load_questions
     from reliabit.tasks.runtime import set_up
 
     set_up(config)
-    questions = load_questions(config, training=needs_training(config.confidence))
+    questions = asked_questions(config, training=needs_training(config.confidence), listed_in=None)
     model = load_quantized(config)
     encoded = cache(partial(encoded_store, config, model, questions=len(questions)))
     answer = partial(answer_chunk, config, model, encoded)

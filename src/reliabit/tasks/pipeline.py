@@ -3,24 +3,22 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.report import build_report
+from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.identity import cell_digest
-from reliabit.inference.features import FEATURES
-from reliabit.tasks.answer import answer_questions
+from reliabit.tasks.asked import BAD_SAMPLES
 from reliabit.tasks.calibrated import scales_table
-from reliabit.tasks.cells import efficiency, run_name, run_tags
-from reliabit.tasks.estimators import needs_training
-from reliabit.tasks.parallel_answers import answer_on_devices
-from reliabit.tasks.quantized import load_quantized
-from reliabit.tasks.questions import load_questions
+from reliabit.tasks.cells import run_name, run_tags
+from reliabit.tasks.measured import measure
+from reliabit.tasks.quantized import QuantizedCheckpoint
 from reliabit.tasks.run_identity import recorded_inputs, run_identity
 from reliabit.tasks.runtime import set_up
-from reliabit.tasks.select import fit_estimators
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.lightning_logger import RunLogger
 from reliabit.tracking.opening import open_tracker
@@ -80,24 +78,27 @@ def reuse(finished: "Run", config: Config, tracker: Tracker, *, parent: str | No
 
 
 def _run(config: Config, run: TrackedRun) -> float:
-    questions = load_questions(config, training=needs_training(config.confidence))
-    answer_on_devices(config, questions)
-    model = load_quantized(config)
-    if model.report is not None:
-        run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
-        if model.report.scales:
-            run.log_text(scales_table(model.report.scales), "scales.txt")
     output = config.paths.output_folder()
-    answered = answer_questions(config, model, questions, features=output / FEATURES)
-    selected = fit_estimators(
+    measured = measure(
         config,
-        answered.predictions,
-        features=output / FEATURES,
+        folder=output,
+        loaded=partial(_log_conversion, run, folder=output),
         logger_of=lambda name: RunLogger(run, prefix=f"training/{name}"),
     )
-    written = selected.write(output)
+    report, predictions = measured.report, measured.selected.predictions
     title = f"{run_name(config)} · {config.data.name}"
-    report = build_report(selected.predictions, config.evaluation, title=title)
-    run.log_metrics({**report.recorded(), **selected.recorded(), **efficiency(config, model, answered)})
-    run.log_files([*written, *report.write(output)], root=output)
+    drawn = report_figures(predictions, report, split=config.evaluation.reported, title=title)
+    written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
+    run.log_metrics(measured.recorded())
+    run.log_files(written, root=output)
     return report.metrics["selective/aurc"]
+
+
+def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path) -> None:
+    if (folder / BAD_SAMPLES).is_file():
+        run.log_file(folder / BAD_SAMPLES)
+    if model.report is None:
+        return
+    run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
+    if model.report.scales:
+        run.log_text(scales_table(model.report.scales), "scales.txt")

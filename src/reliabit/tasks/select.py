@@ -12,10 +12,12 @@ import numpy as np
 
 from reliabit.confidence.catalogue import estimators
 from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks, examples_of
-from reliabit.confidence.leakage import FittedOn, check_disjoint
+from reliabit.confidence.leakage import FittedOn
 from reliabit.config import Config
+from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.roles import MAXPROB, PREFIX, SEED_PREFIX, image_keys, seeds_of, with_fitted_on
+from reliabit.files import write_manifest
 from reliabit.inference.features import FEATURES, read_features
 from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
 from reliabit.tasks.estimators import (
@@ -95,7 +97,10 @@ def select(config: Config) -> None:
         raise ReliabitError("task.predictions is not set; name the predictions table that task=answer wrote")
     path = Path(config.task.predictions)
     selected = fit_estimators(config, read_predictions(path), features=path.parent / FEATURES)
-    for path in selected.write(config.paths.output_folder()):
+    output = config.paths.output_folder()
+    written = selected.write(output)
+    write_manifest(output, written)
+    for path in written:
         sys.stdout.write(f"{path}\n")
 
 

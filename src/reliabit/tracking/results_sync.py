@@ -13,9 +13,11 @@ from pathlib import Path
 
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
+from reliabit.files import MANIFEST, check_hash, check_manifest
 from reliabit.files import sha256 as file_sha256
 from reliabit.identity import identify
-from reliabit.inference.answered import ANSWERED, read_answered
+from reliabit.inference.answered import ANSWERED, REMEDY, read_answered
+from reliabit.inference.predictions import PREDICTIONS
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
 from reliabit.tracking.dvc_files import find_record, matches, up_to_date
@@ -101,7 +103,8 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
         run.log_metrics({**_metrics(folder), **answered.efficiency})
         for part in (folder / SELECTED, folder / REPORT):
             files = [path for path in sorted(part.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-            run.log_files(files, root=part)
+            # The run keeps hashes of its own.
+            run.log_files([path for path in files if path.name != MANIFEST], root=part)
         return run.run_id
 
 
@@ -116,14 +119,18 @@ def _metrics(folder: Path) -> Mapping[str, float]:
 
 
 def digest_of(folder: Path) -> str:
-    """A digest of everything that a run is made of.
+    """A digest of everything that a run is made of, which is as it was written and belongs together.
 
     Raises:
+        DamagedError: A file is not as it was written, or the report is of other predictions.
         ReliabitError: A part is missing.
     """
     missing = [part for part in (SELECTED, REPORT) if not (folder / part).is_dir()]
     if missing:
         raise ReliabitError(f"{folder} has no {missing[0]}; bring it up to date with dvc repro, or get it by dvc pull")
+    check_manifest(folder / SELECTED, remedy=REMEDY)
+    report, others = check_manifest(folder / REPORT, remedy=REMEDY), f"the report is of others; {REMEDY}"
+    check_hash(folder / SELECTED / PREDICTIONS, str(report.get("predictions")), remedy=others)
     parts = [folder / ANSWERED, *sorted((folder / SELECTED).rglob("*")), *sorted((folder / REPORT).rglob("*"))]
     files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in parts if path.is_file()}
     return sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """The tracker: the only code that writes runs. A run that it opens always ends, as finished or as failed."""
 
+import hashlib
 import json
 import math
 import time
@@ -15,7 +16,7 @@ import yaml
 
 from reliabit import identity
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import check_hash, replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
 from reliabit.tracking.redaction import redact, redact_values
 from reliabit.tracking.store import open_store
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
 
 PARAMETERS_A_CALL = 100
 METRICS_A_CALL = 1000
+TAGS_A_CALL = 100
 
 FINGERPRINT_TAG = identity.TAG
 CELL_TAG = identity.CELL_TAG
 
 CONFIG = "config.yaml"
 """The artifact that holds a run's configuration."""
+
+HASH_TAG = "sha256"
+"""The tag `sha256.<artifact>` of a run: the hash of a file that is read again, kept apart from the file itself."""
 
 REUSED = "reused"
 PARENT_TAG = "mlflow.parentRunId"
@@ -79,14 +84,26 @@ class TrackedRun:
     def log_identity(self, config: Mapping[str, Any], *, fingerprint: identity.Fingerprint) -> None:
         """Record what is run: the configuration, as parameters and as `config.yaml`, and its fingerprint."""
         self.log_parameters(config)
-        self.log_text(yaml.safe_dump(dict(config), sort_keys=False), CONFIG)
-        self.log_text(fingerprint.to_json(), identity.FINGERPRINT)
+        texts = {CONFIG: yaml.safe_dump(dict(config), sort_keys=False), identity.FINGERPRINT: fingerprint.to_json()}
+        for name, text in texts.items():
+            self.log_text(text, name)
+        self._log_hashes({name: hashlib.sha256(redact(text).encode()).hexdigest() for name, text in texts.items()})
 
     def log_files(self, paths: Iterable[Path], *, root: Path) -> None:
-        """Record files as artifacts, in the folders that they lie in below a root."""
+        """Record files as artifacts, in the folders that they lie in below a root, and their hashes as tags."""
+        hashes = {}
         for path in paths:
-            below = path.parent.relative_to(root).as_posix()
-            self.log_file(path, folder=None if below == "." else below)
+            name = path.relative_to(root)
+            self.log_file(path, folder=None if name.parent == Path() else name.parent.as_posix())
+            hashes[name.as_posix()] = sha256(path)
+        self._log_hashes(hashes)
+
+    def _log_hashes(self, hashes: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(f"{HASH_TAG}.{name}", digest) for name, digest in hashes.items()]
+        for start in range(0, len(tags), TAGS_A_CALL):
+            self.client.log_batch(self.run_id, tags=tags[start : start + TAGS_A_CALL])
 
     def log_inputs(self, datasets: "Sequence[DatasetInput]") -> None:
         """Record the data sets that a run read."""
@@ -160,20 +177,26 @@ class Tracker:
                 self.client.delete_run(run.info.run_id)
 
     def fetch(self, run_id: str, name: str, folder: Path) -> Path:
-        """Download an artifact of a run into a folder.
+        """Download an artifact of a run, a file or a folder, into a folder, and check what was hashed of it.
 
         Raises:
+            DamagedError: A file is not the one that the run recorded, or is gone.
             ReliabitError: There is no such run, or it has no such artifact.
         """
         from mlflow.exceptions import MlflowException
 
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            return Path(self.client.download_artifacts(run_id, name, str(folder)))
+            hashes = _hashes_of(self.client.get_run(run_id))
+            found = Path(self.client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
             raise ReliabitError(
                 self._moved(run_id) or f"the run {run_id} has no {name} to read; was it finished?"
             ) from error
+        for recorded, expected in hashes.items():
+            if name in ("", recorded) or recorded.startswith(f"{name}/"):
+                _check_recorded(folder / recorded, expected, run_id=run_id)
+        return found
 
     def _moved(self, run_id: str) -> str | None:
         """What to do where the folder is gone in which a store on this machine keeps all artifacts.
@@ -197,9 +220,8 @@ class Tracker:
         )
 
     def fetch_all(self, run_id: str, folder: Path) -> None:
-        """Download every artifact of a run into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.client.download_artifacts(run_id, "", str(folder))
+        """Download every artifact of a run into a folder; see `fetch`."""
+        self.fetch(run_id, "", folder)
 
     def children(self, parent: str) -> "list[Run]":
         """The runs that belong to a run, oldest first: its own, and those that it adopted."""
@@ -222,6 +244,16 @@ class Tracker:
             found += page
             token = page.token or None
         return found
+
+
+def _hashes_of(run: "Run") -> dict[str, str]:
+    """The hash of each file that a run recorded one of, by the artifact's path; none in runs from before there were."""
+    prefix = f"{HASH_TAG}."
+    return {key.removeprefix(prefix): value for key, value in run.data.tags.items() if key.startswith(prefix)}
+
+
+def _check_recorded(path: Path, expected: str, *, run_id: str) -> None:
+    check_hash(path, expected, remedy=f"the run {run_id} recorded another; restore it, or repeat with sweep.force=true")
 
 
 def adoption_tag(parent: str) -> str:

@@ -6,7 +6,13 @@ is inf. `paper_compat=True` reproduces what the published evaluators do, faults 
 with published tables only.
 """
 
-from reliabit.metrics.functional.answers import Variant, accuracy_from_matches, normalize_answer, vqa_accuracy
+from reliabit.metrics.functional.answers import (
+    Variant,
+    accuracy_from_matches,
+    comparable_answer,
+    normalize_answer,
+    vqa_accuracy,
+)
 from reliabit.metrics.functional.area import (
     augrc,
     aurc,
@@ -54,6 +60,7 @@ __all__ = [
     "brier_decomposition",
     "brier_score",
     "calibration_error",
+    "comparable_answer",
     "coverage_at_risk",
     "e_aurc",
     "effective_reliability",

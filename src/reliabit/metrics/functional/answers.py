@@ -85,6 +85,26 @@ def _normalize_words(text: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
+def comparable_answer(text: str, *, variant: Variant = "official") -> tuple[str, str]:
+    """What two answers must have in common to be the same answer.
+
+    That is their normalised form; where nothing is left of it, as of "The", "?" or the letter "A", it is the raw text,
+    since otherwise all answers of which nothing is left would pass for one.
+
+    Args:
+        text: A prediction or a reference answer.
+        variant: The normaliser, see `normalize_answer`.
+
+    Returns:
+        The normalised answer, and the raw one if the former is empty; two that are equal stand for the same answer.
+
+    >>> comparable_answer("Two.") == comparable_answer("2"), comparable_answer("") == comparable_answer("the")
+    (True, False)
+    """
+    normalized = normalize_answer(text, variant=variant)
+    return normalized, "" if normalized else text
+
+
 def vqa_accuracy(
     prediction: str, answers: Sequence[str], *, variant: Variant = "official", paper_compat: bool = False
 ) -> float:
@@ -92,7 +112,8 @@ def vqa_accuracy(
 
     With n annotators of whom k agree with the prediction, leaving one annotator out at a time gives
     [k min(1, (k-1)/3) + (n-k) min(1, k/3)] / n; for n = 10 that is 0, 0.3, 0.6, 0.9 and 1 from k = 4 on
-    (Antol et al. 2015). Annotators are left out by position, so ten equal references count as ten.
+    (Antol et al. 2015). Annotators are left out by position, so ten equal references count as ten. Answers of which
+    normalization leaves nothing agree only where they are the same string: "" is no "a"; see `comparable_answer`.
 
     Args:
         prediction: The model's answer, raw; it and the references are always normalised.
@@ -117,8 +138,8 @@ def vqa_accuracy(
     if paper_compat and len({_tidy(answer) for answer in answers}) == 1:
         matches = len(answers) if _tidy(prediction) == _tidy(answers[0]) else 0
     else:
-        wanted = normalize_answer(prediction, variant=variant)
-        matches = sum(normalize_answer(answer, variant=variant) == wanted for answer in answers)
+        wanted = comparable_answer(prediction, variant=variant)
+        matches = sum(comparable_answer(answer, variant=variant) == wanted for answer in answers)
     return accuracy_from_matches(matches, len(answers))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reliabit.code_graph import module_digests
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256
 from reliabit.quant.mbq.batch import CalibrationBatch
@@ -63,12 +64,22 @@ def statistics_key(
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def code_digest() -> str:
-    """A digest of the source of this room: whatever changes in it makes older statistics another thing."""
-    found, room = hashlib.sha256(), Path(__file__).parents[1]
-    for file in sorted(room.rglob("*.py")):
-        found.update(file.relative_to(room).as_posix().encode() + file.read_bytes())
-    return found.hexdigest()
+COLLECTING = (
+    "reliabit.quant.mbq.calibration",
+    "reliabit.quant.mbq.decoder",
+    "reliabit.quant.mbq.store",
+    "reliabit.quant.streaming.decoder",
+)
+"""The modules that measure statistics, in memory or a layer at a time, and that keep them."""
+
+
+BY_VALUE = ("reliabit.code_graph",)
+"""How code is told shows in the digest itself."""
+
+
+def code_digest(entries: Sequence[str] = COLLECTING) -> str:
+    """A digest of the code that some modules depend on, themselves included; see `reliabit.code_graph`."""
+    return hashlib.sha256(json.dumps(module_digests(entries, by_value=BY_VALUE), sort_keys=True).encode()).hexdigest()
 
 
 def folder_digest(folder: Path) -> str:

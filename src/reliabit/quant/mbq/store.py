@@ -1,6 +1,5 @@
 """Calibration statistics as a folder: safetensors, a layer a file, and a JSON record that names their key."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reliabit.errors import ReliabitError
-from reliabit.files import sha256
+from reliabit.errors import DamagedError, ReliabitError
+from reliabit.files import check_hash, read_sealed, sealed, sha256
 from reliabit.quant.mbq.groups import GROUPS
 from reliabit.quant.mbq.sensitivity import ratios
 from reliabit.quant.mbq.statistics import GroupStatistics, LayerStatistics
@@ -148,7 +147,7 @@ def write_record(
         "sha256": {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))},
         **extra,
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / RECORD).write_bytes(sealed(record, indent=2))
 
 
 def read_statistics(folder: Path, *, key: str) -> Statistics:
@@ -166,6 +165,9 @@ def read_statistics(folder: Path, *, key: str) -> Statistics:
         raise ReliabitError(
             f"{folder} was computed for another model, calibration set, setting or version of Reliabit; calibrate again"
         )
+    # Each layer is checked again when it is read; what is damaged is better known before the work begins.
+    for name, expected in record["sha256"].items():
+        check_hash(folder / name, expected, remedy=_remedy(folder))
     tensors = _read(folder, COMMON)
     tokens = Tokens(
         kinds=tensors["kinds"],
@@ -196,23 +198,24 @@ def _keywords(tensors: dict[str, Tensor], context: int, plain: dict[str, Any]) -
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReliabitError(f"{folder} holds no calibration statistics; run task=calibrate") from error
-    return record
+    if not (folder / RECORD).is_file():
+        raise ReliabitError(f"{folder} holds no calibration statistics; run task=calibrate")
+    return read_sealed(folder / RECORD, remedy=_remedy(folder))
 
 
 def _read(folder: Path, name: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    file, expected = folder / name, _record(folder)["sha256"].get(name)
-    if expected is None or not file.is_file():
-        raise ReliabitError(f"{folder} lacks the calibration statistics {name}; delete the folder and calibrate again")
-    if sha256(file) != expected:
-        raise ReliabitError(f"{file} differs from its hash; delete {folder} and calibrate again")
-    tensors: dict[str, Tensor] = load_file(file)
+    expected = _record(folder)["sha256"].get(name)
+    if expected is None or not (folder / name).is_file():
+        raise DamagedError(f"{folder} lacks the calibration statistics {name}", remedy=_remedy(folder))
+    check_hash(folder / name, expected, remedy=_remedy(folder))
+    tensors: dict[str, Tensor] = load_file(folder / name)
     return tensors
+
+
+def _remedy(folder: Path) -> str:
+    return f"delete {folder} and calibrate again"
 
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:

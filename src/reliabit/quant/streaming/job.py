@@ -12,6 +12,9 @@ from reliabit.quant.mbq.identity import LIBRARIES, batch_digest, code_digest
 from reliabit.quant.mbq.scaling import Calibration
 from reliabit.quant.plan import Scheme
 
+QUANTIZING = ("reliabit.quant.streaming.quantize",)
+"""The module that writes quantized checkpoints."""
+
 
 def job_key(
     *,
@@ -42,7 +45,7 @@ def job_key(
         "calibration": None if calibration is None else _calibration_record(calibration),
         "dtype": str(dtype),
         "shard_bytes": shard_bytes,
-        "code": code_digest(),
+        "code": code_digest(QUANTIZING),
         "libraries": {name: version(name) for name in (*LIBRARIES, "safetensors", "hqq")},
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -4,7 +4,6 @@ The unit of work is a decoder layer, a module outside the layers, or a tensor th
 units. Its record is written last and names its hash: a shard without one, or with another hash, is made again.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reliabit.files import replacing, sha256
+from reliabit.errors import DamagedError
+from reliabit.files import read_sealed, replacing, sealed, sha256
 from reliabit.quant.convert import ConvertedModule
 from reliabit.quant.grid import Layout
 from reliabit.quant.mbq.search import GroupScale
@@ -110,7 +110,7 @@ class PartWriter:
             "finished": [found.to_record() for found in finished],
         }
         with replacing(file.with_suffix(".json")) as unfinished:
-            unfinished.write_text(json.dumps(record) + "\n", encoding="utf-8")
+            unfinished.write_bytes(sealed(record))
         self._keep(number, shard, finished)
         self._waiting = []
 
@@ -126,12 +126,12 @@ class PartWriter:
     def _take_over(self, record: Path) -> None:
         file = record.with_suffix(".safetensors")
         try:
-            written = json.loads(record.read_text(encoding="utf-8"))
+            written = read_sealed(record, remedy="quantize again")
             finished = [Finished.from_record(found) for found in written["finished"]]
             shard = Shard(file, tuple(written["keys"]), written["tensor_bytes"], written["sha256"])
             number = self._order[finished[0].unit]
             whole = sha256(file) == shard.sha256
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, DamagedError):
             whole = False
         if whole:
             self._keep(number, shard, finished)

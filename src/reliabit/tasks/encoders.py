@@ -1,0 +1,23 @@
+"""What encodes the questions of a configured model, and which of them it takes."""
+
+from pathlib import Path
+
+from reliabit.config import ModelConfig
+from reliabit.models.admission import Admission, read_context_length
+from reliabit.models.checkpoint import load_encoder
+from reliabit.models.encoding import Encoder
+
+
+def encoder_of(model: ModelConfig) -> Encoder:
+    """What encodes a model's questions."""
+    return load_encoder(Path(model.path), family=model.family, template=model.template, max_pixels=model.max_pixels)
+
+
+def admission_of(model: ModelConfig, *, answer_tokens: int) -> Admission:
+    """Which questions a model takes.
+
+    Args:
+        model: How it is asked.
+        answer_tokens: Tokens to leave room for after the prompt.
+    """
+    return Admission(encoder_of(model), longest=read_context_length(Path(model.path)) - answer_tokens)

@@ -1,0 +1,68 @@
+"""Everything that a run measures; the code that this module reaches is part of the run's identity.
+
+What records a run, draws it or says where it is carried out is left to whoever calls it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reliabit.config import Config
+from reliabit.evaluation.report import Report, build_report
+from reliabit.inference.features import FEATURES
+from reliabit.tasks.answer import answer_questions
+from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
+from reliabit.tasks.cells import efficiency
+from reliabit.tasks.estimators import needs_training
+from reliabit.tasks.parallel_answers import answer_on_devices
+from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
+from reliabit.tasks.select import Selected, fit_estimators
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a configuration.
+
+    Attributes:
+        selected: The predictions with every confidence, and the Selectors that were trained.
+        report: What they come to.
+        efficiency: What the configuration costs, by metric.
+    """
+
+    selected: Selected
+    report: Report
+    efficiency: dict[str, float]
+
+    def recorded(self) -> dict[str, float]:
+        """Every number, as a run records them."""
+        return {**self.report.recorded(), **self.selected.recorded(), **self.efficiency}
+
+
+def measure(
+    config: Config,
+    *,
+    folder: Path,
+    loaded: Callable[[QuantizedCheckpoint], None],
+    logger_of: "Callable[[str], Logger]",
+) -> Measured:
+    """Quantize, answer, select and evaluate.
+
+    Args:
+        config: The configuration.
+        folder: Where the list of what is not asked goes, and features if an estimator reads them.
+        loaded: Is told of the model before it answers.
+        logger_of: Gives the logger of a training by the estimator's name.
+    """
+    training = needs_training(config.confidence)
+    questions = asked_questions(config, training=training, listed_in=folder / BAD_SAMPLES)
+    answer_on_devices(config, questions)
+    model = load_quantized(config)
+    loaded(model)
+    answered = answer_questions(config, model, questions, features=folder / FEATURES)
+    selected = fit_estimators(config, answered.predictions, features=folder / FEATURES, logger_of=logger_of)
+    report = build_report(selected.predictions, config.evaluation)
+    return Measured(selected=selected, report=report, efficiency=efficiency(config, model, answered))
