@@ -34,6 +34,7 @@ from reliabit.registry.versions import (
     make_registered_model,
     registry_client,
 )
+from reliabit.tracking.redaction import redact
 from reliabit.tracking.tracker import FINGERPRINT_TAG, TrackedRun, Tracker
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def log_outcome(
     """
     run.log_text(json.dumps({"outcome": outcome, **document}, indent=1, default=str) + "\n", "decision.json")
     run.log_text(markdown if markdown is not None else f"{reason}\n", "decision.md")
-    run.set_tags({REASON: reason[:REASON_LENGTH], OUTCOME: outcome})
+    run.set_tags({REASON: redact(reason)[:REASON_LENGTH], OUTCOME: outcome})
 
 
 def read_attempt(tracker: Tracker, run_id: str) -> Attempt:

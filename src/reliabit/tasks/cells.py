@@ -11,6 +11,7 @@ from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell
 from reliabit.tasks.quantized import QuantizedCheckpoint
 from reliabit.tasks.questions import source_spec
+from reliabit.tracking.redaction import redact_config
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +80,7 @@ def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered
         name=run_name(config),
         tags=run_tags(config),
         # Where it was run is nobody's business elsewhere, and would make equal results differ.
-        config={key: value for key, value in to_mapping(config).items() if key not in PLACES},
+        config=redact_config({key: value for key, value in to_mapping(config).items() if key not in PLACES}),
         table=table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
         efficiency=efficiency(config, model, answered),
     )

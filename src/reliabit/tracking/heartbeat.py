@@ -20,6 +20,9 @@ BEAT_SECONDS = 30.0
 SILENCE_SECONDS = 600.0
 """So long must a process of another machine be silent to count as dead: clocks differ, and servers are restarted."""
 
+PIDS = range(1, 2**31)
+"""What a process may have for an id; the system takes others for groups of processes, or for no number."""
+
 PATIENCE_SECONDS = 5.0
 """So long a run that ends waits for a beat that is being written."""
 
@@ -89,6 +92,8 @@ def cause_of_death(tags: Mapping[str, str], *, now: datetime) -> str | None:
         process = ProcessIdentity(host=tags[HOST], machine=tags[MACHINE], pid=int(tags[PID]), born=tags[BORN])
         last = datetime.fromisoformat(tags[BEAT])
     except (KeyError, ValueError):
+        return None
+    if process.pid not in PIDS or last.tzinfo is None:
         return None
     where = f"process {process.pid} on {process.host}"
     if is_here(process):

@@ -77,7 +77,7 @@ def check_runs(recorded: Sequence[RecordedRun]) -> None:
         parent = run.tags.get(PARENT_TAG)
         if parent is not None and parent not in runs:
             raise ReliabitError(
-                f"the run {run.folder} belongs to {parent[:80]}, which is missing; copy the whole journal"
+                f"the run {run.folder} belongs to {_shown(parent)}, which is missing; copy the whole journal"
             )
     for run in runs.values():
         lineage(runs, run.key)
@@ -164,7 +164,7 @@ def _check_artifact(run: RecordedRun, name: str) -> None:
         path /= part
     _check_folder(path)
     if not os.path.lexists(run.folder / ARTIFACTS / name):
-        raise ReliabitError(f"the run {run.folder} lacks its artifact {name}; copy the whole journal")
+        raise ReliabitError(f"the run {run.folder} lacks its artifact {name[:200]}; copy the whole journal")
     _check_file(run.folder / ARTIFACTS / name, size=FILE_BYTES)
     expected = run.digests.get(name)
     # A process that died between writing a file and saying so leaves one that it said something else of.
@@ -198,6 +198,10 @@ def _check_file(path: Path, *, size: int) -> None:
         raise _refused(path, "it is a link or no file", "copy the journal with its files, not as links (cp -rL)")
     if found.st_size > size:
         raise _refused(path, f"it has {found.st_size} bytes, and {size} are the most", "remove its run's folder")
+
+
+def _shown(key: str) -> str:
+    return key if _KEY.fullmatch(key) else ascii(key[:80])
 
 
 def _refused(place: Path, what: str, remedy: str) -> ReliabitError:

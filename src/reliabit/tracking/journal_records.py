@@ -137,6 +137,11 @@ def read_run(folder: Path) -> RecordedRun | None:
     if not records:
         return None
     first = records[0]
+    twice = _with_two_values(records)
+    if twice is not None:
+        raise ReliabitError(
+            f"{folder / RECORDS} cannot be read: its parameter {twice[:80]!a} has two values; remove the run's folder"
+        )
     *_, end = ({}, *(record for record in records if "status" in record))
     # A sweep that is gone on with is opened again.
     ended = end.get("status", RUNNING) != RUNNING
@@ -207,6 +212,16 @@ def _parse(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
 
 def _last(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, str]:
     return {key: value for record in records for key, value in record.get(kind, {}).items()}
+
+
+def _with_two_values(records: Sequence[Mapping[str, Any]]) -> str | None:
+    """A parameter that was given another value later, which no store takes."""
+    values: dict[str, str] = {}
+    for record in records:
+        for key, value in record.get("parameters", {}).items():
+            if values.setdefault(key, value) != value:
+                return key
+    return None
 
 
 def _all(records: Sequence[Mapping[str, Any]], kind: str) -> Iterator[Any]:

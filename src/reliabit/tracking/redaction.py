@@ -1,16 +1,27 @@
-"""Keeping credentials out of what is logged: values that the environment calls secret, and user names in addresses."""
+"""Keeping credentials out of what is recorded and said: by the names that hold them, by their form, in addresses.
+
+What this process was given is a secret wherever it then appears: values of variables and arguments that are called like
+one, and the passwords of addresses among them. Besides, every address loses its user, every `password=...` its value,
+and every text that has the form of an access token goes.
+"""
 
 import functools
 import json
 import os
 import re
-from collections.abc import Mapping
-from urllib.parse import quote
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote
 
 REDACTED = "[redacted]"
 
-SECRET_NAMES = re.compile("TOKEN|SECRET|PASSW|KEY|CREDENTIAL", re.IGNORECASE)
+SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|KEY|CREDENTIAL|BEARER|_(?:PASS|PWD|PAT|AUTH)$", re.IGNORECASE)
 """Environment variables whose values are secrets."""
+
+_WORDS = "token|secret|passw(?:or)?d|passphrase|pwd|(?:api|access|secret|private)[_-]?key|credentials?|bearer|auth"
+_KEY = re.compile(rf"(?:^|[._-])(?:{_WORDS})$", re.IGNORECASE)
+"""Keys whose values are secrets; a configuration has counts of tokens, too, which are none."""
 
 ORDINARY = frozenset({"true", "false", "none", "null", "auto", "default", "enabled", "disabled", "always", "never"})
 """Values of such variables that are settings: TOKENIZERS_PARALLELISM=false must not redact every `false`."""
@@ -21,49 +32,110 @@ SHORTEST = 4
 ANYWHERE = 8
 """A value of this length or more is redacted within words too; a shorter one where it stands by itself."""
 
+_SCHEME = r"\b[a-z][a-z0-9+.-]*:"
 _ADDRESSES = (
     # The part before the host, up to the last @ before a slash, as the standard has it.
-    re.compile(r"(?P<kept>\b[a-z][a-z0-9+.-]*://)[^\s/?#]*@", re.IGNORECASE),
-    # Addresses of databases, whose passwords may hold slashes unquoted.
-    re.compile(r"(?P<kept>\b(?!https?:|file:|s3:)[a-z][a-z0-9+.-]*://)[^\s:@/]*:[^\s@]*@", re.IGNORECASE),
+    re.compile(rf"(?P<kept>{_SCHEME}//)[^\s/?#]*@", re.IGNORECASE),
+    # Addresses of databases, whose passwords may hold slashes and more unquoted.
+    re.compile(rf"(?P<kept>(?!https?:|file:|s3:){_SCHEME}//)[^\s:@/]*:\S*@", re.IGNORECASE),
+    # Addresses with a slash, or the scheme, forgotten.
+    re.compile(rf"(?P<kept>{_SCHEME}/?)[^\s:@/]+:[^\s@]+@", re.IGNORECASE),
+    re.compile(r"(?P<kept>=)[^\s:@/=]+:[^\s@=]+@(?=\w)"),
 )
+_PASSWORD = re.compile(r"(?:\b[a-z][a-z0-9+.-]*:/{0,2}|=|^)[^\s:@/=]*:(?P<password>\S+)@", re.IGNORECASE)
 _QUERIES = re.compile(
     r"(?P<kept>[?&](?:access_?token|token|password|secret|sig|signature|api_?key|x-amz-[a-z-]+)=)[^&\s#]+",
     re.IGNORECASE,
 )
+_ASSIGNMENTS = re.compile(
+    rf"(?P<kept>(?<![\w.-])(?:[\w.]*[._-])?(?:{_WORDS})=)(?!\[redacted\])(?P<value>'[^']*'|\"[^\"]*\"|[^\s,;&'\"\]}})]+)",
+    re.IGNORECASE,
+)
+_FORMS = re.compile(
+    r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|xox[abeprs]-[\w-]{10,}"
+    r"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+)
+"""Access tokens of GitHub, GitLab, Hugging Face, OpenAI, Slack, AWS and Google, those of JSON, and private keys."""
 
 
-def redact(text: str, *, environ: Mapping[str, str] = os.environ) -> str:
+def redact(text: str, *, environ: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None) -> str:
     """A text without credentials.
 
-    Redacts the values of environment variables named *TOKEN*, *SECRET*, *PASSW*, *KEY* or *CREDENTIAL* (as they are,
-    quoted for an address, and escaped for JSON), the user part of every address, and secrets in queries.
+    Args:
+        text: The text.
+        environ: The environment, whose secrets are redacted as they are, quoted for an address, and escaped for JSON.
+        arguments: The command line, whose secrets are redacted as well; that of this process by default.
 
     Example:
         >>> redact("postgresql://me:hunter2@db/runs", environ={})
         'postgresql://[redacted]@db/runs'
         >>> redact("sent abcd-1234", environ={"API_TOKEN": "abcd-1234"})
         'sent [redacted]'
+        >>> redact("host=db password=hunter2", environ={})
+        'host=db password=[redacted]'
     """
-    pattern = _pattern(_secrets(environ))
+    given = sys.argv if arguments is None else arguments
+    pattern = _pattern(_secrets(environ, given))
     found = pattern.sub(REDACTED, text) if pattern is not None else text
     for address in _ADDRESSES:
         found = address.sub(rf"\g<kept>{REDACTED}@", found)
-    return _QUERIES.sub(rf"\g<kept>{REDACTED}", found)
+    found = _QUERIES.sub(rf"\g<kept>{REDACTED}", found)
+    return _FORMS.sub(REDACTED, _ASSIGNMENTS.sub(_without_value, found))
 
 
 def redact_values(values: Mapping[str, str], *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Parameters or tags without credentials in their values.
 
-    >>> redact_values({"uri": "https://me:pw@host/x"}, environ={})
-    {'uri': 'https://[redacted]@host/x'}
+    >>> redact_values({"uri": "https://me:pw@host/x", "api_key": "abc"}, environ={})
+    {'uri': 'https://[redacted]@host/x', 'api_key': '[redacted]'}
     """
-    return {key: redact(value, environ=environ) for key, value in values.items()}
+    return {key: _redacted(key, value, environ=environ) for key, value in values.items()}
 
 
-def _secrets(environ: Mapping[str, str]) -> frozenset[str]:
+def redact_config(config: Any, *, environ: Mapping[str, str] = os.environ) -> Any:
+    """Nested plain data, such as a configuration, without credentials in any text of it.
+
+    >>> redact_config({"store": {"uri": "https://me:pw@host/x", "token": "abc"}, "seed": [0, "a"]}, environ={})
+    {'store': {'uri': 'https://[redacted]@host/x', 'token': '[redacted]'}, 'seed': [0, 'a']}
+    """
+    if isinstance(config, Mapping):
+        return {
+            key: _redacted(str(key), value, environ=environ)
+            if isinstance(value, str)
+            else redact_config(value, environ=environ)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return [redact_config(value, environ=environ) for value in config]
+    return redact(config, environ=environ) if isinstance(config, str) else config
+
+
+def _redacted(key: str, value: str, *, environ: Mapping[str, str]) -> str:
+    called = _KEY.search(key) or (key.isupper() and SECRET_NAMES.search(key) and len(value) >= SHORTEST)
+    if called and value and value.lower() not in ORDINARY:
+        return REDACTED
+    return redact(value, environ=environ)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    return found[0] if found["value"].strip("'\"").lower() in ORDINARY else f"{found['kept']}{REDACTED}"
+
+
+def _secrets(environ: Mapping[str, str], arguments: Sequence[str]) -> frozenset[str]:
     named = {value.strip() for name, value in environ.items() if SECRET_NAMES.search(name)}
-    return frozenset(value for value in named if len(value) >= SHORTEST and value.lower() not in ORDINARY)
+    named = {value for value in named if len(value) >= SHORTEST and value.lower() not in ORDINARY}
+    return frozenset({*named, *_given(environ.values()), *_given(arguments)})
+
+
+def _given(texts: Iterable[str]) -> Iterator[str]:
+    """Passwords in addresses, and values of arguments that are called like secrets; short ones might be any word."""
+    for text in texts:
+        for found in _PASSWORD.finditer(text) if "@" in text else ():
+            yield from (one for one in {found["password"], unquote(found["password"])} if len(one) >= ANYWHERE)
+        name, _, value = text.partition("=")
+        if value and _KEY.search(name):
+            yield from (one for one in {value.strip("'\"")} if len(one) >= ANYWHERE)
 
 
 @functools.lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.tracking.heartbeat import heartbeat_tags
+from reliabit.tracking.redaction import REDACTED, redact
 from reliabit.tracking.tracker import TrackedRun, Tracker
 
 if TYPE_CHECKING:
@@ -16,11 +17,16 @@ SWEEP = {"kind": "sweep"}
 OVERRIDES = "overrides.json"
 """The tag that holds a sweep's overrides as a list."""
 
+STORE = ("tracking.uri=", "tracking.artifacts=")
+"""Where runs are recorded, which whoever goes on with a sweep says anew where it holds a password."""
+
 
 def start_parent(tracker: Tracker, *, overrides: Sequence[str]) -> TrackedRun:
     """Open the parent run of a new sweep."""
-    name = f"sweep·{' '.join(overrides) or 'default'}"[:250]
-    tags = {**SWEEP, "overrides": " ".join(overrides), OVERRIDES: json.dumps(list(overrides))}
+    # One by one, as a password may hold blanks, and before anything is cut.
+    told = [redact(override) for override in overrides]
+    name = f"sweep·{' '.join(told) or 'default'}"[:250]
+    tags = {**SWEEP, "overrides": " ".join(told), OVERRIDES: json.dumps(told)}
     return tracker.start(name, tags=tags)
 
 
@@ -71,6 +77,19 @@ def reopen(tracker: Tracker, sweep: "Run") -> TrackedRun:
 
 
 def overrides_of(sweep: "Run") -> list[str]:
-    """The overrides that a sweep was started with."""
+    """The overrides that a sweep was started with, but for the address of the store, if that held a password.
+
+    Passwords are not recorded: the address is that of whoever goes on with the sweep, and so is what it was found by.
+
+    Raises:
+        ReliabitError: Another one held a secret, without which the sweep cannot be gone on with.
+    """
     found: list[str] = json.loads(sweep.data.tags[OVERRIDES])
-    return found
+    lacking = [override for override in found if REDACTED in override]
+    others = [override for override in lacking if not override.startswith(STORE)]
+    if others:
+        raise ReliabitError(
+            f"the sweep {sweep.info.run_id} was started with {others[0]}, and secrets are not recorded; say all of its "
+            f"arguments again, with sweep.resume={sweep.info.run_id}"
+        )
+    return [override for override in found if override not in lacking]

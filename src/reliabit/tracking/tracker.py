@@ -18,7 +18,7 @@ from reliabit import identity
 from reliabit.errors import ReliabitError
 from reliabit.files import check_hash, replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
-from reliabit.tracking.redaction import redact, redact_values
+from reliabit.tracking.redaction import redact, redact_config, redact_values
 from reliabit.tracking.store import open_store
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class TrackedRun:
         """Record a nested configuration as parameters, `quant.bits` and so on."""
         from mlflow.entities import Param
 
-        parameters = [Param(key, redact(str(value))) for key, value in flatten(config).items()]
+        parameters = [Param(key, redact(str(value))) for key, value in flatten(redact_config(config)).items()]
         for start in range(0, len(parameters), PARAMETERS_A_CALL):
             self.client.log_batch(self.run_id, params=parameters[start : start + PARAMETERS_A_CALL])
 
@@ -84,7 +84,8 @@ class TrackedRun:
     def log_identity(self, config: Mapping[str, Any], *, fingerprint: identity.Fingerprint) -> None:
         """Record what is run: the configuration, as parameters and as `config.yaml`, and its fingerprint."""
         self.log_parameters(config)
-        texts = {CONFIG: yaml.safe_dump(dict(config), sort_keys=False), identity.FINGERPRINT: fingerprint.to_json()}
+        told = yaml.safe_dump(redact_config(config), sort_keys=False)
+        texts = {CONFIG: told, identity.FINGERPRINT: fingerprint.to_json()}
         for name, text in texts.items():
             self.log_text(text, name)
         self._log_hashes({name: hashlib.sha256(redact(text).encode()).hexdigest() for name, text in texts.items()})
@@ -131,12 +132,12 @@ class Tracker:
 
         Args:
             name: The run's name.
-            tags: Its tags; credentials in them are redacted, as in everything that is recorded.
+            tags: Its tags; credentials in both are redacted, as in everything that is recorded.
             parent: The run it belongs to.
         """
         own = {PARENT_TAG: parent} if parent else {}
         every = {**redact_values(tags), **heartbeat_tags(), **own}
-        run = self.client.create_run(self.experiment_id, run_name=name, tags=every)
+        run = self.client.create_run(self.experiment_id, run_name=redact(name), tags=every)
         return TrackedRun(client=self.client, run_id=run.info.run_id)
 
     @contextmanager
@@ -154,7 +155,7 @@ class Tracker:
         self.client.set_terminated(run.run_id, "FINISHED")
 
     def _close_failed(self, run: TrackedRun, error: BaseException) -> None:
-        run.set_tags({"failure.type": type(error).__name__, "failure.reason": str(error)[:500]})
+        run.set_tags({"failure.type": type(error).__name__, "failure.reason": redact(str(error))[:500]})
         if not isinstance(error, ReliabitError):
             run.log_text("".join(traceback.format_exception(error)), "traceback.txt")
         self.client.set_terminated(
