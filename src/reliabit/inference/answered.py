@@ -14,6 +14,9 @@ ANSWERED = "answered.json"
 
 FORMAT = 1
 
+KERNELS = "kernels.json"
+"""The name of the file of a run that says what multiplied by the weight of each quantized layer."""
+
 
 @dataclass(frozen=True)
 class AnsweredCell:
@@ -25,6 +28,7 @@ class AnsweredCell:
         config: The configuration, without where it was run.
         table: The prepared table that was asked, relative to the project.
         efficiency: What it cost, by metric.
+        kernels: What multiplied by the weight of each quantized layer, by its name.
     """
 
     name: str
@@ -32,12 +36,24 @@ class AnsweredCell:
     config: Mapping[str, Any]
     table: str
     efficiency: Mapping[str, float]
+    kernels: Mapping[str, str]
 
     def write(self, folder: Path) -> None:
         """Leave it in a cell's folder."""
         with replacing(folder / ANSWERED) as unfinished:
             text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True)
             unfinished.write_text(f"{text}\n", encoding="utf-8")
+
+
+def kernels_text(kernels: Mapping[str, str]) -> str:
+    """The text of `KERNELS`.
+
+    >>> print(kernels_text({"lm_head": "eager"}), end="")
+    {
+     "lm_head": "eager"
+    }
+    """
+    return json.dumps(dict(kernels), indent=1) + "\n"
 
 
 def read_answered(folder: Path) -> AnsweredCell:

@@ -15,9 +15,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from reliabit.errors import ReliabitError
 from reliabit.quant.empty import replace_by_empty
 from reliabit.quant.grid import Layout
-from reliabit.quant.kernels.cuda import HALF_TYPES
-from reliabit.quant.kernels.dispatch import prepare_kernels
-from reliabit.quant.linear import PackedWeight
+from reliabit.quant.packed import PackedWeight
 from reliabit.quant.shards import check_shards
 
 if TYPE_CHECKING:
@@ -102,8 +100,6 @@ class ReliabitQuantizer(HfQuantizer):  # type: ignore[misc]
                 "a shard is of another model or not whole"
             )
         check_packed_shapes(model)
-        if model.dtype in HALF_TYPES:
-            prepare_kernels(model, dtype=model.dtype)
 
     def is_serializable(self) -> bool:
         """Whether `save_pretrained` may write the model."""

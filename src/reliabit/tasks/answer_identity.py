@@ -21,6 +21,10 @@ ROOMS = ("data", "models", "quant", "inference", "tasks")
 """The rooms whose source answers depend on."""
 
 
+HOW_ANSWERED = ("accelerator", "batch_size", "device_map", "device_memory", "host_memory")
+"""What of `trainer` answers depend on, if only by rounding."""
+
+
 def answering_identity(config: Config, *, features: FeatureSettings | None) -> str:
     """A digest of everything that decides an answer and its states but the question.
 
@@ -33,11 +37,13 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
         "asking": without(mapping["model"], "name", "path", "revision", "download"),
         "quant": quant,
         "calibration": calibration_digest(config),
-        # Answers of a spread model are the same and come at another cost, which is kept beside them.
-        "trainer": [config.trainer.accelerator, config.trainer.batch_size, config.trainer.device_map],
+        # Answers of a spread model come at another cost, which is kept beside them; what of it lies off the devices has
+        # no kernels, which shows in half types.
+        "trainer": {key: getattr(config.trainer, key) for key in HOW_ANSWERED},
         "features": None if features is None else vars(features),
         "code": dict(code_digests(ROOMS)),
         "libraries": library_versions(),
+        "kernels": _kernels_here(config),
     }
     return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -66,6 +72,7 @@ def encoding_identity(config: Config, model: "PreTrainedModel") -> str:
         "trainer": [config.trainer.accelerator, config.trainer.batch_size],
         "code": dict(code_digests(SEEING_ROOMS)),
         "libraries": library_versions(),
+        "kernels": _kernels_here(config),
     }
     return sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -82,6 +89,14 @@ def _weights_digest(model: "PreTrainedModel") -> str:
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _kernels_here(config: Config) -> list[str]:
+    import torch
+
+    from reliabit.quant.kernels.dispatch import kernels_here
+
+    return kernels_here(getattr(torch, config.model.dtype))
 
 
 def without(mapping: dict[str, object], *keys: str) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """What a cell is called, what it is filtered by, and what it costs, whether it is run at once or stage by stage."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,7 @@ def efficiency(config: Config, model: QuantizedCheckpoint, answered: Answered) -
         "efficiency/effective_bits_whole_model": model.size.effective_bits,
         "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
         "efficiency/peak_memory_bytes": float(answered.peak_bytes),
+        **{f"efficiency/layers_{kernel}": float(layers) for kernel, layers in Counter(model.kernels.values()).items()},
         **{f"efficiency/{name}_seconds": seconds for name, seconds in answered.extra_seconds.items()},
     }
 
@@ -82,4 +84,5 @@ def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered
         config={key: value for key, value in to_mapping(config).items() if key not in PLACES},
         table=table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
         efficiency=efficiency(config, model, answered),
+        kernels=model.kernels,
     )

@@ -10,6 +10,7 @@ from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.report import build_report
 from reliabit.identity import cell_digest
+from reliabit.inference.answered import KERNELS, kernels_text
 from reliabit.inference.features import FEATURES
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.calibrated import scales_table
@@ -87,6 +88,7 @@ def _run(config: Config, run: TrackedRun) -> float:
         run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
         if model.report.scales:
             run.log_text(scales_table(model.report.scales), "scales.txt")
+    run.log_text(kernels_text(model.kernels), KERNELS)
     output = config.paths.output_folder()
     answered = answer_questions(config, model, questions, features=output / FEATURES)
     selected = fit_estimators(

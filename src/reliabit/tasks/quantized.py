@@ -1,5 +1,6 @@
 """The model that a configuration names, quantized in memory as it says."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,8 +8,9 @@ from reliabit.config import Config, ModelConfig, QuantConfig, TrainerConfig
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.quantization_record import OUR_FORMAT, quantized_as
-from reliabit.models.spread import Spread, offloaded
-from reliabit.quant import Plan, Report, Size, model_size, plan_from_config, quantize_model
+from reliabit.models.spread import Spread, is_spread, offloaded
+from reliabit.quant import Plan, Report, Size, kernels_of, model_size, plan_from_config, quantize_model
+from reliabit.serving.parts import device_of
 from reliabit.tasks.calibrated import load_calibration
 
 
@@ -19,12 +21,14 @@ class QuantizedCheckpoint:
     Attributes:
         checkpoint: The model, ready to answer.
         report: The modules that were converted; `None` for the baseline.
+        kernels: What multiplies by the weight of each quantized layer, by its name; `eager` where no kernel does.
         size: Its bytes, weights that are not quantized counted as stored in bfloat16; of checkpoints in other formats
             what is stored is the size of their files, and which weights are quantized is not told.
     """
 
     checkpoint: Checkpoint
     report: Report | None
+    kernels: Mapping[str, str]
     size: Size
 
 
@@ -66,7 +70,7 @@ def spread_of(trainer: TrainerConfig) -> Spread | None:
 
 
 def load_quantized(config: Config) -> QuantizedCheckpoint:
-    """Load the model and quantize it in memory.
+    """Load the model where it is to answer, and quantize it in memory.
 
     Raises:
         ReliabitError: It is to be quantized, and some of it lies off the devices.
@@ -85,9 +89,13 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
                 "task=quantize, and answer with model.path=<its folder> quant=none"
             )
         report = quantize_model(checkpoint.model, build_plan(config.quant), load_calibration(config))
+    if not is_spread(checkpoint.model):
+        # Kernels are of a device; a model is quantized where it was loaded, as checkpoints are.
+        checkpoint.model.to(device_of(config.trainer.accelerator))
+    kernels = kernels_of(checkpoint.model, dtype=checkpoint.model.dtype)
     size = model_size(checkpoint.model, stored_dtype=torch.bfloat16)
     found = quantized_as(Path(config.model.path))
     if found is not None and found.format != OUR_FORMAT:
         # Read by other code into modules of its own, or dequantized; what is stored the files alone tell.
         size = replace(size, stored_bytes=checkpoint_bytes(Path(config.model.path)))
-    return QuantizedCheckpoint(checkpoint=checkpoint, report=report, size=size)
+    return QuantizedCheckpoint(checkpoint=checkpoint, report=report, kernels=kernels, size=size)
