@@ -224,7 +224,7 @@ def test_a_record_that_does_not_fit_the_model_is_refused(checkpoint, change, mes
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
-    refused(tmp_path, "is no checkpoint: it has no config.json")
+    refused(tmp_path, r"is not a checkpoint folder \(it has no config.json\)")
     with pytest.raises(ReliabitError, match="holds no safetensors file"):
         checkpoint_bytes(tmp_path)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from reliabit.config import Config
 from reliabit.files import replacing
 from reliabit.tasks.calibrated import FOLDER, encoder_of, load_batches, load_statistics
+from reliabit.tasks.quantized import check_model
 from reliabit.tasks.runtime import set_up
 
 
@@ -24,6 +25,7 @@ def calibrate(config: Config) -> None:
         _note(config)
         return
     set_up(config)
+    check_model(config.model)
     encoder = encoder_of(config.model)
     batches = load_batches(config, encoder)
     statistics = load_statistics(config, batches, decoder_layers=encoder.adapter.decoder_layers)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import check_checkpoint, find_adapter
+from reliabit.models.checkpoint import find_adapter
 from reliabit.tasks.calibrated import load_calibration, scales_table
-from reliabit.tasks.quantized import build_plan, load_model
+from reliabit.tasks.quantized import build_plan, check_model, load_model
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def quantize(config: Config) -> None:
         raise ReliabitError("task.checkpoint is not set; name the folder to write to")
     set_up(config)
     folder, original = Path(config.task.checkpoint), Path(config.model.path)
-    check_checkpoint(original, family=config.model.family)
+    check_model(config.model)
     check_destination(folder, source=original)
     report = _export(config, folder) if config.task.format == "compressed_tensors" else stream_quantized(config, folder)
     sys.stdout.write(scales_table(report.scales))

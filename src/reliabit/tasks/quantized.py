@@ -6,10 +6,10 @@ from pathlib import Path
 
 from reliabit.config import Config, ModelConfig, QuantConfig, TrainerConfig
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import Checkpoint, load_checkpoint
-from reliabit.models.quantization_record import OUR_FORMAT, quantized_as
+from reliabit.models.checkpoint import Checkpoint, check_loadable, load_checkpoint
 from reliabit.models.spread import Spread, is_spread, offloaded
 from reliabit.quant import Plan, Report, Size, kernels_of, model_size, plan_from_config, quantize_model
+from reliabit.quant.record import OUR_FORMAT, quantized_as
 from reliabit.serving.parts import device_of
 from reliabit.tasks.calibrated import load_calibration
 
@@ -43,6 +43,21 @@ def build_plan(quant: QuantConfig) -> Plan:
         "p_norm": quant.p_norm,
     }
     return plan_from_config(quant.rules, defaults=defaults)
+
+
+def check_model(model: ModelConfig) -> None:
+    """Check all of a checkpoint that can be checked without its weights, before data is prepared for it.
+
+    Raises:
+        ReliabitError: A file of it is missing or damaged, or describes no model that can answer.
+    """
+    check_loadable(
+        Path(model.path),
+        family=model.family,
+        template=model.template,
+        max_pixels=model.max_pixels,
+        dtype=model.dtype,
+    )
 
 
 def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:
