@@ -1,5 +1,6 @@
 """What a sweep measures in memory is what its checkpoint and its bundle serve: kernels, answers, confidences, bytes."""
 
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,13 @@ from reliabit.inference.answering import answer_table
 from reliabit.metrics import certify_threshold
 from reliabit.models.checkpoint import Checkpoint, find_adapter, load_checkpoint
 from reliabit.quant import kernels_of, model_size, plan_from_config, quantize_model, save_checkpoint
+from reliabit.quant.shards import stored_types
 from reliabit.quant.streaming.quantize import quantize_checkpoint
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Description
 from reliabit.serving.questions import Asked
 from reliabit.serving.served_model import ServedModel
+from reliabit.tasks.quantized import kept_type
 from serving.bundles import MODELS
 
 BATCH, MAX_NEW_TOKENS = 8, 4
@@ -106,6 +109,26 @@ def test_a_cell_its_checkpoint_and_its_bundle_are_one_model(family, dtype, quest
         assert set(measured.kernels.values()) == {"eager"}
     elif torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         assert {"int4pack", "int8pack"} <= set(measured.kernels.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_weights_are_quantized_from_the_numbers_that_were_measured(stored, dtype, questions, tmp_path):
+    """Whatever type a checkpoint is stored in, its quantized bundle is of what a sweep quantizes in memory."""
+    source, plan = tmp_path / "source", plan_from_config(HYBRID, defaults={"method": "rtn"})
+    shutil.copytree(MODELS / "qwen2_vl_tiny", source)
+    model = load(source, "qwen2_vl", "float32").model
+    with torch.no_grad():
+        # Numbers that a shorter type has not.
+        for parameter in model.parameters():
+            parameter.mul_(1.001)
+    model.to(getattr(torch, stored)).save_pretrained(source)
+    cell = load(source, "qwen2_vl", dtype)
+    quantize_model(cell.model, plan)
+    kept = getattr(torch, kept_type(stored_types(source), dtype))
+    layers = find_adapter("qwen2_vl").decoder_layers
+    quantize_checkpoint(source, tmp_path / "streamed", plan, decoder_layers=layers, dtype=kept)
+    assert asked(load(tmp_path / "streamed", "qwen2_vl", dtype), questions) == asked(cell, questions)
 
 
 def test_writing_a_checkpoint_pays_for_no_kernel(family, tmp_path, monkeypatch):

@@ -119,7 +119,7 @@ class QuantLinear(PackedWeight):
         return self
 
     def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
-        super()._load_from_state_dict(*arguments, **keywords)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*arguments, **keywords)
         self._choice = None
 
     def extra_repr(self) -> str:

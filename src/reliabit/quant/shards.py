@@ -7,6 +7,9 @@ from pathlib import Path, PurePath
 from reliabit.errors import ReliabitError
 
 SINGLE = "model.safetensors"
+FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+"""torch's names of the types that safetensors files name."""
+
 INDEX = "model.safetensors.index.json"
 
 
@@ -28,6 +31,22 @@ def check_shards(files: Sequence[str | Path]) -> None:
                 shard.keys()
         except (OSError, SafetensorError) as error:
             raise ReliabitError(f"{file} is truncated or no safetensors file ({error}); fetch it again") from error
+
+
+def stored_types(folder: Path) -> set[str]:
+    """The types of the floating-point tensors of a checkpoint, by torch's names.
+
+    Raises:
+        ReliabitError: It is not whole.
+    """
+    from safetensors import safe_open
+
+    files, found = weight_files(folder), set[str]()
+    check_shards(files)
+    for file in files:
+        with safe_open(file, framework="np") as shard:
+            found |= {shard.get_slice(key).get_dtype() for key in shard.keys()}  # noqa: SIM118 - no mapping
+    return {FLOATS[name] for name in found & FLOATS.keys()}
 
 
 def weight_files(folder: Path) -> list[Path]:

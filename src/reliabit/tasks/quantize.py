@@ -9,7 +9,7 @@ from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint import find_adapter
 from reliabit.tasks.calibrated import load_calibration, scales_table
-from reliabit.tasks.quantized import build_plan, check_model, load_model
+from reliabit.tasks.quantized import build_plan, check_model, kept_type, load_model
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def quantize(config: Config) -> None:
 
 def stream_quantized(config: Config, folder: Path) -> "Report":
     """Quantize the configured model into a folder, in our own format, a layer at a time; see `quantize_checkpoint`."""
+    import torch
+
+    from reliabit.quant.shards import stored_types
     from reliabit.quant.streaming.quantize import quantize_checkpoint
 
     return quantize_checkpoint(
@@ -57,6 +60,7 @@ def stream_quantized(config: Config, folder: Path) -> "Report":
         build_plan(config.quant),
         decoder_layers=find_adapter(config.model.family).decoder_layers,
         calibration=load_calibration(config),
+        dtype=getattr(torch, kept_type(stored_types(Path(config.model.path)), config.model.dtype)),
     )
 
 

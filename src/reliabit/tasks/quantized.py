@@ -1,6 +1,6 @@
 """The model that a configuration names, quantized in memory as it says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,12 @@ from reliabit.models.checkpoint import Checkpoint, check_loadable, load_checkpoi
 from reliabit.models.spread import Spread, is_spread, offloaded
 from reliabit.quant import Plan, Report, Size, kernels_of, model_size, plan_from_config, quantize_model
 from reliabit.quant.record import OUR_FORMAT, quantized_as
+from reliabit.quant.shards import stored_types
 from reliabit.serving.parts import device_of
 from reliabit.tasks.calibrated import load_calibration
+
+BASELINE_TYPE = "bfloat16"
+"""The type that the weights of the baseline are counted as stored in."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class QuantizedCheckpoint:
         checkpoint: The model, ready to answer.
         report: The modules that were converted; `None` for the baseline.
         kernels: What multiplies by the weight of each quantized layer, by its name; `eager` where no kernel does.
-        size: Its bytes, weights that are not quantized counted as stored in bfloat16; of checkpoints in other formats
+        size: Its bytes, weights that are not quantized counted as a checkpoint of it has them (`kept_type`), all of the
+            baseline's in bfloat16; of checkpoints in other formats
             what is stored is the size of their files, and which weights are quantized is not told.
     """
 
@@ -84,6 +89,22 @@ def spread_of(trainer: TrainerConfig) -> Spread | None:
     )
 
 
+def kept_type(stored: Set[str], computed: str) -> str:
+    """The type that the weights of a checkpoint are quantized from and, those that are not quantized, written in.
+
+    It is that of the cell that is measured, or a shorter one where that loses nothing: a bundle is made of it.
+
+    Args:
+        stored: The types that the unquantized checkpoint has them in.
+        computed: The type that the model computes in.
+
+    >>> kept_type({"bfloat16"}, "float32"), kept_type({"float32"}, "float32"), kept_type({"float32"}, "bfloat16")
+    ('bfloat16', 'float32', 'bfloat16')
+    """
+    [only] = stored if len(stored) == 1 else {computed}
+    return only if computed == "float32" and only in ("bfloat16", "float16") else computed
+
+
 def load_quantized(config: Config) -> QuantizedCheckpoint:
     """Load the model where it is to answer, and quantize it in memory.
 
@@ -108,7 +129,8 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
         # Kernels are of a device; a model is quantized where it was loaded, as checkpoints are.
         checkpoint.model.to(device_of(config.trainer.accelerator))
     kernels = kernels_of(checkpoint.model, dtype=checkpoint.model.dtype)
-    size = model_size(checkpoint.model, stored_dtype=torch.bfloat16)
+    stored = BASELINE_TYPE if report is None else kept_type(stored_types(Path(config.model.path)), config.model.dtype)
+    size = model_size(checkpoint.model, stored_dtype=getattr(torch, stored))
     found = quantized_as(Path(config.model.path))
     if found is not None and found.format != OUR_FORMAT:
         # Read by other code into modules of its own, or dequantized; what is stored the files alone tell.
