@@ -74,6 +74,7 @@ def test_other_formats_are_told_apart(checkpoint, tmp_path):
         ({"quant_method": "reliabit", "schemes": 5}, Quantized("reliabit", "reliabit", None, None)),
         ({"quant_method": "x", "config_groups": [{"weights": 4}]}, Quantized("x", "x", None, None)),
         ({"quant_method": "x", "group_size": "many"}, Quantized("x", "x", None, None)),
+        ({}, Quantized("", "quantized", None, None)),
         (None, None),
         ("packed", None),
     ],

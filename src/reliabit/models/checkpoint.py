@@ -12,7 +12,7 @@ from reliabit.models.idefics3 import Idefics3
 from reliabit.models.qwen2_5_vl import Qwen2_5_VL
 from reliabit.models.qwen2_vl import Qwen2VL
 from reliabit.models.spread import Spread
-from reliabit.quant.record import CONFIG, OUR_FORMAT, check_format, quantized_as, read_config, read_json, read_record
+from reliabit.quant.record import CONFIG, OUR_FORMAT, check_format, read_config, read_json, read_record
 from reliabit.quant.said_of import said_of
 
 if TYPE_CHECKING:
@@ -178,11 +178,10 @@ def _built_empty(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     if (folder / GENERATION).is_file():
         with said_of(folder, f"the {GENERATION}"):
             GenerationConfig.from_pretrained(folder)
-    found = quantized_as(folder)
-    if found is not None:
-        record = read_record(folder)
+    record = read_record(folder)
+    if record is not None:
         with said_of(folder, "the quantization_config"):
-            if found.format == OUR_FORMAT:
+            if record.get("quant_method") == OUR_FORMAT:
                 for name, layout in ReliabitConfig(**record).layouts().items():
                     replace_by_empty(model, name, layout)
             else:

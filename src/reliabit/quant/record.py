@@ -103,14 +103,14 @@ def read_json(path: Path) -> Any:
         raise ReliabitError(f"{path} cannot be read ({error.strerror}); restore it or correct the path") from error
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What a checkpoint that is quantized says of it; empty for others.
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What a checkpoint that is quantized says of it; `None` for others.
 
     Raises:
         ReliabitError: Its config.json is missing or damaged.
     """
     found = _record(read_config(folder))
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else None
 
 
 def quantized_as(folder: Path) -> Quantized | None:
@@ -135,7 +135,7 @@ def quantized_as(folder: Path) -> Quantized | None:
         record = read_record(folder)
     except ReliabitError:
         return None
-    if not record:
+    if record is None:
         return None
     schemes, name = list(_schemes(record)), str(record.get("quant_method") or "")
     group_size = _only(scheme.get("group_size") for scheme in schemes)
