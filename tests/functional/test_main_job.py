@@ -101,6 +101,9 @@ def test_every_cell_carries_its_configuration_predictions_and_figures(sweep):
             assert sorted(converted) == sorted(
                 f"model.language_model.layers.{layer}.{kind}" for layer in (0, 1) for kind in kinds
             )
+            kernels = json.loads(Path(client.download_artifacts(run.info.run_id, "kernels.json")).read_text())
+            assert kernels == dict.fromkeys(converted, "eager")
+            assert run.data.metrics["efficiency/layers_eager"] == len(converted)
 
 
 def test_all_cells_answer_the_same_questions(sweep):

@@ -92,7 +92,7 @@ def load_split(folder: Path, split: str) -> "Dataset":
 
     records = read_manifest(folder)
     if split not in records:
-        raise ReliabitError(f"data.split={split} is not in {folder}; it has {', '.join(records)}")
+        raise ReliabitError(f"{folder} has no split {split!r}; it has {', '.join(records)}, as data.splits says")
     path = folder / f"{split}.parquet"
     if not path.is_file() or sha256(path) != records[split].sha256:
         raise ReliabitError(f"{path} is missing or differs from its hash; delete {folder} and run task=prepare again")

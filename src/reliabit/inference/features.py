@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from reliabit.errors import DamagedError, ReliabitError
 from reliabit.files import check_hash, read_sealed, sealed, staged_folder
+from reliabit.inference.overflow import NotFiniteError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,15 +122,13 @@ class FeatureWriter:
 
     def _stored(self, values: npt.NDArray[Any], *, block: str) -> npt.NDArray[Any]:
         if not np.isfinite(values).all():
-            raise ReliabitError(
-                f"the {block} states of question {self.written + _bad_row(values)} are not finite; the model overflows"
-            )
+            raise NotFiniteError(f"the {block} states of question {self.written + _bad_row(values)} are not finite")
         with np.errstate(over="ignore"):
             stored = values.astype(self.settings.dtype)
         if not np.isfinite(stored).all():
             raise ReliabitError(
                 f"the {block} states of question {self.written + _bad_row(stored)} reach {np.abs(values).max():.0f}, "
-                f"too large for {self.settings.dtype}; set features.dtype=float32"
+                f"too large for {self.settings.dtype}; set confidence.features.dtype=float32"
             )
         return stored
 

@@ -60,5 +60,5 @@ def device_of(accelerator: str) -> "torch.device":
     if accelerator not in ("cpu", "gpu", "auto"):
         raise ReliabitError(f"there is no accelerator {accelerator!r}; choose cpu, gpu or auto")
     if accelerator == "gpu" and not gpu:
-        raise ReliabitError("this machine has no GPU that torch can use; serve with accelerator=cpu")
+        raise ReliabitError("this machine has no GPU that torch can use; set trainer.accelerator=cpu")
     return torch.device("cuda" if gpu and accelerator != "cpu" else "cpu")

@@ -178,7 +178,7 @@ class ServedModel:
 
         with ONE_AT_A_TIME, torch.inference_mode():
             batch = encode(questions, admission=self.admission)
-            rows = self.answering.predict_step(batch.to(self.device), 0)
+            rows = self.answering.step(batch.to(self.device), 0)
             confidences = self._confidences(rows)
         return [
             self._judge(one, row["answer"], confidence)

@@ -1,6 +1,6 @@
 """The bundle of a measured configuration: its checkpoint is made again as recorded, and checked to be the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from reliabit.registry.evidence import Configuration
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Confidence, Description
 from reliabit.tasks.asked import asked_questions
+from reliabit.tasks.cells import LAYERS, layers_by_kernel
 from reliabit.tasks.quantize import stream_quantized
 from reliabit.tasks.run_identity import run_identity
 from reliabit.tasks.select import SELECTOR_FOLDER
@@ -130,11 +131,12 @@ def describe(candidate: Configuration, decision: Decision, recorded: Config) -> 
 
 
 def check_answers(folder: Path, candidate: Configuration, recorded: Config, *, confidence: str) -> None:
-    """Check that a bundle answers as its run did.
+    """Check that a bundle answers as its run did, and by the same kernels.
 
     Raises:
         ReliabitError: It does not.
     """
+    from reliabit.quant import kernels_of
     from reliabit.serving.questions import Asked
     from reliabit.serving.served_model import ServedModel
 
@@ -144,6 +146,8 @@ def check_answers(folder: Path, candidate: Configuration, recorded: Config, *, c
     asked = questions.select(chosen)
     expected = _by_question(candidate, confidence)
     model = ServedModel.load(folder, accelerator=recorded.trainer.accelerator)
+    network = model.answering.model
+    check_kernels(kernels_of(network, dtype=network.dtype), candidate.efficiency, run_id=candidate.run_id)
     found = model.answer([Asked(image=row["image"], question=row["question"]) for row in asked])
     for row, answered in zip(asked, found, strict=True):
         answer, sure = expected[row["question_id"]]
@@ -152,6 +156,30 @@ def check_answers(folder: Path, candidate: Configuration, recorded: Config, *, c
                 f"the bundle answers {row['question_id']} with {answered.answer!r} ({answered.confidence:.4f}), and "
                 f"the run {candidate.run_id} with {answer!r} ({sure:.4f}); it is not promoted"
             )
+
+
+def check_kernels(served: Mapping[str, str], efficiency: Mapping[str, float], *, run_id: str) -> None:
+    """Check that a bundle multiplies by its layers as was measured: another kernel has another latency and rounding.
+
+    Args:
+        served: The kernel of each layer of the bundle.
+        efficiency: What was recorded of the run.
+        run_id: The run.
+
+    Raises:
+        ReliabitError: It does not.
+    """
+    measured = {name: value for name, value in efficiency.items() if name.startswith(LAYERS)}
+    here = layers_by_kernel(served)
+    if here != measured:
+        raise ReliabitError(
+            f"the run {run_id} multiplied by {_in_words(measured)}, and the bundle by {_in_words(here)} on this "
+            "machine; promote it on one like that, or run the sweep again on this one"
+        )
+
+
+def _in_words(layers: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.removeprefix(LAYERS)} in {count:.0f} layers" for name, count in sorted(layers.items()))
 
 
 def _predictions(candidate: Configuration) -> "pa.Table":

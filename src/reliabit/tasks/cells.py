@@ -1,5 +1,7 @@
 """What a cell is called, what it is filtered by, and what it costs, whether it is run at once or stage by stage."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 BASELINE_BITS = 16
 """The width of the weights that the checkpoints store unquantized, in bfloat16."""
+
+LAYERS = "efficiency/layers_"
+"""What the metrics that count the layers of a kernel begin with."""
 
 PLACES = ("paths", "tracking", "sweep", "task")
 
@@ -69,8 +74,18 @@ def efficiency(config: Config, model: QuantizedCheckpoint, answered: Answered) -
         "efficiency/effective_bits_whole_model": model.size.effective_bits,
         "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
         "efficiency/peak_memory_bytes": float(answered.peak_bytes),
+        **layers_by_kernel(model.kernels),
         **{f"efficiency/{name}_seconds": seconds for name, seconds in answered.extra_seconds.items()},
     }
+
+
+def layers_by_kernel(kernels: Mapping[str, str]) -> dict[str, float]:
+    """How many layers each kernel multiplies by, as a cell's efficiency has it.
+
+    >>> layers_by_kernel({"up_proj": "int4pack", "down_proj": "int4pack", "lm_head": "eager"})
+    {'efficiency/layers_int4pack': 2.0, 'efficiency/layers_eager': 1.0}
+    """
+    return {f"{LAYERS}{kernel}": float(layers) for kernel, layers in Counter(kernels.values()).items()}
 
 
 def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered) -> AnsweredCell:
@@ -82,4 +97,5 @@ def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered
         config={key: value for key, value in to_mapping(config).items() if key not in PLACES},
         table=table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
         efficiency=efficiency(config, model, answered),
+        kernels=model.kernels,
     )

@@ -12,6 +12,7 @@ from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.identity import cell_digest
+from reliabit.inference.answered import KERNELS, kernels_text
 from reliabit.tasks.asked import BAD_SAMPLES
 from reliabit.tasks.calibrated import scales_table
 from reliabit.tasks.cells import run_name, run_tags
@@ -97,6 +98,7 @@ def _run(config: Config, run: TrackedRun) -> float:
 def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path) -> None:
     if (folder / BAD_SAMPLES).is_file():
         run.log_file(folder / BAD_SAMPLES)
+    run.log_text(kernels_text(model.kernels), KERNELS)
     if model.report is None:
         return
     run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
