@@ -28,7 +28,9 @@ def run_task(config: Config) -> float | None:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
     from reliabit.models.quantization_record import as_quantized
+    from reliabit.tasks.preflight import preflight
 
+    preflight(config)
     config.model.path = _model_folder(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.

@@ -167,8 +167,7 @@ def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDA
     Raises:
         ReliabitError: There is no such folder, a file is truncated, or the features are of other questions.
     """
-    if not (folder / RECORD).is_file():
-        raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
+    check_features(folder)
     try:
         record = json.loads((folder / RECORD).read_text())
     except ValueError as error:
@@ -183,6 +182,16 @@ def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDA
         return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in BLOCKS}
     except (OSError, ValueError) as error:
         raise ReliabitError(f"a file in {folder} is missing or truncated ({error}); run task=answer again") from error
+
+
+def check_features(folder: Path) -> None:
+    """Check that there are features in a folder, without reading them.
+
+    Raises:
+        ReliabitError: There are none.
+    """
+    if not (folder / RECORD).is_file():
+        raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
 
 
 def keys_digest(table: "pa.Table") -> str:

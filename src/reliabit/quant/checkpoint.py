@@ -1,6 +1,5 @@
 """Write and read quantized checkpoints: Hugging Face folders that plain `from_pretrained` loads as well."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,40 +69,6 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
             "a shard is of another model or not whole"
         )
     return model
-
-
-def check_destination(destination: Path, *, source: Path) -> None:
-    """Check that a folder may be written, or replaced, by what is made of a checkpoint.
-
-    Args:
-        destination: The folder.
-        source: The checkpoint that is read meanwhile.
-
-    Raises:
-        ReliabitError: It is the source, holds it or lies in it, is a file or a link, or holds something else than a
-            quantized checkpoint.
-    """
-    here, there = destination.resolve(), source.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise ReliabitError(f"{destination} would overwrite the checkpoint {source} that it is made of; name another")
-    if destination.is_symlink():
-        raise ReliabitError(f"{destination} is a link; name the folder that it leads to, {here}")
-    if not destination.exists():
-        return
-    if not destination.is_dir():
-        raise ReliabitError(f"{destination} is a file; name a folder")
-    found = list(destination.iterdir())
-    if found and (any(path.is_dir() for path in found) or not is_quantized(destination)):
-        raise ReliabitError(f"{destination} holds something else than a quantized checkpoint; name another folder")
-
-
-def is_quantized(folder: Path) -> bool:
-    """Whether a folder is a checkpoint whose config.json says that it is quantized."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and isinstance(config.get("quantization_config"), dict)
 
 
 def copy_processor(source: Path, destination: Path) -> None:

@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config, TrackingConfig
-from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.report import build_report
 from reliabit.files import replacing
@@ -20,11 +19,10 @@ RUN = "runs:/"
 
 def evaluate(config: Config) -> float:
     """Write the report of a predictions table, and its comparison with another one; returns its AURC."""
-    if config.task.predictions is None:
-        raise ReliabitError("task.predictions is not set; name the predictions table to evaluate")
-    table = read(config.task.predictions, config.tracking)
+    place = config.task.place("predictions")
+    table = read(place, config.tracking)
     output = config.paths.output_folder()
-    report = build_report(table, config.evaluation, title=config.task.predictions.split("/")[-1])
+    report = build_report(table, config.evaluation, title=place.split("/")[-1])
     report.write(output)
     for name, interval in sorted(report.intervals.items()):
         sys.stdout.write(f"{name} = {interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]\n")

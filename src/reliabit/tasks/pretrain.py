@@ -30,9 +30,7 @@ def pretrain(config: Config) -> None:
     """
     from reliabit.models.pretraining import train
 
-    recipe, folder = config.task.recipe, Path(config.model.path)
-    if recipe is None:
-        raise ReliabitError("task.recipe is not set; run with task=pretrain")
+    recipe, folder = config.task.training(), Path(config.model.path)
     if folder.exists():
         raise ReliabitError(f"model.path={folder} exists already; move it away to train the model anew")
     set_up(config)

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reliabit.config import Config, ModelConfig, QuantConfig, TrainerConfig
+from reliabit.config import Config, ModelConfig, TrainerConfig
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.quantization_record import OUR_FORMAT, quantized_as
 from reliabit.models.spread import Spread, offloaded
-from reliabit.quant import Plan, Report, Size, model_size, plan_from_config, quantize_model
+from reliabit.quant import Report, Size, model_size, quantize_model
 from reliabit.tasks.calibrated import load_calibration
+from reliabit.tasks.plan import build_plan
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,6 @@ class QuantizedCheckpoint:
     checkpoint: Checkpoint
     report: Report | None
     size: Size
-
-
-def build_plan(quant: QuantConfig) -> Plan:
-    """The plan that a configuration describes."""
-    defaults = {
-        "method": quant.method,
-        "bits": quant.bits,
-        "group_size": quant.group_size,
-        "zero": quant.zero,
-        "solver": quant.solver,
-        "p_norm": quant.p_norm,
-    }
-    return plan_from_config(quant.rules, defaults=defaults)
 
 
 def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:

@@ -91,9 +91,7 @@ class Selected:
 def select(config: Config) -> None:
     """Fit the configured estimators to a predictions table and its features."""
     set_up(config)
-    if config.task.predictions is None:
-        raise ReliabitError("task.predictions is not set; name the predictions table that task=answer wrote")
-    path = Path(config.task.predictions)
+    path = Path(config.task.place("predictions"))
     selected = fit_estimators(config, read_predictions(path), features=path.parent / FEATURES)
     for path in selected.write(config.paths.output_folder()):
         sys.stdout.write(f"{path}\n")

@@ -1,0 +1,15 @@
+"""What the address of a tracking store may be, told without MLflow."""
+
+from reliabit.errors import ReliabitError
+
+
+def check_address(uri: str) -> None:
+    """Check that an address names a database, a server or a journal.
+
+    Raises:
+        ReliabitError: It is a plain folder.
+
+    >>> check_address("sqlite:///mlruns/mlflow.db")
+    """
+    if "://" not in uri or uri.startswith("file:"):
+        raise ReliabitError(f"tracking.uri={uri} is a plain folder, which MLflow 3 refuses; use sqlite:///<file>")
