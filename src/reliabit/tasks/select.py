@@ -78,14 +78,14 @@ class Selected:
         return values | {f"confidence/val_aurc.{name}": found.val_aurc for name, found in self.selectors.items()}
 
     def write(self, folder: Path) -> list[Path]:
-        """Write the table and the Selectors."""
+        """Write the table and the Selectors; returns the files, and none that was there before."""
         from reliabit.confidence.store import save_selector
 
         write_predictions(self.predictions, folder / PREDICTIONS)
+        written = [folder / PREDICTIONS]
         for name, found in self.selectors.items():
-            save_selector(found, folder / SELECTOR_FOLDER / name)
-        saved = [path for path in sorted((folder / SELECTOR_FOLDER).glob("*/*")) if path.is_file()]
-        return [folder / PREDICTIONS, *saved]
+            written += save_selector(found, folder / SELECTOR_FOLDER / name)
+        return written
 
 
 def select(config: Config) -> None:

@@ -11,7 +11,7 @@ from reliabit.errors import ReliabitError
 from reliabit.files import replacing
 from reliabit.tracking.address import check_address
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.store_failures import guarded, sentence
+from reliabit.tracking.store_failures import deleted, guarded, sentence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,6 +82,9 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
             _check_server(uri)
             client = guarded(MlflowClient(tracking_uri=uri), uri=uri)
             found = client.get_experiment_by_name(experiment)
+            if found is not None and found.lifecycle_stage == "deleted":
+                told = deleted("experiment", found.experiment_id)
+                raise ReliabitError(redact(f"the tracking store {uri} {told}"))
             if found is not None:
                 return client, found.experiment_id
             if not uri.startswith(SQLITE):
