@@ -14,6 +14,7 @@ _BAD_VALUE = re.compile(r"Error merging override (?P<key>[\w.]+)=(?P<value>\S+)"
 _SEVERAL = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)' 1\. ")
 _SWEEP = re.compile(r"Sweep parameters '(?P<argument>.*)' requires --multirun")
 _DELETED = re.compile(r"Could not delete from config\. '(?P<key>[^']+)' does not exist")
+_THERE = re.compile(r"An item is already at '(?P<key>[^']+)'|Multiple values for (?P<group>[\w/@.]+)\. To override")
 _AVAILABLE = re.compile(r"Available options in '[^']+': (?P<options>[\w ]+?) Config search path")
 _NO_INTERPOLATION = re.compile(r"Missing mandatory value: (?P<key>[\w.]+)")
 
@@ -34,6 +35,9 @@ def explain(error: BaseException) -> str:
         return _unreadable(override, detail=text.split(" See https://hydra.cc")[0])
     if found := _SEVERAL.search(text) or _SWEEP.search(text):
         return _several(found["argument"])
+    if found := _THERE.search(text):
+        key = found["key"] or found["group"]
+        return f"{key} has a value already, which +{key}=... would add; leave out the plus to replace it"
     if found := _DELETED.search(text):
         return f"there is no key or group {found['key']!r} to take away; {neighbours(found['key'])}"
     if (found := _NO_OPTION.search(text)) and found["group"].startswith("hydra/"):
