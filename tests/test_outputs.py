@@ -10,6 +10,7 @@ import pytest
 
 from reliabit.errors import ReliabitError
 from reliabit.outputs import CLAIM, TakenError, claim, claim_free
+from reliabit.tasks.pretrain import alone
 
 PROJECT = Path(__file__).parents[1]
 
@@ -85,3 +86,15 @@ def test_a_place_that_cannot_be_a_folder_is_named(tmp_path):
         claim(tmp_path / "file", key="paths.output")
     with pytest.raises(ReliabitError, match="cannot be made"):
         claim_free(tmp_path / "file" / "below", key="paths.output")
+
+
+def test_one_process_trains_a_model(tmp_path):
+    message = "another process is training with the checkpoints .*pretrain-tiny; wait"
+    with (
+        alone(tmp_path / "pretrain-tiny"),
+        pytest.raises(ReliabitError, match=message),
+        alone(tmp_path / "pretrain-tiny"),
+    ):
+        pass
+    with alone(tmp_path / "pretrain-tiny"):
+        pass

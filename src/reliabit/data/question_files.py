@@ -42,8 +42,8 @@ def image_pattern(files: Mapping[str, str], *, source: str) -> str:
     pattern = files["images"]
     if not any(_fits(pattern, image_id) for image_id in (1, "1")):
         raise ReliabitError(
-            f"data.files.images={pattern} of {source} is not the path of an image with {{image_id}} in it; write it "
-            "like val/{image_id}.jpg, or {image_id:012d} for a number of twelve digits"
+            f"data.files.images={pattern} of {source} is not the path of an image with {{image_id}} in it; type it "
+            "like 'data.files.images=\"val/{image_id}.jpg\"', with {image_id:012d} for a number of twelve digits"
         )
     return pattern
 
