@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -146,6 +147,36 @@ def test_a_service_that_cannot_start_says_so_in_one_line(tmp_path, capsys):
             main(["serve", *arguments])
         written = capsys.readouterr().err
         assert (ended.value.code, written.count("\n"), message in written) == (2, 1, True), written
+
+
+PROBE = """
+import sys, time
+from reliabit.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(time.process_time(), *sorted({"torch", "transformers", "mlflow", "lightning", "datasets"} & set(sys.modules)))
+"""
+
+
+def test_what_keeps_a_service_from_starting_is_told_before_a_model_is_looked_for(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for arguments, message in (
+            (["serve", "--port", port], f"cannot listen at 127.0.0.1 port {port}: something listens there already;"),
+            (["serve", "--port", "0", "--bundle", f"{tmp_path}/nowhere"], "nowhere is no folder; name the one that"),
+            (["serve", "--port", "0", "tracking=offline"], "tracking=offline has no registry; use tracking=sqlite"),
+            (["promote", "tracking=offline"], "tracking=offline has no registry; use tracking=sqlite"),
+        ):
+            command = [sys.executable, "-c", PROBE, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+            assert message in done.stderr
+            seconds, *heavy = done.stdout.split()
+            assert heavy == []
+            assert float(seconds) < 3
 
 
 def test_every_command_that_is_interrupted_ends_in_one_line(monkeypatch, capsys):

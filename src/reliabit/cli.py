@@ -13,7 +13,7 @@ from types import MappingProxyType
 from reliabit.commands import promoting, serving, upkeep
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.config import Config
-from reliabit.config_errors import in_one_line
+from reliabit.config_errors import check_arguments, in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 
@@ -131,5 +131,6 @@ def compose_config(overrides: Sequence[str]) -> Config:
     from hydra import compose, initialize_config_dir
 
     register()
+    check_arguments(overrides)
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         return to_config(compose("config", overrides=list(overrides)))

@@ -59,14 +59,14 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     """
     from reliabit.registry.policy import policy_of
     from reliabit.registry.promotion import record_decision
-    from reliabit.registry.versions import CHAMPION, find_alias, registry_client
+    from reliabit.registry.versions import CHAMPION, find_alias
     from reliabit.tasks.runtime import set_up
+    from reliabit.tracking.address import check_registry
     from reliabit.tracking.opening import open_tracker
 
+    check_registry(config.tracking.uri)
     set_up(config)
     tracker, policy = open_tracker(config.tracking), policy_of(config.registry)
-    # Where there is no registry, that is to be said before anything about sweeps.
-    registry_client(tracker)
     found = find_candidate(tracker, policy, sweep=options.sweep, run=options.run)
     if found is None:
         return False

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config
+from reliabit.serving.listening import bound
+from reliabit.serving.manifest import check_bundle
+from reliabit.tracking.address import check_registry
 
 if TYPE_CHECKING:
     from reliabit.serving.hosting import Source
@@ -14,8 +17,11 @@ def serve(config: Config, options: argparse.Namespace) -> None:
     """Serve until told to stop.
 
     Raises:
-        ReliabitError: There is nothing to serve, or it is damaged.
+        ReliabitError: The address cannot be taken, there is nothing to serve, or it is damaged.
     """
+    # Before torch and the model, which take many seconds: the address is taken for good once they are there.
+    with bound(options.host, options.port):
+        check_source(config, options.bundle)
     import torch
 
     from reliabit.serving.service import run_service
@@ -28,6 +34,18 @@ def serve(config: Config, options: argparse.Namespace) -> None:
         port=options.port,
         accelerator=config.trainer.accelerator,
     )
+
+
+def check_source(config: Config, bundle: Path | None) -> None:
+    """Check what can be told of the source of a model without looking into it.
+
+    Raises:
+        ReliabitError: The bundle is none, or runs are recorded where nothing is promoted.
+    """
+    if bundle is not None:
+        check_bundle(bundle)
+    else:
+        check_registry(config.tracking.uri)
 
 
 def source_of(config: Config, bundle: Path | None) -> "Source":

@@ -44,6 +44,11 @@ def table_folder(spec: SourceSpec, *, root: Path) -> Path:
     return root / f"{spec.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
 
+def is_prepared(spec: SourceSpec, *, root: Path) -> bool:
+    """Whether the table of a specification is there, so that the source's files are no longer needed."""
+    return (table_folder(spec, root=root) / MANIFEST).is_file()
+
+
 def prepare(spec: SourceSpec, *, root: Path) -> Path:
     """Make sure the table of a specification is there, and return its folder.
 

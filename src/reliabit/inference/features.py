@@ -183,8 +183,7 @@ def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDA
         DamagedError: A file is missing or not as it was written.
         ReliabitError: There is no such folder, or the features are of other questions or another format.
     """
-    if not (folder / RECORD).is_file():
-        raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
+    check_features(folder)
     record = _read_record(folder / RECORD)
     metadata = predictions.schema.metadata or {}
     answered_by = metadata.get(ANSWERED_BY, record["identity"].encode()).decode()
@@ -214,6 +213,16 @@ def _version_of(path: Path) -> object:
         return content.get("version") if isinstance(content, dict) else None
     except (OSError, ValueError):
         return None
+
+
+def check_features(folder: Path) -> None:
+    """Check that there are features in a folder, without reading them.
+
+    Raises:
+        ReliabitError: There are none.
+    """
+    if not (folder / RECORD).is_file():
+        raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
 
 
 def keys_digest(table: "pa.Table") -> str:

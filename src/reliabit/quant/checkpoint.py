@@ -9,7 +9,7 @@ import torch
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.quant.checksums import CHECKSUMS, verify_checkpoint
-from reliabit.quant.record import check_format, quantized_as, read_config
+from reliabit.quant.record import check_format, read_config
 from reliabit.quant.said_of import said_of
 
 if TYPE_CHECKING:
@@ -66,31 +66,6 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
             "a shard is of another model or not whole"
         )
     return model
-
-
-def check_destination(destination: Path, *, source: Path) -> None:
-    """Check that a folder may be written, or replaced, by what is made of a checkpoint.
-
-    Args:
-        destination: The folder.
-        source: The checkpoint that is read meanwhile.
-
-    Raises:
-        ReliabitError: It is the source, holds it or lies in it, is a file or a link, or holds something else than a
-            quantized checkpoint.
-    """
-    here, there = destination.resolve(), source.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise ReliabitError(f"{destination} would overwrite the checkpoint {source} that it is made of; name another")
-    if destination.is_symlink():
-        raise ReliabitError(f"{destination} is a link; name the folder that it leads to, {here}")
-    if not destination.exists():
-        return
-    if not destination.is_dir():
-        raise ReliabitError(f"{destination} is a file; name a folder")
-    found = list(destination.iterdir())
-    if found and (any(path.is_dir() for path in found) or quantized_as(destination) is None):
-        raise ReliabitError(f"{destination} holds something else than a quantized checkpoint; name another folder")
 
 
 def copy_processor(source: Path, destination: Path) -> None:

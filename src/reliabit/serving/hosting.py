@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reliabit.errors import ReliabitError
-from reliabit.serving.manifest import MANIFEST, manifest_digest
+from reliabit.serving.manifest import check_bundle, manifest_digest
 from reliabit.serving.questions import Asked
 from reliabit.serving.served_model import Answered, ServedModel
 from reliabit.serving.watch import Watch
@@ -47,10 +47,7 @@ class FolderSource:
         Raises:
             ReliabitError: There is no bundle in it.
         """
-        if not self.folder.is_dir():
-            raise ReliabitError(f"{self.folder} is no folder; name the one that `reliabit pull` made")
-        if not (self.folder / MANIFEST).exists():
-            raise ReliabitError(f"{self.folder} is no bundle: it has no {MANIFEST}; name one that `reliabit pull` made")
+        check_bundle(self.folder)
         return manifest_digest(self.folder)[:12], self.folder
 
 

@@ -23,6 +23,18 @@ def write_manifest(folder: Path) -> None:
         unfinished.write_text(json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True) + "\n")
 
 
+def check_bundle(folder: Path) -> None:
+    """Check that a folder looks like a bundle, without opening anything in it.
+
+    Raises:
+        ReliabitError: There is no such folder, or no manifest in it.
+    """
+    if not folder.is_dir():
+        raise ReliabitError(f"{folder} is no folder; name the one that `reliabit pull` made")
+    if not (folder / MANIFEST).exists():
+        raise ReliabitError(f"{folder} is no bundle: it has no {MANIFEST}; name one that `reliabit pull` made")
+
+
 def verify_manifest(folder: Path) -> None:
     """Check that a folder holds exactly what its manifest lists.
 

@@ -17,9 +17,10 @@ from reliabit.inference.features import FeatureSettings
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.models.admission import Admission, context_length
 from reliabit.models.checkpoint import load_checkpoint
+from reliabit.models.spread import device_of
 from reliabit.serving.bundle import CHECKPOINT, read_calibration, verify_bundle
 from reliabit.serving.description import Description, certificate_id
-from reliabit.serving.parts import KeptStates, device_of, load_estimator
+from reliabit.serving.parts import KeptStates, load_estimator
 from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
 
 if TYPE_CHECKING:

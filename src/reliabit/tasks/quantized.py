@@ -4,15 +4,15 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reliabit.config import Config, ModelConfig, QuantConfig, TrainerConfig
+from reliabit.config import Config, ModelConfig, TrainerConfig
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint import Checkpoint, check_loadable, load_checkpoint
-from reliabit.models.spread import Spread, is_spread, offloaded
-from reliabit.quant import Plan, Report, Size, kernels_of, model_size, plan_from_config, quantize_model
+from reliabit.models.spread import Spread, device_of, is_spread, offloaded
+from reliabit.quant import Report, Size, kernels_of, model_size, quantize_model
 from reliabit.quant.record import OUR_FORMAT, quantized_as
 from reliabit.quant.shards import stored_types
-from reliabit.serving.parts import device_of
 from reliabit.tasks.calibrated import load_calibration
+from reliabit.tasks.plan import build_plan
 
 BASELINE_TYPE = "bfloat16"
 """The type that the weights of the baseline are counted as stored in."""
@@ -35,19 +35,6 @@ class QuantizedCheckpoint:
     report: Report | None
     kernels: Mapping[str, str]
     size: Size
-
-
-def build_plan(quant: QuantConfig) -> Plan:
-    """The plan that a configuration describes."""
-    defaults = {
-        "method": quant.method,
-        "bits": quant.bits,
-        "group_size": quant.group_size,
-        "zero": quant.zero,
-        "solver": quant.solver,
-        "p_norm": quant.p_norm,
-    }
-    return plan_from_config(quant.rules, defaults=defaults)
 
 
 def check_model(model: ModelConfig) -> None:

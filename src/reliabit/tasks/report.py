@@ -15,13 +15,11 @@ def report(config: Config) -> None:
     Raises:
         ReliabitError: No sweep is named, or it has no finished cell.
     """
-    if config.task.sweep is None:
-        raise ReliabitError("task.sweep is not set; name the parent run of the sweep to report on")
-    tracking = config.tracking
+    sweep, tracking = config.task.place("sweep"), config.tracking
     tracker = open_tracker(tracking)
-    finished = [run for run in tracker.children(config.task.sweep) if run.info.status == "FINISHED"]
+    finished = [run for run in tracker.children(sweep) if run.info.status == "FINISHED"]
     if not finished:
-        raise ReliabitError(f"the run {config.task.sweep} has no finished cells in {tracking.uri}; was it a sweep?")
+        raise ReliabitError(f"the run {sweep} has no finished cells in {tracking.uri}; was it a sweep?")
     with recorded_predictions(tracker) as predictions:
         found = report_of_sweep(finished, predictions=predictions, settings=config.evaluation)
     for path in found.write(config.paths.output_folder()):

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reliabit.quant.checkpoint import check_destination, copy_processor
+from reliabit.quant.checkpoint import copy_processor
 from reliabit.quant.checksums import write_checksums
 from reliabit.quant.convert import Report, check_schemes, convert, packed_modules, scheme_records
+from reliabit.quant.destination import check_destination
 from reliabit.quant.empty import replace_by_empty
 from reliabit.quant.mbq.evidence import walk_observed
 from reliabit.quant.mbq.fold import fold_layer
