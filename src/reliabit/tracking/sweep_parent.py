@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +16,7 @@ from reliabit.config import EvaluationConfig, RegistryConfig, TrackingConfig
 from reliabit.errors import ReliabitError
 from reliabit.tracking.differences import compare_with_baselines
 from reliabit.tracking.opening import open_tracker
-from reliabit.tracking.paper_cells import report_of_sweep
 from reliabit.tracking.reaping import reap
-from reliabit.tracking.recorded_predictions import RecordedPredictions, recorded_predictions
 from reliabit.tracking.resuming import find_sweep, reopen, start_parent
 from reliabit.tracking.summary import Summary, summarize
 from reliabit.tracking.sweep_pareto import pareto_of_sweep
@@ -25,6 +24,9 @@ from reliabit.tracking.tracker import TrackedRun, Tracker, parent_file, write_pa
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+    from reliabit.evaluation.cells import Cell
+    from reliabit.evaluation.pareto_points import Pareto
 
 
 @dataclass
@@ -125,35 +127,54 @@ def close(sweep: OpenSweep, *, status: str) -> None:
 
 
 def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]") -> None:
-    summary = summarize(runs, parent=sweep.run.run_id)
-    sweep.run.log_text(summary.markdown(), "summary.md")
-    sweep.run.log_text(summary.csv(), "summary.csv")
-    show(summary)
-    with recorded_predictions(sweep.tracker) as predictions:
-        _record_comparisons(sweep, finished, predictions)
+    # Hydra loads this module for every run; what it takes to measure is needed by sweeps alone.
+    from reliabit.tracking.cells import cells_of
+
+    fronts: dict[str, Pareto] = {}
+    try:
+        cells = cells_of(sweep.tracker, runs)
+        done = [cell for cell in cells if cell.finished]
+        fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
+    finally:
+        # What cells cannot be measured together for is no reason not to show what each has recorded.
+        summary = summarize(runs, parent=sweep.run.run_id, certified=_certified(fronts))
+        sweep.run.log_text(summary.markdown(), "summary.md")
+        sweep.run.log_text(summary.csv(), "summary.csv")
+        show(summary)
+    _record_comparisons(sweep, done)
+    _record_pareto(sweep, fronts)
     sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
 
 
-def _record_comparisons(sweep: OpenSweep, finished: "Sequence[Run]", predictions: RecordedPredictions) -> None:
-    compared = compare_with_baselines(finished, predictions=predictions, settings=sweep.settings)
+def _certified(fronts: "Mapping[str, Pareto]") -> dict[str, dict[str, float]]:
+    """Certified coverage by label and cell."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for front in fronts.values():
+        for point in front.points:
+            for label, quality in front.measurements.named(point).items():
+                if label.startswith("certified "):
+                    found[label][point.name] = quality.estimate
+    return found
+
+
+def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
+    from reliabit.evaluation.paper import paper_report
+
+    compared = compare_with_baselines(cells, settings=sweep.settings)
     for name, table in compared.tables.items():
         sweep.run.log_text(table, name)
     for name, figure in compared.figures.items():
         sweep.run.log_figure(figure, name)
-    _record_pareto(sweep, finished, predictions)
-    if sweep.paper and finished:
+    if sweep.paper and cells:
         with TemporaryDirectory() as folder:
-            report = report_of_sweep(finished, predictions=predictions, settings=sweep.settings)
-            for path in report.write(Path(folder)):
+            for path in paper_report(cells, sweep.settings).write(Path(folder)):
                 sweep.run.log_file(path)
 
 
-def _record_pareto(sweep: OpenSweep, finished: "Sequence[Run]", predictions: RecordedPredictions) -> None:
-    # Hydra loads this module for every run; what it takes to draw is needed by sweeps alone.
+def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]") -> None:
     from reliabit.evaluation.pareto_figure import pareto_figure
     from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
 
-    fronts = pareto_of_sweep(finished, predictions=predictions, policy=sweep.policy)
     if fronts:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")
