@@ -1,4 +1,4 @@
-"""What a promotion over a sweep's cells costs: `reliabit promote --dry-run` of this checkout against that of another one.
+"""What a promotion over a sweep costs: `reliabit promote --dry-run` of this checkout against that of another one.
 
 Run from the repository's root, with a checkout of what to compare with and a store that holds a finished sweep:
 

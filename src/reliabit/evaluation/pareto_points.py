@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reliabit.evaluation.cells import LATENCY, STORED, Cell
-from reliabit.evaluation.paired_reliability import Measurements, Reliability
+from reliabit.evaluation.paired_reliability import Measurements, Reliability, label
 from reliabit.evaluation.pareto import Place, level_of_each, places
 
 
@@ -21,6 +21,19 @@ class Pareto:
     points: tuple[Reliability, ...]
     places: Mapping[str, Place]
     measurements: Measurements
+
+    @property
+    def certified_label(self) -> str:
+        """What certified coverage is called here and elsewhere."""
+        measurements = self.measurements
+        settings = measurements.settings
+        return label(settings.certified_coverage, settings.confidence, comparisons=measurements.comparisons)
+
+    @property
+    def certified(self) -> dict[str, float]:
+        """The certified coverage of each cell for which one was measured."""
+        metric = self.measurements.settings.certified_coverage
+        return {point.name: point.qualities[metric].estimate for point in self.points if metric in point.qualities}
 
 
 def pareto_of(cells: Sequence[Cell], measurements: Measurements) -> Pareto:

@@ -137,24 +137,16 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]
         fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
     finally:
         # What cells cannot be measured together for is no reason not to show what each has recorded.
-        summary = summarize(runs, parent=sweep.run.run_id, certified=_certified(fronts))
+        certified: dict[str, dict[str, float]] = defaultdict(dict)
+        for front in fronts.values():
+            certified[front.certified_label] |= front.certified
+        summary = summarize(runs, parent=sweep.run.run_id, certified=certified)
         sweep.run.log_text(summary.markdown(), "summary.md")
         sweep.run.log_text(summary.csv(), "summary.csv")
         show(summary)
     _record_comparisons(sweep, done)
     _record_pareto(sweep, fronts)
     sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
-
-
-def _certified(fronts: "Mapping[str, Pareto]") -> dict[str, dict[str, float]]:
-    """Certified coverage by label and cell."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for front in fronts.values():
-        for point in front.points:
-            for label, quality in front.measurements.named(point).items():
-                if label.startswith("certified "):
-                    found[label][point.name] = quality.estimate
-    return found
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
