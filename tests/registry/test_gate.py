@@ -208,7 +208,7 @@ def test_a_candidate_as_costly_has_to_be_surely_more_reliable(tables, baseline):
     decision = decide(surer, now, POLICY, baseline=baseline, compared=2)
     assert decision.accepted, decision.markdown()
     assert "surely better in AUGRC" in text_of(decision, "improvement")
-    dearer = replace(surer, efficiency=costs(stored=2.1))
+    dearer = replace(surer, metrics=costs(stored=2.1))
     refused = decide(dearer, now, POLICY, baseline=baseline, compared=2)
     assert failed(refused) == ["improvement"]
     assert "surely better in AUGRC, and costs more in stored MiB" in text_of(refused, "improvement")
@@ -334,9 +334,7 @@ def test_the_best_that_stays_and_passes_is_chosen(configurations, baseline):
 
 
 def test_what_cannot_go_live_throws_nothing_out(configurations):
-    dirty = replace(
-        configurations[2], name="dirty twin", dirty=("no commit is recorded",), efficiency=costs(resident=1)
-    )
+    dirty = replace(configurations[2], name="dirty twin", dirty=("no commit is recorded",), metrics=costs(resident=1))
     choice = choose([*configurations[:3], dirty], POLICY)
     assert choice.pareto.places["4 bits"].by == ("dirty twin",)
     assert choice.candidate.name == "4 bits"

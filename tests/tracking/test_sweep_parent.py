@@ -8,7 +8,7 @@ from reliabit.composition import conf_folder, register
 from reliabit.errors import ReliabitError
 from reliabit.tracking.resuming import find_sweep, start_parent, sweep_to_resume
 from reliabit.tracking.sweep_parent import sweep_parent
-from reliabit.tracking.tracker import CELL_TAG, cells_of
+from reliabit.tracking.tracker import CELL_TAG, cell_tags_of
 from tracking.stores import runs_of, store_at, tracker_at
 
 
@@ -125,8 +125,8 @@ def test_one_run_counts_as_every_cell_that_it_is(tracker):
         pass
     for parent, cell in ((first, "a"), (first, "same inputs"), (second, "c")):
         tracker.adopt(run.run_id, parent=parent, cell=cell)
-    assert cells_of(tracker.children(first), parent=first) == {"a", "same inputs"}
-    assert cells_of(tracker.children(second), parent=second) == {"c"}
+    assert cell_tags_of(tracker.children(first), parent=first) == {"a", "same inputs"}
+    assert cell_tags_of(tracker.children(second), parent=second) == {"c"}
 
 
 def test_a_parent_that_is_deleted_during_the_sweep_ends_it_in_a_sentence(tmp_path):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -11,9 +10,6 @@ from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.metrics.intervals import Interval, interval
 
 Verdict: TypeAlias = Literal["supported", "not supported", "undecided", "not measured"]
-
-RESOLVED_TAIL = 10
-"""From how many resamples in a tail on its percentile is taken at its word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,24 +50,12 @@ class Resampled:
         return Resampled(factor * self.estimate, factor * self.replicates)
 
     def interval(self, *, level: float) -> Interval:
-        """The percentile interval; where resamples do not resolve its tails, no narrower than the normal one.
-
-        A correction for many contrasts asks for tails that lie beyond a thousand resamples. The percentile would then
-        be their extreme, which is too close to the estimate.
+        """Its interval; see `reliabit.metrics.intervals.interval`.
 
         >>> Resampled(500.0, np.arange(1001.0)).interval(level=0.5)
         Interval(estimate=500.0, low=250.0, high=750.0, level=0.5)
-        >>> Resampled(0.0, np.linspace(-1.0, 1.0, 1001)).interval(level=0.9999).high > 1
-        True
         """
-        found = interval(self.estimate, self.replicates, level=level)
-        tail = (1 - level) / 2
-        if np.isnan(found.low) or tail * len(self.replicates) >= RESOLVED_TAIL:
-            return found
-        reach = NormalDist().inv_cdf(1 - tail) * float(np.nanstd(self.replicates, ddof=1))
-        return Interval(
-            found.estimate, min(found.low, found.estimate - reach), max(found.high, found.estimate + reach), level
-        )
+        return interval(self.estimate, self.replicates, level=level)
 
 
 @dataclass(frozen=True)

@@ -20,26 +20,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.contrasts import Resampled
+from reliabit.evaluation.paired_reliability import Reliability
+from reliabit.metrics.intervals import corrected_level
 from reliabit.metrics.suite import higher_is_better
 
 Standing: TypeAlias = Literal["front", "undecided", "dominated"]
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """One configuration.
-
-    Attributes:
-        name: What tells it from the others.
-        costs: Metric to value; less is better.
-        qualities: Metric to estimate, on resamples that all points share; whether more is better says
-            `reliabit.metrics.higher_is_better`.
-    """
-
-    name: str
-    costs: Mapping[str, float]
-    qualities: Mapping[str, Resampled]
 
 
 @dataclass(frozen=True)
@@ -61,7 +46,9 @@ class Place:
         return self.standing != "dominated"
 
 
-def places(points: Sequence[Point], *, level: float, steps: Mapping[str, float] | None = None) -> dict[str, Place]:
+def places(
+    points: Sequence[Reliability], *, level: float, steps: Mapping[str, float] | None = None
+) -> dict[str, Place]:
     """Where each point stands.
 
     Args:
@@ -76,14 +63,15 @@ def places(points: Sequence[Point], *, level: float, steps: Mapping[str, float] 
         Name to place, in the order of the points; at least one point is on the front.
 
     Raises:
-        ReliabitError: Points lack a name of their own, an objective that others have, or a number.
+        ReliabitError: Reliabilitys lack a name of their own, an objective that others have, or a number.
 
+    >>> from reliabit.evaluation.contrasts import Resampled
     >>> accuracy = lambda *values: {"accuracy/mean": Resampled(np.mean(values), np.array(values))}
     >>> found = places(
     ...     [
-    ...         Point("4 bits", {"bytes": 4}, accuracy(0.80, 0.90)),
-    ...         Point("rival", {"bytes": 5}, accuracy(0.75, 0.94)),
-    ...         Point("loser", {"bytes": 5}, accuracy(0.70, 0.80)),
+    ...         Reliability("4 bits", {"bytes": 4}, accuracy(0.80, 0.90)),
+    ...         Reliability("rival", {"bytes": 5}, accuracy(0.75, 0.94)),
+    ...         Reliability("loser", {"bytes": 5}, accuracy(0.70, 0.80)),
     ...     ],
     ...     level=0.95,
     ... )
@@ -94,7 +82,7 @@ def places(points: Sequence[Point], *, level: float, steps: Mapping[str, float] 
     reach = NormalDist().inv_cdf(level)
     stepped = {point.name: _stepped(point.costs, steps or {}) for point in points}
 
-    def dominates(one: Point, other: Point, *, reach: float) -> bool:
+    def dominates(one: Reliability, other: Reliability, *, reach: float) -> bool:
         saved = [stepped[other.name][cost] - stepped[one.name][cost] for cost in one.costs]
         gains = [lowest_gain(metric, one, other, reach=reach) for metric in one.qualities]
         return min([*saved, *gains]) >= 0 < max([*saved, *gains])
@@ -116,10 +104,10 @@ def level_of_each(level: float, *, points: int) -> float:
     >>> round(level_of_each(0.95, points=6), 6)
     0.99
     """
-    return 1 - (1 - level) / max(1, points - 1)
+    return corrected_level(level, points - 1)
 
 
-def lowest_gain(metric: str, one: Point, other: Point, *, reach: float) -> float:
+def lowest_gain(metric: str, one: Reliability, other: Reliability, *, reach: float) -> float:
     """By how much one point is better than another in a quality, less so many standard errors of the difference."""
     difference = one.qualities[metric].minus(other.qualities[metric])
     gain = difference.estimate if higher_is_better(metric) else -difference.estimate
@@ -132,7 +120,7 @@ def _stepped(costs: Mapping[str, float], steps: Mapping[str, float]) -> dict[str
     }
 
 
-def _check(points: Sequence[Point], *, level: float) -> None:
+def _check(points: Sequence[Reliability], *, level: float) -> None:
     if not points:
         raise ReliabitError("there is no configuration to compare; finish at least one")
     if not 0.5 < level < 1:

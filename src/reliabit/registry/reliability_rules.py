@@ -10,26 +10,18 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.confidences import signed
 from reliabit.evaluation.contrasts import Resampled
-from reliabit.evaluation.paired_reliability import ACCURACY, Reliability
+from reliabit.evaluation.paired_reliability import ACCURACY, Reliability, label
 from reliabit.evaluation.pareto_table import shown
 from reliabit.evaluation.resampled_means import resampled_mean
 from reliabit.evaluation.roles import image_keys, reported_rows
 from reliabit.metrics.intervals import Interval
 from reliabit.registry.decision import Reason
-from reliabit.registry.evidence import Configuration
 from reliabit.registry.policy import Policy
 
 SMALL = "all small slices"
-
-
-def level_for(policy: Policy, *, compared: int) -> float:
-    """The level of each interval, so that the best of several configurations is wrongly accepted no more often.
-
-    Bonferroni: any of them that passes might be the one that is picked.
-    """
-    return 1 - (1 - policy.settings.level) / compared
 
 
 def certified_coverage(candidate: Reliability, policy: Policy, *, level: float) -> Reason:
@@ -39,16 +31,17 @@ def certified_coverage(candidate: Reliability, policy: Policy, *, level: float) 
     asked = f"{100 * policy.minimum_coverage:g} % are required"
     if certificate is None:
         return Reason(rule, False, f"nothing is certified, as the splits val and cal were not asked; {asked}.")
+    name = label(settings.certified_coverage, settings.confidence, comparisons=certificate.comparisons)
     claim = f"at {100 * settings.risk:g} % risk (delta {settings.delta:g}, best of {certificate.comparisons})"
     if np.isinf(certificate.threshold):
         return Reason(rule, False, f"no threshold is certified {claim}; {asked}.")
-    coverage = candidate.qualities[settings.certified_coverage]
-    enough = coverage.interval(level=level).low >= policy.minimum_coverage
+    coverage = candidate.qualities[settings.certified_coverage].interval(level=level)
+    enough = coverage.low >= policy.minimum_coverage
     return Reason(
         rule,
         enough,
-        f"the threshold {certificate.threshold:.4f} answers {shown(coverage, level=level)} % at {_percent(level)}, "
-        f"{claim}; {asked}{'' if enough else ', surely'}.",
+        f"{name} is {shown(coverage)} % at {_percent(level)} (delta {settings.delta:g}), by the threshold "
+        f"{certificate.threshold:.4f}; {asked}{'' if enough else ', surely'}.",
     )
 
 
@@ -63,14 +56,14 @@ def accuracy_kept(candidate: Reliability, baseline: Reliability, policy: Policy,
     )
 
 
-def slices_kept(candidate: Configuration, baseline: Configuration, policy: Policy, *, level: float) -> Iterator[Reason]:
+def slices_kept(candidate: Cell, baseline: Cell, policy: Policy, *, level: float) -> Iterator[Reason]:
     """Whether the same holds on every slice, one reason a column.
 
     Slices with too few questions to rule anything out are judged together; where even all of them are too few, they
     are named and left out.
     """
     split = policy.settings.reported
-    rows, others = (reported_rows(one.predictions, split) for one in (candidate, baseline))
+    rows, others = (reported_rows(one.answers, split) for one in (candidate, baseline))
     gains = rows["accuracy"].to_numpy() - others["accuracy"].to_numpy()
     images = image_keys(rows)
     for column in policy.slices:

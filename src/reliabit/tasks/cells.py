@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
-from reliabit.config import UNQUANTIZED, Config
+from reliabit.config import UNQUANTIZED, UNQUANTIZED_BITS, Config
 from reliabit.data.prepare import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell
@@ -16,9 +16,6 @@ from reliabit.tasks.questions import source_spec
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-BASELINE_BITS = 16
-"""The width of the weights that the checkpoints store unquantized, in bfloat16."""
 
 LAYERS = "efficiency/layers_"
 """What the metrics that count the layers of a kernel begin with."""
@@ -55,7 +52,7 @@ def run_tags(config: Config) -> dict[str, str]:
         "kind": "cell",
         "model": config.model.name,
         "quant": config.quant.name,
-        "bits": str(BASELINE_BITS if config.quant.name == UNQUANTIZED else config.quant.bits or "mixed"),
+        "bits": str(UNQUANTIZED_BITS if config.quant.name == UNQUANTIZED else config.quant.bits or "mixed"),
         "data": config.data.name,
         CELL_TAG: cell_digest(to_mapping(config)),
     }
@@ -66,7 +63,7 @@ def efficiency(config: Config, model: QuantizedCheckpoint, answered: Answered) -
     bits = model.size.quantized_effective_bits
     if bits is None:
         # Another format does not tell its quantized weights apart.
-        bits = BASELINE_BITS if config.quant.name == UNQUANTIZED else model.size.effective_bits
+        bits = UNQUANTIZED_BITS if config.quant.name == UNQUANTIZED else model.size.effective_bits
     return {
         "efficiency/stored_bytes": float(model.size.stored_bytes),
         "efficiency/resident_bytes": float(model.size.resident_bytes),

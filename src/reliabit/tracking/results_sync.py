@@ -90,7 +90,7 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
         if table.resolve().is_relative_to(root.resolve()):
             source = resolve(f"{SCHEME}{table.resolve().relative_to(root.resolve()).as_posix()}", root=root)
             run.log_inputs([dataset_input(source, name=config["data"]["name"], context="evaluation")])
-        run.log_metrics({**_metrics(folder), **answered.efficiency})
+        run.log_metrics({**report_metrics(folder), **answered.efficiency})
         run.log_text(kernels_text(answered.kernels), KERNELS)
         for part in (folder / SELECTED, folder / REPORT):
             files = [path for path in sorted(part.rglob("*")) if path.is_file() and not path.name.startswith(".")]
@@ -99,7 +99,12 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
         return run.run_id
 
 
-def _metrics(folder: Path) -> Mapping[str, float]:
+def report_metrics(folder: Path) -> Mapping[str, float]:
+    """The metrics of a cell's report.
+
+    Raises:
+        ReliabitError: They are missing or damaged.
+    """
     path = folder / REPORT / METRICS
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

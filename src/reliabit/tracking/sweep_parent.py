@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +14,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from reliabit.config import EvaluationConfig, RegistryConfig, TrackingConfig
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
+from reliabit.tracking.cells import cells_of
 from reliabit.tracking.differences import compare_with_baselines
 from reliabit.tracking.opening import open_tracker
-from reliabit.tracking.paper_cells import report_of_sweep
 from reliabit.tracking.reaping import reap
-from reliabit.tracking.recorded_predictions import RecordedPredictions, recorded_predictions
 from reliabit.tracking.resuming import check_not_deleted, reopen, start_parent, sweep_to_resume
 from reliabit.tracking.summary import Summary, summarize
 from reliabit.tracking.sweep_pareto import pareto_of_sweep
-from reliabit.tracking.tracker import TrackedRun, Tracker, cells_of, parent_file, write_parent
+from reliabit.tracking.tracker import TrackedRun, Tracker, cell_tags_of, parent_file, write_parent
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+    from reliabit.evaluation.cells import Cell
+    from reliabit.evaluation.pareto_points import Pareto
 
 
 @dataclass
@@ -125,9 +129,9 @@ def close(sweep: OpenSweep, *, status: str) -> None:
         client.delete_run(parent)
         return
     finished = [run for run in runs if run.info.status == "FINISHED"]
-    done = len(cells_of(finished, parent=parent))
+    done = len(cell_tags_of(finished, parent=parent))
     try:
-        _record(sweep, runs=runs, finished=finished)
+        _record(sweep, runs=runs)
         sweep.run.log_metrics({"sweep/cells": sweep.asked, "sweep/finished": done})
     except BaseException:
         # The parent must not stay open then.
@@ -140,31 +144,38 @@ def close(sweep: OpenSweep, *, status: str) -> None:
     sys.stdout.write("Compare them in the MLflow UI: make ui\n")
 
 
-def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]") -> None:
-    summary = summarize(runs, parent=sweep.run.run_id)
-    sweep.run.log_text(summary.markdown(), "summary.md")
-    sweep.run.log_text(summary.csv(), "summary.csv")
-    show(summary)
-    with recorded_predictions(sweep.tracker) as predictions:
-        _record_comparisons(sweep, finished, predictions)
+def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
+    fronts: dict[str, Pareto] = {}
+    try:
+        cells = cells_of(sweep.tracker, runs)
+        done = [cell for cell in cells if cell.finished]
+        fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
+    finally:
+        # What cells cannot be measured together for is no reason not to show what each has recorded.
+        certified: dict[str, dict[str, float]] = defaultdict(dict)
+        for front in fronts.values():
+            certified[front.certified_label] |= front.certified
+        summary = summarize(runs, parent=sweep.run.run_id, certified=certified)
+        sweep.run.log_text(summary.markdown(), "summary.md")
+        sweep.run.log_text(summary.csv(), "summary.csv")
+        show(summary)
+    _record_comparisons(sweep, done)
+    _record_pareto(sweep, fronts)
 
 
-def _record_comparisons(sweep: OpenSweep, finished: "Sequence[Run]", predictions: RecordedPredictions) -> None:
-    compared = compare_with_baselines(finished, predictions=predictions, settings=sweep.settings)
+def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
+    compared = compare_with_baselines(cells, settings=sweep.settings)
     for name, table in compared.tables.items():
         sweep.run.log_text(table, name)
     for name, figure in compared.figures.items():
         sweep.run.log_figure(figure, name)
-    _record_pareto(sweep, finished, predictions)
-    if sweep.paper and finished:
+    if sweep.paper and cells:
         with TemporaryDirectory() as folder:
-            report = report_of_sweep(finished, predictions=predictions, settings=sweep.settings)
-            for path in report.write(Path(folder)):
+            for path in paper_report(cells, sweep.settings).write(Path(folder)):
                 sweep.run.log_file(path)
 
 
-def _record_pareto(sweep: OpenSweep, finished: "Sequence[Run]", predictions: RecordedPredictions) -> None:
-    fronts = pareto_of_sweep(finished, predictions=predictions, policy=sweep.policy)
+def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]") -> None:
     if fronts:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")

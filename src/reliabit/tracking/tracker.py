@@ -281,7 +281,7 @@ def adoption_tag(parent: str) -> str:
     return f"sweep.{parent}"
 
 
-def cells_of(runs: "Iterable[Run]", *, parent: str) -> set[str]:
+def cell_tags_of(runs: "Iterable[Run]", *, parent: str) -> set[str]:
     """The digests of the cells of a sweep that some runs are; one run may be several, where their inputs are equal.
 
     Args:
