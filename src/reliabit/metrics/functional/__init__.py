@@ -9,6 +9,7 @@ with published tables only.
 from reliabit.metrics.functional.answers import Variant, accuracy_from_matches, normalize_answer, vqa_accuracy
 from reliabit.metrics.functional.area import (
     augrc,
+    augrc_parts,
     aurc,
     aurc_boundary,
     aurc_mean,
@@ -45,6 +46,7 @@ __all__ = [
     "Variant",
     "accuracy_from_matches",
     "augrc",
+    "augrc_parts",
     "aupr_error",
     "aurc",
     "aurc_boundary",
