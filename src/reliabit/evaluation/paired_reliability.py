@@ -1,7 +1,7 @@
 """What the answers of configurations to the same questions are worth, on the same resamples of images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,8 @@ from reliabit.evaluation.contrasts import Resampled
 from reliabit.evaluation.resampled_means import resampled_mean
 from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS, judged, measured, rows_of
 from reliabit.metrics import Certificate, Suite, cluster_bootstrap, one_per_image
+from reliabit.metrics.cluster_mean import cluster_mean
+from reliabit.metrics.functional import augrc_parts
 from reliabit.metrics.suite import percent
 
 if TYPE_CHECKING:
@@ -139,6 +141,10 @@ def measure_reliability(
         qualities = {
             metric: Resampled(drawn.estimates[name][metric], drawn.replicates[name][metric]) for metric in metrics
         }
+        answers = prepared[name][1]
+        values = {ACCURACY: answers.accuracy, AUGRC: augrc_parts(answers.confidence, answers.accuracy)}
+        for metric, each in values.items():
+            qualities[metric] = replace(qualities[metric], mean=cluster_mean(each, answers.images))
         certified = [one for one in certificates if one.risk == settings.risk]
         if certified:
             qualities[settings.certified_coverage] = _acceptance(table, certified[0].threshold, settings)
@@ -176,4 +182,5 @@ def _acceptance(table: "pa.Table", threshold: float, settings: ParetoSettings) -
     asked = judged(rows_of(table, CERTIFIED), settings.confidence)
     kept = asked.take(one_per_image(asked.images, seed=settings.seed))
     accepted = (kept.confidence >= threshold).astype(np.float64)
-    return resampled_mean(accepted, kept.images, n_resamples=settings.resamples, seed=settings.seed)
+    resampled = resampled_mean(accepted, kept.images, n_resamples=settings.resamples, seed=settings.seed)
+    return replace(resampled, mean=cluster_mean(accepted, kept.images))

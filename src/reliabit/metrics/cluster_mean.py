@@ -39,7 +39,7 @@ from reliabit.metrics.intervals import Interval
 
 # Of the integral: what is left out at its end, relative errors, and where halving the step ends.
 NEGLIGIBLE = 1e-16
-PRECISION = 1e-9
+PRECISION = 1e-8
 SMALLEST_STEP = 1e-3
 BISECTIONS = 60
 
@@ -248,23 +248,31 @@ def _probability_of_loss(weights: FloatArray, counts: FloatArray) -> float:
     for _ in range(BISECTIONS):
         saddle = (left + right) / 2
         left, right = (saddle, right) if slope(saddle) < 0 else (left, saddle)
-    scale = 1 / np.sqrt((counts * (weights / (1 - weights * saddle)) ** 2).sum() + 1 / saddle**2)
+    relative = weights / (1 - weights * saddle)
+    scale = 1 / np.sqrt(counts @ relative**2 + 1 / saddle**2)
+    height = np.exp(-counts @ np.log(1 - weights * saddle)) / -saddle
+    # 1 - w t is (1 - w saddle) (1 - i u y), and -t what that would be for an infinite weight.
+    relative, counts = np.append(relative, -1 / saddle), np.append(counts, 1.0)
 
-    def terms(nodes: FloatArray) -> npt.NDArray[np.complex128]:
-        line = saddle + 1j * scale * np.sinh(nodes)
-        logs = -(np.log(1 - np.outer(line, weights)) @ counts) - np.log(-line)
-        found: npt.NDArray[np.complex128] = np.exp(logs) * scale * np.cosh(nodes)
+    def integrand(nodes: FloatArray) -> FloatArray:
+        """Its real part over its height at the saddle point."""
+        above = np.outer(scale * np.sinh(nodes), relative)
+        found: FloatArray = np.cos(np.arctan(above) @ counts) * modulus(above) * np.cosh(nodes)
+        return found
+
+    def modulus(above: FloatArray) -> FloatArray:
+        found: FloatArray = np.exp(-np.log1p(above**2) @ counts / 2)
         return found
 
     # The modulus falls along the line, as fast as a power of it at least.
     reach = 2.0
-    while abs(terms(np.array([reach]))[0]) > NEGLIGIBLE * abs(terms(np.zeros(1))[0]):
+    while modulus(scale * np.sinh(reach) * relative) * np.cosh(reach) > NEGLIGIBLE:
         reach += 1.0
-    step = 1 / 16
-    total = float(terms(np.arange(0.0, reach, step)).real.sum() - terms(np.zeros(1))[0].real / 2) * step
+    step = 1 / 4
+    total = step * float(integrand(np.arange(0.0, reach, step)).sum() - 0.5)
     while True:
         step /= 2
-        finer = total / 2 + step * float(terms(np.arange(step, reach, 2 * step)).real.sum())
+        finer = total / 2 + step * float(integrand(np.arange(step, reach, 2 * step)).sum())
         if abs(finer - total) <= PRECISION * abs(finer) or step < SMALLEST_STEP:
-            return float(np.clip(finer / np.pi, 0.0, 1.0))
+            return float(np.clip(height * scale * finer / np.pi, 0.0, 1.0))
         total = finer
