@@ -1,5 +1,6 @@
 """How often a loss that is there is ruled out: the fast part of `bench/gate_floor.py`, and what it has written."""
 
+import json
 from dataclasses import replace
 
 import gate_floor
@@ -48,3 +49,12 @@ def test_losses_are_as_large_as_they_are_said_to_be(world):
 def test_a_bootstrap_breaks_the_promise_where_the_interval_keeps_it(world, tries, at_least):
     assert bootstrap_passes(world, tries=tries, extra=0.001) >= at_least
     assert false_passes(world, tries=tries, extra=0.001) == [0, 0]
+
+
+def test_what_the_bench_has_written_keeps_the_promise():
+    found = json.loads(gate_floor.RESULTS.read_text(encoding="utf-8"))
+    worlds = list(gate_floor.cases())
+    assert [World(**{name: row[name] for name in World.__dataclass_fields__}) for row in found["cases"]] == worlds
+    for row in found["cases"]:
+        for number, passes in zip(found["compared"], row["passes"], strict=True):
+            assert passes <= most_allowed(row["tries"], compared=number, n_cases=len(worlds) * len(found["compared"]))
