@@ -21,7 +21,7 @@ SETTINGS = ParetoSettings(
     latency_tolerance=0.1,
 )
 KINDS = ("color", "shape", "size")
-IMAGES = {"test": 300, "val": 100, "cal": 300}
+IMAGES = {"test": 900, "val": 100, "cal": 900}
 
 
 def table(*, accuracy=0.9, skill=1.0, lost=(), seed=0, per_image=2, images=None):

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from reliabit.metrics.cluster_mean import ClusterMean
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.metrics.intervals import Interval, interval
 
@@ -19,10 +20,13 @@ class Resampled:
     Attributes:
         estimate: On the data itself.
         replicates: Shape `(n_resamples,)`.
+        mean: The same as a mean of bounded values by image, where it is one: its interval holds for few images and few
+            differences, of which resamples know nothing.
     """
 
     estimate: float
     replicates: FloatArray
+    mean: ClusterMean | None = None
 
     def minus(self, other: "Resampled") -> "Resampled":
         """The difference to another quantity on the same resamples.
@@ -31,7 +35,8 @@ class Resampled:
         >>> one.minus(one).replicates.tolist()
         [0.0, 0.0]
         """
-        return Resampled(self.estimate - other.estimate, self.replicates - other.replicates)
+        mean = self.mean.minus(other.mean) if self.mean and other.mean else None
+        return Resampled(self.estimate - other.estimate, self.replicates - other.replicates, mean)
 
     def minus_independent(self, other: "Resampled") -> "Resampled":
         """The difference to a quantity of other images.
@@ -47,14 +52,17 @@ class Resampled:
 
     def times(self, factor: float) -> "Resampled":
         """A multiple."""
-        return Resampled(factor * self.estimate, factor * self.replicates)
+        mean = self.mean.times(factor) if self.mean else None
+        return Resampled(factor * self.estimate, factor * self.replicates, mean)
 
     def interval(self, *, level: float) -> Interval:
-        """Its interval; see `reliabit.metrics.intervals.interval`.
+        """That of the mean by image, if it is one; else see `reliabit.metrics.intervals.interval`.
 
         >>> Resampled(500.0, np.arange(1001.0)).interval(level=0.5)
         Interval(estimate=500.0, low=250.0, high=750.0, level=0.5)
         """
+        if self.mean:
+            return self.mean.interval(level=level)
         return interval(self.estimate, self.replicates, level=level)
 
 

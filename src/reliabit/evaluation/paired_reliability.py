@@ -14,6 +14,8 @@ from reliabit.evaluation.pairing import check_same_questions
 from reliabit.evaluation.resampled_means import resampled_mean
 from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS, judged, measured, rows_of
 from reliabit.metrics import Certificate, Suite, cluster_bootstrap, one_per_image
+from reliabit.metrics.cluster_mean import cluster_mean
+from reliabit.metrics.functional import augrc_parts
 from reliabit.metrics.intervals import Interval, corrected_level
 from reliabit.metrics.suite import percent
 
@@ -214,6 +216,10 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
         )
         estimates, replicates = drawn.estimates[str(place)], drawn.replicates[str(place)]
         qualities = {metric: Resampled(estimates[metric], replicates[metric]) for metric in metrics}
+        answers = prepared[place][1]
+        values = {ACCURACY: answers.accuracy, AUGRC: augrc_parts(answers.confidence, answers.accuracy)}
+        for metric, each in values.items():
+            qualities[metric] = replace(qualities[metric], mean=cluster_mean(each, answers.images))
         certified = [one for one in certificates if one.risk == settings.risk]
         if certified:
             qualities[settings.certified_coverage] = _acceptance(cell, certified[0].threshold, settings)
@@ -225,4 +231,5 @@ def _acceptance(cell: Cell, threshold: float, settings: ParetoSettings) -> Resam
     asked = judged(rows_of(cell.answers, CERTIFIED), settings.confidence)
     kept = asked.take(one_per_image(asked.images, seed=settings.seed))
     accepted = (kept.confidence >= threshold).astype(np.float64)
-    return resampled_mean(accepted, kept.images, n_resamples=settings.resamples, seed=settings.seed)
+    resampled = resampled_mean(accepted, kept.images, n_resamples=settings.resamples, seed=settings.seed)
+    return replace(resampled, mean=cluster_mean(accepted, kept.images))

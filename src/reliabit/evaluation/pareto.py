@@ -8,7 +8,10 @@ level without a correction for their number (Berger 1982, Multiparameter hypothe
 
 The bound is `difference - z * standard error`, with the standard error of the paired bootstrap (Efron and Tibshirani
 1993, chapter 13), and not a percentile: standard errors of differences obey the triangle inequality, and so sure
-domination is transitive. A configuration is then never thrown out by way of one that is thrown out itself.
+domination is transitive. A configuration is then never thrown out by way of one that is thrown out itself. What is
+subtracted is no less than what could be lost without one loss being seen (`reliabit.metrics.cluster_mean`), since a
+bootstrap without a difference has no standard error; that is one number for all pairs, and the larger of two distances
+is a distance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -110,8 +113,13 @@ def level_of_each(level: float, *, points: int) -> float:
 def lowest_gain(metric: str, one: Reliability, other: Reliability, *, reach: float) -> float:
     """By how much one point is better than another in a quality, less so many standard errors of the difference."""
     difference = one.qualities[metric].minus(other.qualities[metric])
-    gain = difference.estimate if higher_is_better(metric) else -difference.estimate
-    return float(gain - reach * np.std(difference.replicates))
+    gain = difference if higher_is_better(metric) else difference.times(-1.0)
+    slack = reach * float(np.std(gain.replicates))
+    if gain.mean and reach > 0:
+        # Of an interval with the lower end of so many standard errors.
+        unseen = gain.mean.unseen(level=2 * NormalDist().cdf(reach) - 1)
+        slack = max(slack, -gain.mean.low * unseen)
+    return gain.estimate - slack
 
 
 def _stepped(costs: Mapping[str, float], steps: Mapping[str, float]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from reliabit.metrics.intervals import corrected_level
 from reliabit.registry.decision import Reason
 from reliabit.registry.evidence import Live
 from reliabit.registry.policy import COSTS, Policy
-from reliabit.registry.reliability_rules import gain
+from reliabit.registry.reliability_rules import gain, too_few
 from reliabit.registry.terms import Terms, terms_of_settings
 
 
@@ -59,13 +59,14 @@ def nothing_lost(candidate: Reliability, incumbent: Reliability, policy: Policy,
         if metric not in candidate.qualities:
             yield Reason(rule, False, "nothing is certified, as the splits val and cal were not asked.")
             continue
-        found = gain(metric, candidate, incumbent, larger_is_better=higher_is_better(metric)).interval(level=level)
+        change = gain(metric, candidate, incumbent, larger_is_better=higher_is_better(metric))
+        found = change.interval(level=level)
         kept = found.low >= -margin
         yield Reason(
             rule,
             kept,
             f"a gain of {signed(found)} points at {100 * level:.4g} %; a loss of more than {100 * margin:g} points "
-            f"{'is' if kept else 'cannot be'} ruled out.",
+            f"{'is' if kept else 'cannot be'} ruled out{too_few(change.mean, margin, level=level)}.",
         )
 
 
