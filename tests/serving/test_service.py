@@ -128,7 +128,7 @@ def test_foreign_host_names_are_refused_at_a_loopback_address(offline):
 def test_the_drift_watch_can_be_asked_from_elsewhere(offline):
     with serving(offline.bundle) as (server, port):
         found = fetch_drift(f"http://127.0.0.1:{port}/")
-        assert found.version == FolderSource(offline.bundle).current()[0]
+        assert found.version == FolderSource(offline.bundle).current().version
         loaded = server.config.app.state.service.host.loaded
         assert found.report == loaded.watch.report
         server.config.app.state.service.host.loaded = None
