@@ -22,7 +22,7 @@ def test_before_a_model_is_loaded_nothing_is_ready(offline):
 
     with TestClient(create_application(Slow(offline.bundle))) as client:
         health = client.get("/healthz")
-        assert (health.status_code, health.json()) == (503, {"status": "loading"})
+        assert (health.status_code, health.json()) == (503, {"status": "loading", "needs_key": False})
         for answered in (client.post("/answer", json=ROW), client.get("/drift")):
             assert (answered.status_code, answered.headers["Retry-After"]) == (503, "1")
         assert samples(client)["reliabit_ready",] == 0
