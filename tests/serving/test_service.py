@@ -21,10 +21,10 @@ from reliabit.serving.service import LOOPBACK, build_server, run_service
 
 
 @contextmanager
-def serving(bundle, **limits):
+def serving(bundle, *, key=None, **limits):
     """The server in a thread, and its port."""
     with bound("127.0.0.1", 0) as sockets:
-        server = build_server(FolderSource(bundle), limits=Limits(**limits), accelerator="cpu", hosts=LOOPBACK)
+        server = build_server(FolderSource(bundle), limits=Limits(**limits), accelerator="cpu", hosts=LOOPBACK, key=key)
         port = sockets[0].getsockname()[1]
         thread = threading.Thread(target=server.run, args=[sockets])
         thread.start()

@@ -83,8 +83,8 @@ def doctor(config: Config, options: argparse.Namespace) -> None:
     if not kinds:
         sys.stdout.write(f"{cache}: nothing is shared yet\n")
     if options.service is not None:
-        found = fetch_drift(options.service, key=os.environ.get(VARIABLE, ""))
-        sys.stdout.write(f"{drift_in_words(found)}\n")
+        drift = fetch_drift(options.service, key=os.environ.get(VARIABLE, ""))
+        sys.stdout.write(f"{drift_in_words(drift)}\n")
 
 
 def drift_in_words(found: "ServedDrift") -> str:

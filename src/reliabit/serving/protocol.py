@@ -145,8 +145,8 @@ class ServiceProtocol(H11Protocol):
     def finish(self) -> None:
         """Send what is left to be sent, and close.
 
-        Of a body, or of what is no HTTP, that is still on its way the rest is thrown away for a moment: closing at once would have the system
-        reset the connection, and the client would lose the answer that says why.
+        Of a body, or of what is no HTTP, that is still on its way the rest is thrown away for a moment: closing at once
+        would have the system reset the connection, and the client would lose the answer that says why.
         """
         if self.finished:
             return
