@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import shutil
+import subprocess
 
 import pytest
 from starlette.testclient import TestClient
@@ -187,6 +189,48 @@ def test_the_page_asks_for_the_key_and_keeps_it_nowhere():
     assert "Authorization" in PAGE.html
     for store in ("localStorage", "sessionStorage", "cookie", "indexedDB", "location"):
         assert store not in PAGE.html
+
+
+BROWSER = """
+// As much of a browser as the page's script asks for.
+const nodes = {}, asked = [], listeners = {};
+const node = (id) => nodes[id] ??= {
+  style: {}, value: "", files: [{ name: "shape.png" }], textContent: "", hidden: id === "locked",
+  setAttribute() {}, replaceChildren() {}, addEventListener(kind, does) { listeners[id + kind] = does; },
+};
+globalThis.document = { getElementById: node, createElement: () => ({}) };
+globalThis.FormData = class { append() {} };
+globalThis.URL = { createObjectURL: () => "", revokeObjectURL() {} };
+globalThis.setInterval = () => 0;
+globalThis.fetch = async (path, options = {}) => {
+  asked.push({ path, headers: options.headers ?? {} });
+  if (path === "healthz") {
+    return { ok: true, json: async () => ({ status: "ok", needs_key: NEEDS, certificates: [], model_version: "1" }) };
+  }
+  return { ok: false, json: async () => ({ detail: "this needs the service's key" }) };
+};
+(0, eval)(SCRIPT);
+setTimeout(async () => {
+  const shown = !nodes.locked.hidden;
+  node("key").value = KEY;
+  await listeners.formsubmit({ preventDefault() {} });
+  console.log(JSON.stringify({ shown, asked, said: nodes.said.textContent }));
+}, 20);
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node to run the page's script")
+@pytest.mark.parametrize(("needs", "key"), [(True, KEY), (True, ""), (False, "")])
+def test_the_page_sends_the_key_that_it_was_given(needs, key):
+    [script] = re.findall(r"<script>(.*?)</script>", PAGE.html, flags=re.DOTALL)
+    values = {"SCRIPT": script, "NEEDS": needs, "KEY": key}
+    code = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items()) + BROWSER
+    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, timeout=60, check=True)
+    found = json.loads(done.stdout)
+    assert found["shown"] is needs
+    [answer] = [one for one in found["asked"] if one["path"] == "answer"]
+    assert answer["headers"] == ({"Authorization": f"Bearer {key}"} if key else {})
+    assert found["said"] == "this needs the service's key"
 
 
 @pytest.mark.parametrize(
