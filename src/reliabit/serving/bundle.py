@@ -81,7 +81,8 @@ def verified_snapshot(folder: Path, *, digest: str | None = None) -> Iterator[Pa
     """A private copy of a bundle, verified as it is made and gone when the block ends; everything is loaded from it.
 
     Nobody else can change it, or put another in its place, between the check and the loading, nor while what was loaded
-    is still mapped into memory. It takes the bundle's size in the system's folder for temporary files (`TMPDIR`).
+    is still mapped into memory. It takes the bundle's size in the system's folder for temporary files (`TMPDIR`), until
+    nothing of it is mapped any more.
 
     Args:
         folder: The bundle.
