@@ -8,6 +8,7 @@ reads.
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -153,7 +154,9 @@ class ServiceProtocol(H11Protocol):
         self.finished, self.waiting_since = True, None
         _cancel(self._header)
         if self.conn.their_state in (h11.SEND_BODY, h11.ERROR) and not self.raw.is_closing():
-            self.raw.write_eof()
+            # The client may have gone a moment ago.
+            with suppress(OSError):
+                self.raw.write_eof()
             self.flow.resume_reading()
             self._end_after(self.limits.linger_seconds)
         else:
