@@ -90,6 +90,10 @@ def parser() -> argparse.ArgumentParser:
     pull.add_argument("--replace", action="store_true", help="put it in the place of another bundle")
     serve = command("serve", serving.serve, "serve the champion, or a pulled bundle, over HTTP")
     serve.add_argument("--bundle", type=Path, help="a pulled bundle, instead of whatever is champion")
+    serve.add_argument("--digest", help="the SHA-256 of that bundle's manifest, as `reliabit pull` showed it")
+    serve.add_argument(
+        "--client-connections", type=int, help="open at once from one address; more where a proxy stands before all"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     serve.add_argument("--port", type=port, default=8000, help="the port; 0 for any that is free")
     return top

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from reliabit.errors import ReliabitError
+from reliabit.errors import NotFiniteError, ReliabitError
 from reliabit.inference.answer_store import Answers, AnswerStore
 from reliabit.inference.answering import answer_table
 from reliabit.inference.features import FeatureSettings, feature_writer
-from reliabit.inference.overflow import NotFiniteError, first_overflow, is_finite
+from reliabit.inference.overflow import first_overflow, is_finite
 from reliabit.inference.predicting import predict
 from reliabit.inference.sampling import SamplingSettings, sample_answers
 from reliabit.inference.seeing import Seeing

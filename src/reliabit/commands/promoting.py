@@ -196,4 +196,4 @@ def pull_bundle(config: Config, options: argparse.Namespace) -> None:
 
     pulled = pull(open_tracker(config.tracking), options.uri, Path(options.folder), replace=options.replace)
     how = "fetched and verified" if pulled.fetched else "was there and is verified"
-    sys.stdout.write(f"{pulled.version.uri} in {pulled.folder}: {how}\n")
+    sys.stdout.write(f"{pulled.version.uri} in {pulled.folder}: {how}, digest {pulled.version.digest}\n")

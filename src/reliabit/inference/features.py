@@ -17,9 +17,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reliabit.errors import DamagedError, ReliabitError
+from reliabit.errors import DamagedError, NotFiniteError, ReliabitError
 from reliabit.files import check_hash, read_sealed, sealed, staged_folder
-from reliabit.inference.overflow import NotFiniteError
 
 if TYPE_CHECKING:
     import pyarrow as pa

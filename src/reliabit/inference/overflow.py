@@ -6,14 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reliabit.errors import ReliabitError
+from reliabit.errors import NotFiniteError
 
 HALF_REMEDY = "set model.dtype=bfloat16 or model.dtype=float32"
 REMEDY = "its weights are damaged or not what its config.json says, or too few bits are left of them (quant.bits)"
-
-
-class NotFiniteError(ReliabitError):
-    """A number that an answer is made of is NaN or infinite."""
 
 
 class _FoundError(Exception):

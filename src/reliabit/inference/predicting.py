@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as lightning
 import torch
 
-from reliabit.inference.overflow import NotFiniteError, is_finite, overflow
+from reliabit.errors import NotFiniteError
+from reliabit.inference.overflow import is_finite, overflow
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
 from reliabit.models.spread import is_spread

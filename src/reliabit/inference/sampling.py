@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
+from reliabit.errors import NotFiniteError
 from reliabit.inference.answering import end_of_answers, score_tokens
-from reliabit.inference.overflow import NotFiniteError
 from reliabit.inference.predicting import Predicting, predict
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
