@@ -74,16 +74,18 @@ def use_kernel(model: nn.Module, name: str) -> dict[str, Any]:
     """Give each quantized layer one certain kernel where that serves it and is right; what came of it."""
     layers = [module for module in model.modules() if isinstance(module, QuantLinear)]
     kind, failed = next((kind for kind in KERNELS if kind.name == name), None), None
+    held = []
     for layer in layers:
-        layer.kernel = None
+        layer.use(None, torch.bfloat16)
         if kind is not None and kind.supports(layer, torch.bfloat16) and failed is None:
             try:
                 kernel = kind.prepare(layer, torch.bfloat16)
-                layer.kernel = kernel if self_test(kernel, layer) <= TOLERANCE else None
+                if self_test(kernel, layer) <= TOLERANCE:
+                    layer.use(kernel, torch.bfloat16)
+                    held.append(kernel)
             except Exception as error:
                 # Another library's kernel that fails is a finding, and no reason to lose the others.
                 failed = f"{type(error).__name__}: {error}"
-    held = [layer.kernel for layer in layers if layer.kernel is not None]
     extra = sum(tensor.nbytes for kernel in held for tensor in kernel.tensors)
     found = {"layers_served": len(held), "layers_quantized": len(layers), "kernel_extra_gib": extra / GIB}
     return found if failed is None else {**found, "kernel_failed": failed}

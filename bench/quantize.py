@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from reliabit.quant import QuantizedWeight, QuantLinear, quantize_weight
 from reliabit.quant.chunks import one_thread
 from reliabit.quant.grid import ZeroKind
-from reliabit.quant.kernels.dispatch import choose_kernel, self_test
+from reliabit.quant.kernels.dispatch import self_test
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS = (2, 3, 4, 8)
@@ -118,7 +118,7 @@ def kernel_rows(shape: tuple[int, int]) -> list[dict[str, Any]]:
     for bits, group_size, zero in LAYOUTS:
         quantized = quantize_weight(linear.weight, "rtn", bits, group_size, zero=zero)
         layer = QuantLinear.from_linear(linear, quantized)
-        layer.kernel = kernel = choose_kernel(layer, dtype=torch.bfloat16, name="benchmark")
+        kernel = layer.kernel_for(torch.bfloat16)
         if kernel is None:
             continue
         about = {"bits": bits, "group_size": group_size, "kernel": kernel.name, "error": self_test(kernel, layer)}
@@ -133,7 +133,7 @@ def kernel_rows(shape: tuple[int, int]) -> list[dict[str, Any]]:
 
 def latencies(layer: QuantLinear, weight: Tensor, inputs: Tensor, *, eager: bool) -> dict[str, float]:
     """Milliseconds of the ways to the same product, taken in turns so that a busy moment hits all."""
-    kernel = layer.kernel
+    kernel = layer.kernel_for(torch.bfloat16)
     ways: dict[str, Callable[[], object]] = {
         "bf16": lambda: nn.functional.linear(inputs, weight),
         "chosen": lambda: layer(inputs),

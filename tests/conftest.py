@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from leftovers import nothing_outlives_a_test, nothing_outlives_pytest, pytest_runtest_call  # noqa: F401 - for pytest
 from reliabit.data.prepare import load_split, prepare
 from reliabit.data.sources import SourceSpec
 from reliabit.models.adapter import Adapter

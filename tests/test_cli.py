@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -148,6 +149,36 @@ def test_a_service_that_cannot_start_says_so_in_one_line(tmp_path, capsys):
         assert (ended.value.code, written.count("\n"), message in written) == (2, 1, True), written
 
 
+PROBE = """
+import sys, time
+from reliabit.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(time.process_time(), *sorted({"torch", "transformers", "mlflow", "lightning", "datasets"} & set(sys.modules)))
+"""
+
+
+def test_what_keeps_a_service_from_starting_is_told_before_a_model_is_looked_for(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for arguments, message in (
+            (["serve", "--port", port], f"cannot listen at 127.0.0.1 port {port}: something listens there already;"),
+            (["serve", "--port", "0", "--bundle", f"{tmp_path}/nowhere"], "nowhere is no folder; name the one that"),
+            (["serve", "--port", "0", "tracking=offline"], "tracking=offline has no registry; use tracking=sqlite"),
+            (["promote", "tracking=offline"], "tracking=offline has no registry; use tracking=sqlite"),
+        ):
+            command = [sys.executable, "-c", PROBE, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+            assert message in done.stderr
+            seconds, *heavy = done.stdout.split()
+            assert heavy == []
+            assert float(seconds) < 3
+
+
 def test_every_command_that_is_interrupted_ends_in_one_line(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -159,24 +190,15 @@ def test_every_command_that_is_interrupted_ends_in_one_line(monkeypatch, capsys)
 
 
 def test_a_service_that_is_interrupted_while_it_loads_ends_in_one_line(tmp_path):
-    """The manifest is a pipe: once it is open at both ends, the service waits for what never comes."""
-    os.mkfifo(tmp_path / "manifest.json")
-    code = "from reliabit.cli import main; main()"
-    command = [sys.executable, "-c", code, "serve", "--bundle", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        pipe = opened_for_writing(tmp_path / "manifest.json", reader=process)
-        process.send_signal(signal.SIGINT)
-        _, written = process.communicate(timeout=60)
-        os.close(pipe)
+    """The tracking server takes connections and says nothing: the service waits for what never comes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        code = "from reliabit.cli import main; main()"
+        address = f"tracking.uri=http://127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-c", code, "serve", "--port", "0", "tracking=server", address]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGINT)
+            _, written = process.communicate(timeout=60)
+            connection.close()
     assert (process.returncode, written) == (130, b"interrupted\n")
-
-
-def opened_for_writing(pipe, *, reader):
-    end = time.monotonic() + 60
-    while True:
-        try:
-            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            assert reader.poll() is None, reader.stderr.read()
-            assert time.monotonic() < end
-            time.sleep(0.05)

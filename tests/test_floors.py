@@ -32,10 +32,13 @@ FLOORS = {
     "serving": 5,
     "tracking": 6,
     "registry": 7,
+    "outputs": 7,
     "tasks": 8,
-    "main": 9,
+    "jobs": 9,
+    "main": 10,
     "commands": 9,
     "cli": 10,
+    "__main__": 11,
 }
 PURE = ("metrics", "quant", "data")
 FORBIDDEN_BELOW = {"mlflow", "hydra", "omegaconf", "dvc", "lightning"}

@@ -1,40 +1,87 @@
 """Hydra's sweeper, with the unquantized baseline beside every sweep and all cells checked before the first runs.
 
-Hydra loads sweepers from the namespace `hydra_plugins` only; this is the one module that Reliabit keeps there.
+Hydra loads sweepers from the namespace `hydra_plugins` only, for every run; this is the one module that Reliabit keeps
+there, and it imports what sweeps alone need when there is one.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from omegaconf import DictConfig
-
-from reliabit.composition import to_config
-from reliabit.tracking.baselines import with_baselines
-from reliabit.tracking.sweep_parent import raise_refusal
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 class BaselineSweeper(BasicSweeper):
-    """A grid over the command line's lists, run by whichever launcher is configured."""
+    """A grid over the command line's lists, run by whichever launcher is configured, under one parent run."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the cells, unless the sweep's parent run was refused."""
-        # Hydra only warns when a callback raises.
-        raise_refusal()
-        if self._swept().sweep.on_failure == "stop":
-            # The basic sweeper looks at results after each batch, and raises where one failed.
-            self.max_batch_size = 1
-        return super().sweep(arguments)
+        """Run the cells.
 
-    def get_job_batch(self) -> Sequence[Sequence[str]]:
-        """The next cells to launch; the first batch carries the baselines."""
-        batch = [list(cell) for cell in super().get_job_batch()]
-        return with_baselines(batch) if self._swept().sweep.baseline else batch
+        Raises:
+            ReliabitError: A cell is refused, and none is run; or the sweep's folder or parent run is; or one failed.
+        """
+        from reliabit.jobs import SWEEP_FOLDER, take_timed
+        from reliabit.outputs import claimed
+        from reliabit.tracking.sweep_parent import sweep_parent
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose and check every cell, so that a mistake in the last one is found before the first one runs."""
-        for cell in batch:
-            to_config(self._loader().load_sweep_config(self._swept(), list(cell)))
+        swept, cells = self._swept(), self._cells(arguments)
+        asked = self._check(cells)
+        with claimed(take_timed(swept, key=SWEEP_FOLDER)) as folder:
+            OmegaConf.save(swept, folder / "multirun.yaml")
+            with sweep_parent(swept, asked=asked):
+                return self._launch(cells)
+
+    def _cells(self, arguments: Sequence[str]) -> list[list[str]]:
+        """The overrides of every cell, the baselines first."""
+        from reliabit.tracking.baselines import with_baselines
+
+        parser = OverridesParser.create(config_loader=self._loader())
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        [cells] = self.split_arguments(overrides, None)
+        return with_baselines(cells) if self._swept().sweep.baseline else cells
+
+    def _check(self, cells: Sequence[Sequence[str]]) -> int:
+        """Check every cell before the first one runs; returns how many different ones there are."""
+        from reliabit.composition import to_config, to_mapping
+        from reliabit.identity import cell_digest
+        from reliabit.jobs import OUTPUT, WRITING, cell_folder, current_job, placed
+        from reliabit.outputs import check_distinct
+        from reliabit.tasks.preflight import preflight
+
+        folders: list[Path] = []
+        outputs: list[Path] = []
+        asked: set[str] = set()
+        for number, cell in enumerate(cells):
+            composed = self._loader().load_sweep_config(self._swept(), list(cell))
+            with open_dict(composed):
+                composed.hydra.job.id = composed.hydra.job.num = number
+            folder = cell_folder(composed)
+            with current_job(composed, folder=folder):
+                config = placed(to_config(composed))
+            preflight(config)
+            folders.append(folder)
+            if config.task.name in WRITING:
+                outputs.append(config.paths.output_folder())
+            asked.add(cell_digest(to_mapping(config)))
+        check_distinct(folders, key="hydra.sweep.subdir", remedy="put ${hydra.job.num} into it, or leave it out")
+        check_distinct(outputs, key=OUTPUT, remedy="leave it out, or put into it what differs, such as ${quant.bits}")
+        return len(asked)
+
+    def _launch(self, cells: Sequence[Sequence[str]]) -> list[Any]:
+        """Run the cells, all at once or, where those after a failed one are not to run, one by one."""
+        if self.launcher is None:
+            raise RuntimeError("Hydra sets the sweeper up before it asks for cells")
+        size = 1 if self._swept().sweep.on_failure == "stop" else len(cells)
+        returns = []
+        for first in range(0, len(cells), size):
+            results = self.launcher.launch(cells[first : first + size], initial_job_idx=first)
+            for result in results:
+                # Raises what a cell that failed has raised.
+                _ = result.return_value
+            returns.append(results)
+        return returns
 
     def _swept(self) -> DictConfig:
         if self.config is None:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from reliabit.commands import promoting, serving, upkeep
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.config import Config
-from reliabit.config_errors import in_one_line
+from reliabit.config_errors import check_arguments, in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 
@@ -90,6 +90,10 @@ def parser() -> argparse.ArgumentParser:
     pull.add_argument("--replace", action="store_true", help="put it in the place of another bundle")
     serve = command("serve", serving.serve, "serve the champion, or a pulled bundle, over HTTP")
     serve.add_argument("--bundle", type=Path, help="a pulled bundle, instead of whatever is champion")
+    serve.add_argument("--digest", help="the SHA-256 of that bundle's manifest, as `reliabit pull` showed it")
+    serve.add_argument(
+        "--client-connections", type=int, help="open at once from one address; more where a proxy stands before all"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     serve.add_argument("--port", type=port, default=8000, help="the port; 0 for any that is free")
     return top
@@ -131,5 +135,6 @@ def compose_config(overrides: Sequence[str]) -> Config:
     from hydra import compose, initialize_config_dir
 
     register()
+    check_arguments(overrides)
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         return to_config(compose("config", overrides=list(overrides)))

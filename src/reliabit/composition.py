@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -42,6 +43,7 @@ def to_config(composed: DictConfig) -> Config:
     from omegaconf.errors import OmegaConfBaseException
 
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    _check_known(OmegaConf.to_container(own, resolve=False), Config)
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), own))
     except OmegaConfBaseException as error:
@@ -228,6 +230,62 @@ def options_of(key: str) -> str:
         return ""
     found = [entry.metadata.get("choices", ()) for entry in fields(node) if entry.name == name]
     return _listed(found[0]) if found else ""
+
+
+def holds_text(key: str) -> bool:
+    """Whether a key holds a text, which may look like anything.
+
+    >>> holds_text("task.predictions"), holds_text("data.files.images"), holds_text("data.ask")
+    (True, True, False)
+    """
+    node: Any = Config
+    for name in key.split("."):
+        hints = get_type_hints(node) if is_dataclass(node) else {}
+        found = hints.get(name, get_args(node)[-1] if get_origin(node) is dict else None)
+        # Of `str | None`, the text.
+        node = next((one for one in get_args(found) if one is not NoneType), found) if _is_union(found) else found
+    return node is str
+
+
+def _is_union(found: Any) -> bool:
+    return get_origin(found) in (Union, UnionType)
+
+
+def _check_known(plain: Any, schema: Any, *, key: str = "") -> None:
+    """Refuse a key that the schema lacks: added with a plus, it would be taken and never read."""
+    if not is_dataclass(schema) or not isinstance(plain, dict):
+        return
+    types = get_type_hints(schema)
+    for name, value in plain.items():
+        if name not in types:
+            raise ReliabitError(f"there is no key or group {key + str(name)!r}; {neighbours(key + str(name))}")
+        inner, place = types[name], f"{key}{name}."
+        if _is_union(inner):
+            inner = next((one for one in get_args(inner) if is_dataclass(one)), inner)
+        if get_origin(inner) is dict and isinstance(value, dict):
+            for label, entry in value.items():
+                _check_known(entry, get_args(inner)[1], key=f"{place}{label}.")
+        else:
+            _check_known(value, inner, key=place)
+
+
+def neighbours(key: str) -> str:
+    """Which keys there are where one is not, to show.
+
+    >>> neighbours("trainer.treads").startswith("trainer has: accelerator, batch_size, ")
+    True
+    """
+    node: object = Config()
+    above: list[str] = []
+    for name in key.split(".")[:-1]:
+        if not hasattr(node, name):
+            break
+        node = getattr(node, name)
+        above.append(name)
+    if not is_dataclass(node):
+        return f"{'.'.join(above)} has no keys of its own"
+    names = ", ".join(sorted(entry.name for entry in fields(node)))
+    return f"{'.'.join(above) or 'the configuration'} has: {names}"
 
 
 def _listed(choices: Sequence[object]) -> str:

@@ -19,3 +19,7 @@ class DamagedError(ReliabitError):
     def __init__(self, what: str, *, remedy: str) -> None:
         super().__init__(f"{what}; {remedy}")
         self.what = what
+
+
+class NotFiniteError(ReliabitError):
+    """A number that an answer is made of is NaN or infinite."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.config import Config, ModelConfig
-from reliabit.config_errors import in_one_line
+from reliabit.config_errors import check_arguments, in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 RESUME = "sweep.resume="
 NO_CELL = ("-m", "--multirun", "sweep.", "tracking", "hydra", "paths.", "trainer.")
 """Arguments that say how and where a sweep runs, and not which cells it has."""
+
+INTERRUPTED = 130
+"""The status of what was stopped with Ctrl-C, as shells report it: 128 and the number of SIGINT."""
 
 
 def run_task(config: Config) -> float | None:
@@ -47,44 +50,71 @@ def _model_folder(model: ModelConfig) -> str:
 
 
 def main() -> None:
-    """Run from the command line; what the user can put right ends in one line and status 2."""
+    """Run from the command line; what the user can put right ends in one line and status 2, Ctrl-C in one and 130."""
+    show_traceback = "HYDRA_FULL_ERROR" in os.environ
+    # Hydra would print exceptions itself, over several lines, and exit; ours to do.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    error: Exception | None = None
+    try:
+        error = _run()
+    except BaseException as ended:
+        if not _was_interrupted(ended):
+            raise
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
+    if error is not None:
+        if show_traceback:
+            raise error
+        sys.stderr.write(in_one_line(error))
+        sys.exit(2)
+
+
+def _run() -> Exception | None:
+    """Compose and run what the command line says; returns what the user can put right."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    register()
-    show_traceback = "HYDRA_FULL_ERROR" in os.environ
-    # Hydra would print exceptions itself, over several lines, and exit; ours to do.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    from reliabit.jobs import Refusal, own_output, placed, release
 
-    refused: list[ReliabitError] = []
+    register()
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")
     def application(composed: "DictConfig") -> float | None:
         try:
             with plain_disk_errors():
-                return run_task(_placed(to_config(composed)))
+                config = placed(to_config(composed))
+                with own_output(config):
+                    return run_task(config)
         except ReliabitError as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            # Raised from here, it would be reported by Hydra as well.
-            refused.append(error)
-            return None
+            # Raised as it is, it would be reported by Hydra as well.
+            raise Refusal(error) from error
 
+    refused = False
     try:
+        check_arguments(sys.argv[1:])
         sys.argv[1:] = resumed(sys.argv[1:])
         application()
-        if refused:
-            raise refused[0]
     except (ReliabitError, HydraException, OmegaConfBaseException) as error:
-        if show_traceback:
-            raise
-        sys.stderr.write(in_one_line(error))
-        sys.exit(2)
+        refused = True
+        return error
+    except Refusal as refusal:
+        refused = True
+        return refusal.error
     finally:
-        _close_abandoned_sweep()
+        release(refused=refused)
+    return None
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C ended a run; Lightning makes an exit of its own of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__ if isinstance(error, SystemExit) else None
+    return error is not None
 
 
 def resumed(arguments: list[str]) -> list[str]:
@@ -101,31 +131,12 @@ def resumed(arguments: list[str]) -> list[str]:
     from hydra import compose, initialize_config_dir
 
     from reliabit.tracking.opening import open_tracker
-    from reliabit.tracking.resuming import find_sweep, overrides_of
+    from reliabit.tracking.resuming import overrides_of, sweep_to_resume
 
     overrides = [argument for argument in arguments if not argument.startswith(("-", "hydra."))]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         tracking = to_config(compose("config", overrides=overrides)).tracking
-    sweep = find_sweep(open_tracker(tracking), named[-1].removeprefix(RESUME))
-    return ["-m", *overrides_of(sweep), *(argument for argument in arguments if argument not in ("-m", "--multirun"))]
-
-
-def _placed(config: Config) -> Config:
-    """Fill in what Hydra decides for a job: where it writes and, in a sweep, where its parent run is named."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from reliabit.tracking.tracker import parent_file
-
-    job = HydraConfig.get()
-    config.paths.output = config.paths.output or job.runtime.output_dir
-    if job.mode == RunMode.MULTIRUN:
-        config.tracking.parent_file = str(parent_file(Path(job.sweep.dir)))
-    return config
-
-
-def _close_abandoned_sweep() -> None:
-    # Hydra does not tell its callbacks when a sweep raises; the module is loaded only where there was a sweep.
-    sweep_parent = sys.modules.get("reliabit.tracking.sweep_parent")
-    if sweep_parent is not None:
-        sweep_parent.close_abandoned()
+    sweep = sweep_to_resume(open_tracker(tracking), named[-1].removeprefix(RESUME))
+    others = [argument for argument in arguments if argument not in ("-m", "--multirun", *named)]
+    # Another one may have become the last by the time that it is opened.
+    return ["-m", *overrides_of(sweep), *others, f"{RESUME}{sweep.info.run_id}"]

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.tasks.footprint import footprint as footprint_task
-from reliabit.tasks.quantized import build_plan
+from reliabit.tasks.plan import build_plan
 
 
 @pytest.fixture

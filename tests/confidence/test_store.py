@@ -42,7 +42,7 @@ def test_the_card_says_what_it_is(folder):
 
 def test_what_else_is_in_the_folder_stays(selectors, folder):
     (folder / "notes.txt").write_text("kept")
-    save_selector(selectors[1], folder)
+    assert sorted(save_selector(selectors[1], folder)) == [folder / CARD, folder / WEIGHTS]
     assert (folder / "notes.txt").read_text() == "kept"
     assert load_selector(folder).seed == 1
 

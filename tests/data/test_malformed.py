@@ -214,7 +214,7 @@ def test_ids_of_json_that_are_whole_floats_are_integers(tmp_path):
 def test_image_paths_without_an_image_id_are_refused(tmp_path, pattern):
     vqa = write_vqa(tmp_path / "vqav2", images=1)
     vizwiz = write_vizwiz(tmp_path / "vizwiz", images=1)
-    message = "is not the path of an image with {image_id} in it; write it like"
+    message = "is not the path of an image with {image_id} in it; type it like"
     with pytest.raises(ReliabitError, match=message):
         prepare(vqa_spec(vqa, files={**VQAV2, "images": pattern}), root=tmp_path / "tables")
     with pytest.raises(ReliabitError, match=message):

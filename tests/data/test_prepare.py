@@ -112,7 +112,7 @@ def test_bad_specifications_are_refused(tmp_path, spec, message):
 
 def test_a_split_that_was_not_prepared_is_refused(tmp_path):
     folder = prepare(replace(SPEC, splits={"test": 2}), root=tmp_path)
-    with pytest.raises(ReliabitError, match="data.split=dev is not in"):
+    with pytest.raises(ReliabitError, match="has no split .dev.; it has"):
         load_split(folder, "dev")
 
 

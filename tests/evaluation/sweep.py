@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from reliabit.config import EvaluationConfig
-from reliabit.evaluation.paper_measurement import PaperCell
+from reliabit.evaluation.cells import STORED, Cell
 
 SETTINGS = EvaluationConfig(
     risks=[0.01],
@@ -93,4 +93,16 @@ def noisy_sweep(configurations, *, seed=0):
 
 
 def cell_of(table, *, quantizer, bits, model="qwen2_vl_tiny"):
-    return PaperCell(model, quantizer, bits, f"{model}·{quantizer}·{bits}b", table, 250_000 * bits, float(bits))
+    name = f"{model}·{quantizer}·{bits}b"
+    return Cell(
+        name=name,
+        run_id=name,
+        fingerprint=name,
+        status="FINISHED",
+        dirty=(),
+        inputs={},
+        model={"model": model},
+        metrics={STORED: 250_000.0 * bits, "efficiency/effective_bits": float(bits)},
+        predictions=table,
+        config={"model": {"name": model}, "quant": {"name": quantizer, "bits": bits}},
+    )

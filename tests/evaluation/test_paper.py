@@ -72,7 +72,7 @@ def test_numbers_are_those_of_the_plain_metrics(cells, report, configuration, se
         expected = plainly(
             judged(reported, confidence).take(part.rows), judged(rows_of(cell.predictions, "val"), confidence)
         )
-        row = report.rows.find(MODEL, cell.name, confidence, set_name=set_name)
+        row = report.rows.find(MODEL, cell.quantization, confidence, set_name=set_name)
         assert row.measured.questions == len(part.rows)
         assert set(row.measured.values) == set(TABLE)
         for metric, value in row.measured.values.items():
@@ -98,7 +98,7 @@ def test_intervals_and_differences_are_those_of_the_report_of_one_cell(cells, re
     alone = compare_confidences(cells[2].predictions, SETTINGS)
     for name in ("in_domain", "blur_3", "visual_mix_50"):
         for confidence in ("maxprob", "selector"):
-            ours = report.rows.find(MODEL, cells[2].name, confidence, set_name=name).measured
+            ours = report.rows.find(MODEL, cells[2].quantization, confidence, set_name=name).measured
             theirs = alone.find(name, confidence)
             assert ours.values == {metric: theirs.values[metric] for metric in TABLE}
             assert ours.against_maxprob == {metric: theirs.against_maxprob[metric] for metric in ours.against_maxprob}
@@ -106,7 +106,7 @@ def test_intervals_and_differences_are_those_of_the_report_of_one_cell(cells, re
 
 
 def test_cells_are_paired_resample_by_resample(cells):
-    twin = dataclasses.replace(cells[0], quantizer="hqq", bits=4, label="twin")
+    twin = cell_of(cells[0].predictions, quantizer="hqq", bits=4)
     (model,) = measure_models([cells[0], twin, *cells[4:5]], SETTINGS)
     accuracy = [
         model.resampled(cell, "maxprob", "accuracy/mean", set_name="in_domain")
@@ -144,7 +144,7 @@ def test_markdown_puts_widths_in_order_and_published_values_beside(report):
 
 
 def test_a_model_of_another_family_has_no_published_columns(cells):
-    other = [dataclasses.replace(cell, model="smolvlm") for cell in cells[:1]]
+    other = [dataclasses.replace(cell, config={**cell.config, "model": {"name": "smolvlm"}}) for cell in cells[:1]]
     text = paper_report(other, dataclasses.replace(SETTINGS, resamples=20)).markdown()
     assert "published, full size:" not in text
     assert "a family that the paper does not have" in text
@@ -187,7 +187,7 @@ def test_cells_that_cannot_be_compared_are_refused(cells):
     with pytest.raises(ReliabitError, match="no cell to report on"):
         paper_report([], SETTINGS)
     with pytest.raises(ReliabitError, match=r"are both qwen2_vl_tiny, hqq 8; report on one of them"):
-        paper_report([second, dataclasses.replace(second, label="again")], SETTINGS)
+        paper_report([second, dataclasses.replace(second, name="again")], SETTINGS)
     fewer = dataclasses.replace(second, predictions=second.predictions.slice(1))
     with pytest.raises(ReliabitError, match="hqq·8b and qwen2_vl_tiny·none·16b were not asked the same questions"):
         paper_report([first, fewer], SETTINGS)

@@ -162,3 +162,17 @@ def test_a_missing_split_or_column_is_named(table):
         build_report(table_of(noise=0.0, splits=("val",)), SETTINGS)
     with pytest.raises(ReliabitError, match="evaluation.slices names question_type; the predictions table has"):
         build_report(table.drop_columns(["question_type"]), SETTINGS)
+
+
+@pytest.mark.parametrize("column", ["source", "image_id", "shift"])
+def test_tables_of_equal_ids_but_other_images_are_not_paired(table, column):
+    """Two sources may well number their questions alike."""
+    if column == "shift":
+        changed = pa.array(["blur_3" if split == "test" else "none" for split in table["split"].to_pylist()])
+    else:
+        changed = pa.array([f"other-{value}" for value in table[column].to_pylist()])
+    other = table.set_column(table.column_names.index(column), column, changed)
+    assert other["question_id"].equals(table["question_id"])
+    for comparison in (compare, compare_slices):
+        with pytest.raises(ReliabitError, match="other and base were not asked the same questions"):
+            comparison({"base": table, "other": other}, SETTINGS, baseline="base")

@@ -15,13 +15,17 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.output = folder / "unused"
+        self._placed = 0
         self.uri = f"sqlite:///{folder}/mlruns/mlflow.db"
 
     def placed(self) -> list[str]:
-        """The overrides that keep a run within the folder."""
+        """The overrides that keep a run within the folder; what it writes itself goes to `output`, a new one each."""
+        self._placed += 1
+        self.output = self.folder / f"output-{self._placed}"
         return [
-            f"hydra.run.dir={self.folder}/run",
-            f"hydra.sweep.dir={self.folder}/sweep",
+            f"hydra.run.dir={self.output}",
+            f"hydra.sweep.dir={self.output}",
             f"paths.data={self.folder}/data",
             f"paths.cache={self.folder}/cache",
             f"tracking.uri={self.uri}",

@@ -1,7 +1,9 @@
 """The main job as a user runs it: a sweep in a process of its own, on the committed reference models."""
 
 import json
+import os
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -101,6 +103,9 @@ def test_every_cell_carries_its_configuration_predictions_and_figures(sweep):
             assert sorted(converted) == sorted(
                 f"model.language_model.layers.{layer}.{kind}" for layer in (0, 1) for kind in kinds
             )
+            kernels = json.loads(Path(client.download_artifacts(run.info.run_id, "kernels.json")).read_text())
+            assert kernels == dict.fromkeys(converted, "eager")
+            assert run.data.metrics["efficiency/layers_eager"] == len(converted)
 
 
 def test_all_cells_answer_the_same_questions(sweep):
@@ -148,23 +153,26 @@ def test_a_recorded_table_can_be_evaluated_again_without_a_model(sweep, tmp_path
     again = Place(tmp_path)
     done = again.run("task=evaluate", f"task.predictions={path}", "model.path=nowhere", "evaluation.resamples=50")
     assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((again.output / "metrics.json").read_text())
     for name, value in metrics.items():
         assert value is None or run.data.metrics[name] == pytest.approx(value)
 
 
 def test_a_failed_cell_fails_the_sweep_and_spares_the_others(tmp_path):
     place = Place(tmp_path)
+    shutil.copytree(PROJECT / "models" / "qwen2_vl_tiny", tmp_path / "cut")
+    # Nothing but reading them tells that the weights are not whole.
+    os.truncate(tmp_path / "cut" / "model.safetensors", 1000)
     done = place.run(
         "-m",
-        f"model.path={PROJECT}/models/qwen2_vl_tiny,{tmp_path}/nowhere",
+        f"model.path={PROJECT}/models/qwen2_vl_tiny,{tmp_path}/cut",
         "quant=none",
         *SMALL,
         "data.ask={test: 5, val: 0, cal: 0}",
         "confidence=maxprob",
     )
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("error: model.path=")
+    assert f"{tmp_path}/cut" in done.stderr.strip().splitlines()[-1]
     assert "1 of 2 cells finished" in done.stdout
     assert sorted(run.info.status for run in place.runs("cell")) == ["FAILED", "FINISHED"]
     (parent,) = place.runs("sweep")
@@ -199,7 +207,7 @@ def test_the_second_family_quantizes_to_a_checkpoint_that_answers(tmp_path):
     assert predicted == pytest.approx(written, rel=0.01)
     answered = place.run("task=answer", *model, "quant=none", f"model.path={tmp_path}/quantized")
     assert answered.returncode == 0, answered.stderr
-    assert pq.read_table(tmp_path / "run" / "predictions.parquet").num_rows == 80
+    assert pq.read_table(place.output / "predictions.parquet").num_rows == 80
 
 
 def test_a_corrupt_data_set_leaves_nothing_behind(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from reliabit.errors import ReliabitError
 from reliabit.metrics import Predictions, Suite, cluster_bootstrap, evaluate, higher_is_better, slice_report
@@ -102,6 +103,30 @@ def test_differences_are_paired_and_corrected():
     assert plain["int4"].high - plain["int4"].low < (unpaired.high - unpaired.low) / 2
     assert found.best("int3", metric)[0] in ("bf16", "int8")
     assert found.best("bf16", "selective/aurc")[1].comparisons == 3
+
+
+def test_tails_that_resamples_cannot_resolve_are_no_narrower_than_normal_ones_wherever_an_interval_is_made():
+    base, noise = draw(0, 400), np.random.default_rng(5)
+    others = {
+        f"cell {number}": Predictions(base.confidence, np.where(noise.random(400) < 0.05, 0, base.accuracy))
+        for number in range(12)
+    }
+    configurations = {"base": base, **others}
+    found = cluster_bootstrap(configurations, np.arange(400), n_resamples=100)
+    metric = "accuracy/mean"
+    for name, difference in found.compare("base", metric).items():
+        drawn = found.replicates[name][metric] - found.replicates["base"][metric]
+        reach = norm.ppf(1 - 0.025 / 12) * drawn.std(ddof=1)
+        assert difference.high >= difference.estimate + reach - 1e-12
+        assert difference.low <= difference.estimate - reach + 1e-12
+    estimate, alone = found.estimates["base"][metric], found.replicates["base"][metric]
+    rare = found.interval("base", metric, level=0.999)
+    assert rare.low <= estimate - norm.ppf(0.9995) * alone.std(ddof=1) + 1e-12
+    # A single slice is the whole, and its interval no other one.
+    kinds = {"kind": ["a"] * 400}
+    report = slice_report({"base": base}, np.arange(400), kinds, n_resamples=100, level=0.999)
+    (whole,) = [one.interval for one in report.values if one.metric == metric]
+    assert (whole.low, whole.high) == pytest.approx((rare.low, rare.high))
 
 
 def test_corrections_by_hand():

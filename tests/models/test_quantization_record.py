@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from reliabit.config import Config, ModelConfig, QuantConfig
-from reliabit.models.quantization_record import Quantized, as_quantized, quantized_as
+from reliabit.models.quantization_record import as_quantized
 from reliabit.quant import default_plan, export_compressed_tensors, exportable_plan, footprint, quantize_model
 from reliabit.quant.checkpoint import save_checkpoint
 from reliabit.quant.plan import Scheme
+from reliabit.quant.record import Quantized, quantized_as
 from reliabit.quant.size import model_size
 from reliabit.tasks.cells import run_name, run_tags
 
@@ -69,6 +70,11 @@ def test_other_formats_are_told_apart(checkpoint, tmp_path):
             {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 4}}, "b": {}}},
             Quantized("compressed-tensors", "compressed-tensors", 4, None),
         ),
+        ({"quant_method": ["gptq"], "bits": [4]}, Quantized("['gptq']", "['gptq']", None, None)),
+        ({"quant_method": "reliabit", "schemes": 5}, Quantized("reliabit", "reliabit", None, None)),
+        ({"quant_method": "x", "config_groups": [{"weights": 4}]}, Quantized("x", "x", None, None)),
+        ({"quant_method": "x", "group_size": "many"}, Quantized("x", "x", None, None)),
+        ({}, Quantized("", "quantized", None, None)),
         (None, None),
         ("packed", None),
     ],

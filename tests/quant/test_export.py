@@ -7,7 +7,7 @@ from transformers import AutoModelForImageTextToText
 
 from quant.samples import FAMILIES, answer_of, logits_of
 from reliabit.errors import ReliabitError
-from reliabit.quant import Scheme, default_plan, plan_from_config, quantize_model
+from reliabit.quant import QuantLinear, Scheme, default_plan, plan_from_config, quantize_model
 from reliabit.quant.export import export_compressed_tensors, exportable_plan
 from reliabit.quant.targets import target_patterns
 
@@ -27,6 +27,10 @@ def exported(model, plan, folder):
     """Quantize for export, export, and load with plain transformers and compressed-tensors."""
     quantize_model(model, exportable_plan(plan))
     export_compressed_tensors(model, folder)
+    for layer in model.modules():
+        if isinstance(layer, QuantLinear):
+            # That library dequantizes; what it is compared with must not round as a kernel does.
+            layer.use(None, model.dtype)
     return AutoModelForImageTextToText.from_pretrained(folder, dtype=model.dtype)
 
 

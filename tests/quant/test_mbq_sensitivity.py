@@ -144,10 +144,14 @@ def test_a_calibration_set_must_have_images_and_answers(reference_model, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_gradients_that_are_no_numbers_are_named(reference_model, tmp_path):
+@pytest.mark.parametrize(
+    ("damaged", "named"),
+    [("model.text_model.layers.0.mlp.down_proj", r"outputs of .*layers\.0"), ("lm_head", r"gradients at .*layers\.1")],
+)
+def test_states_and_gradients_that_are_no_numbers_are_named(damaged, named, reference_model, tmp_path):
     model = reference_model("idefics3")
-    model.get_submodule(LAYERS["idefics3"])[0].mlp.down_proj.weight.data[0, 0] = float("nan")
-    with pytest.raises(ReliabitError, match=r"gradients at .*layers\.1 are not finite in calibration batch 0"):
+    model.get_submodule(damaged).weight.data[0, 0] = float("nan")
+    with pytest.raises(ReliabitError, match=rf"{named} are not finite in calibration batch 0, computed in float32"):
         collect(ResidentDecoder(model, LAYERS["idefics3"]), [random_batch(model, seed=0)], tmp_path / "s", key="k")
 
 

@@ -1,11 +1,11 @@
-"""Made predictions whose differences are planted, and the configurations they belong to."""
+"""Made predictions whose differences are planted, and the cells they belong to."""
 
 import numpy as np
 import pyarrow as pa
 
+from reliabit.evaluation.cells import RESIDENT, SPEED, STORED, Cell
 from reliabit.evaluation.paired_reliability import ParetoSettings
-from reliabit.evaluation.pareto_points import RESIDENT, SPEED, STORED
-from reliabit.registry.evidence import Configuration, Live
+from reliabit.registry.evidence import Live
 from reliabit.registry.policy import Margins, Policy
 from reliabit.registry.terms import Terms
 
@@ -21,7 +21,7 @@ SETTINGS = ParetoSettings(
     latency_tolerance=0.1,
 )
 KINDS = ("color", "shape", "size")
-IMAGES = {"test": 300, "val": 100, "cal": 300}
+IMAGES = {"test": 900, "val": 100, "cal": 900}
 
 
 def table(*, accuracy=0.9, skill=1.0, lost=(), seed=0, per_image=2, images=None):
@@ -80,7 +80,7 @@ POLICY = Policy(
 )
 
 
-def configuration(name, answers, *, bits=4, method="hqq", **other):
+def configuration(name, answers, *, bits=4, method="hqq", efficiency=None, **other):
     """A finished, clean run of a configuration."""
     fields = {
         "name": name,
@@ -90,11 +90,16 @@ def configuration(name, answers, *, bits=4, method="hqq", **other):
         "dirty": (),
         "inputs": {"data/test": "a", "data/cal": "b"},
         "model": {"model/model.safetensors": "c"},
-        "efficiency": costs(),
+        "metrics": costs() if efficiency is None else efficiency,
         "predictions": answers,
-        "config": {"quant": {"name": method, "method": method, "bits": bits}, "model": {"name": "tiny"}, "seed": 0},
+        "config": {
+            "quant": {"name": method, "method": method, "bits": bits},
+            "model": {"name": "tiny"},
+            "data": {"name": "made"},
+            "seed": 0,
+        },
     }
-    return Configuration(**(fields | other))
+    return Cell(**(fields | other))
 
 
 def unquantized(answers, **other):
@@ -104,4 +109,4 @@ def unquantized(answers, **other):
 def live(measured, **other):
     """A configuration that is live, at the policy's terms unless told otherwise."""
     terms = {"confidence": "maxprob", "default_risk": 0.1, "deltas": {0.05: 0.1, 0.1: 0.1}}
-    return Live(measured.name, measured.fingerprint, Terms(**(terms | other)), measured)
+    return Live(measured, Terms(**(terms | other)))

@@ -10,8 +10,8 @@ from registry.measured import POLICY, SETTINGS, configuration, costs, live, tabl
 from registry.test_policy import record
 from reliabit.errors import ReliabitError
 from reliabit.metrics import Certificate
+from reliabit.registry.evidence import live_version
 from reliabit.registry.gate import decide
-from reliabit.registry.recorded import live_version
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import TAG, Terms, terms_of_settings
 from reliabit.serving.description import Description
@@ -30,7 +30,7 @@ def with_selector(answers, confidence):
 def plain():
     """A MaxProb that knows nothing beside a Selector that knows all there is to know."""
     skilled = table(accuracy=0.9)
-    return with_selector(table(accuracy=0.9, skill=0.0), skilled["conf_maxprob"])
+    return with_selector(table(accuracy=0.9, skill=0.2), skilled["conf_maxprob"])
 
 
 def failed(decision):
@@ -72,7 +72,8 @@ def test_what_is_measured_apart_is_still_paired():
     decision = decide(small, live(now, confidence="selector"), LENIENT, baseline=unquantized(both), compared=1)
     for metric in ("accuracy", "AUGRC", "certified C@10%"):
         told = text_of(decision, f"{metric} against the live version")
-        assert re.match(r"a gain of [+-]0.00 \[[+-]0.00, [+-]0.00\] points", told), told
+        # What 900 images without a difference leave open.
+        assert re.match(r"a gain of [+-]0.00 \[-0.41, \+0.41\] points", told), told
 
 
 def test_the_confidence_of_what_is_live_has_to_be_on_record(plain):

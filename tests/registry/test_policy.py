@@ -14,7 +14,7 @@ from reliabit.errors import ReliabitError
 from reliabit.identity import FINGERPRINT, identify
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
 from reliabit.registry.policy import policy_of
-from reliabit.registry.recorded import configuration_of, configurations_of_sweep
+from reliabit.tracking.cells import cell_of_run, cells_of_sweep
 from tracking.stores import tracker_at
 
 POLICIES = sorted(path.stem for path in (conf_folder() / "registry").glob("*.yaml"))
@@ -137,7 +137,7 @@ def record(tracker, folder: Path, name: str, *, tags=CLEAN, parent=None, overrid
 
 def test_a_configuration_is_read_from_its_run(tracker, tmp_path):
     run_id, identity = record(tracker, tmp_path, "tiny·hqq·3b·s0", overrides=["quant.bits=3"])
-    found = configuration_of(tracker, run_id)
+    found = cell_of_run(tracker, run_id)
     assert (found.name, found.run_id, found.fingerprint, found.status) == (
         "tiny·hqq·3b·s0",
         run_id,
@@ -147,7 +147,7 @@ def test_a_configuration_is_read_from_its_run(tracker, tmp_path):
     assert found.dirty == ()
     assert set(found.inputs) == {"data/test", "data/cal", "scenes/test"}
     assert set(found.model) == {"model/model.safetensors"}
-    assert found.efficiency == costs()
+    assert found.metrics == {**costs(), "accuracy/mean": 0.9}
     assert found.predictions.equals(answers())
     assert found.config["quant"]["bits"] == 3
     assert not found.unquantized
@@ -161,7 +161,7 @@ def test_a_sweep_is_read_with_what_did_not_finish(tracker, tmp_path):
     record(tracker, tmp_path, "tiny·hqq·2b·s0", parent=parent, overrides=["quant.bits=2", "quant.group_size=128"])
     with pytest.raises(ReliabitError, match="no memory"), tracker.run("tiny·hqq·8b·s0", tags=CLEAN, parent=parent):
         raise ReliabitError("no memory")
-    found = {one.name: one for one in configurations_of_sweep(tracker, parent)}
+    found = {one.name: one for one in cells_of_sweep(tracker, parent)}
     assert set(found) == {
         "tiny·none·s0",
         "tiny·hqq·2b·s0 quant.group_size=64",
@@ -181,11 +181,11 @@ def test_a_sweep_is_read_with_what_did_not_finish(tracker, tmp_path):
 
 def test_what_is_not_recorded_is_named(tracker, tmp_path):
     with pytest.raises(ReliabitError, match="there is no run 0000"):
-        configuration_of(tracker, "0000")
+        cell_of_run(tracker, "0000")
     for lacking in (FINGERPRINT, "config.yaml", PREDICTIONS):
         run_id, _ = record(tracker, tmp_path, "lacking", lacking=[lacking])
         with pytest.raises(ReliabitError, match=f"lacking cannot be judged: .* has no {lacking} to read"):
-            configuration_of(tracker, run_id)
+            cell_of_run(tracker, run_id)
     empty = tracker.start("sweep", tags={"kind": "sweep"}).run_id
     with pytest.raises(ReliabitError, match="has no cells to choose among"):
-        configurations_of_sweep(tracker, empty)
+        cells_of_sweep(tracker, empty)

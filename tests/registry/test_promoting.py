@@ -12,9 +12,9 @@ from reliabit.errors import ReliabitError
 from reliabit.registry.choosing import choose
 from reliabit.registry.history import history
 from reliabit.registry.policy import policy_of
-from reliabit.registry.recorded import configurations_of_sweep
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import terms_of_settings
+from reliabit.tracking.cells import cells_of_sweep
 from tracking.stores import store_at, tracker_at
 
 OVERRIDES = ("registry.confidence=maxprob", "registry.resamples=50", "trainer.threads=1")
@@ -50,7 +50,7 @@ def test_a_sweep_that_still_runs_is_not_chosen_from(tracker, tmp_path):
             find_candidate(tracker, POLICY, sweep=which, run=run)
     tracker.client.set_terminated(parent, "FINISHED")
     policy = policy_of(config_at(tmp_path).registry)
-    assert find_candidate(tracker, policy, sweep="last", run=run_id).compared == 2
+    assert find_candidate(tracker, policy, sweep="last", run=run_id).measurements.comparisons == 2
 
 
 def test_an_unfinished_cell_is_named_for_what_it_is_and_counts(tracker, tmp_path):
@@ -59,7 +59,7 @@ def test_an_unfinished_cell_is_named_for_what_it_is_and_counts(tracker, tmp_path
     tracker.client.update_run(baseline.info.run_id, status="RUNNING")
     # One that got no further than its tags.
     started = tracker.start("tiny·none·s1", tags=CLEAN, parent=parent).run_id
-    choice = choose(configurations_of_sweep(tracker, parent), policy_of(config_at(tmp_path).registry))
+    choice = choose(cells_of_sweep(tracker, parent), policy_of(config_at(tmp_path).registry))
     told = {one.candidate: [reason.text for reason in one.reasons if not reason.passed] for one in choice.decisions}
     assert choice.compared == 3
     assert told["tiny·none·s0"] == told["tiny·none·s1"] == ["it is RUNNING: only finished runs count."]
@@ -108,7 +108,7 @@ def test_a_store_whose_files_were_moved_says_where_it_looks(tracker, tmp_path):
     artifacts = tmp_path / "mlruns" / "artifacts"
     moved = artifacts.rename(tmp_path / "elsewhere")
     with pytest.raises(ReliabitError, match=f"{artifacts}, which is gone; if the project was moved") as caught:
-        configurations_of_sweep(tracker, parent)
+        cells_of_sweep(tracker, parent)
     assert f"ln -s <project>/mlruns/artifacts {artifacts}" in str(caught.value)
     artifacts.symlink_to(moved)
-    assert len(configurations_of_sweep(tracker, parent)) == 2
+    assert len(cells_of_sweep(tracker, parent)) == 2

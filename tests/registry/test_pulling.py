@@ -20,7 +20,7 @@ from reliabit.registry.promotion import promote, rollback
 from reliabit.registry.pulling import pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import DIGEST_TAG, find_version
-from reliabit.serving.manifest import verify_manifest
+from reliabit.serving.manifest import verify_manifest, write_manifest
 from tracking.stores import tracker_at
 
 FILES = [
@@ -240,13 +240,26 @@ def fetched(monkeypatch):
     return found
 
 
-def test_services_share_what_one_of_them_fetched(tracker, versions, tmp_path, fetched):
+def loaded(source) -> tuple[str, dict[str, bytes]]:
+    """What a service would load now: the version and the files of the snapshot that it gets."""
+    offer = source.current()
+    with offer.snapshot() as snapshot:
+        assert snapshot.stat().st_mode & 0o077 == 0, "others could look at it or change it"
+        return offer.version, files_below(snapshot)
+
+
+def test_services_share_what_one_of_them_fetched(tracker, versions, folder, tmp_path, fetched):
     sources = [ChampionSource(tracker=tracker, cache=tmp_path) for _ in range(2)]
-    assert len({source.current() for source in sources for _ in range(2)}) == 1
-    version, folder = sources[0].current()
-    assert (version, fetched) == ("1", ["1"])
-    assert folder == tmp_path / "bundles" / versions[0].digest
-    assert [(entry.kind, entry.folder) for entry in entries(tmp_path)] == [("bundles", folder)]
+    for source in (*sources, *sources):
+        assert loaded(source) == ("1", files_below(folder / "reliabit" / "a"))
+    assert fetched == ["1"]
+    entry = tmp_path / "bundles" / versions[0].digest
+    assert [(found.kind, found.folder) for found in entries(tmp_path)] == [("bundles", entry)]
+
+
+def test_looking_for_a_new_champion_fetches_nothing(tracker, versions, tmp_path, fetched):
+    assert ChampionSource(tracker=tracker, cache=tmp_path).current().version == "1"
+    assert fetched == []
 
 
 def test_a_service_follows_the_alias_there_and_back(tracker, folder, tmp_path, fetched):
@@ -262,27 +275,92 @@ def test_a_service_follows_the_alias_there_and_back(tracker, folder, tmp_path, f
         lambda: rollback(tracker, "followed"),
     ):
         change()
-        version, place = source.current()
-        seen.append((version, json.loads((place / "bundle.json").read_text())["name"]))
+        version, files = loaded(source)
+        seen.append((version, json.loads(files["bundle.json"])["name"]))
     assert seen == [("1", "a"), ("2", "b"), ("1", "a")]
     assert fetched == ["1", "2"]
 
 
-def test_an_entry_that_was_damaged_or_removed_is_fetched_again(tracker, versions, tmp_path, fetched):
+def edit_together(bundle, name):
+    """Replace a file, and make the manifest agree with it."""
+    (bundle / name).write_bytes(b"of somebody else")
+    write_manifest(bundle)
+
+
+def swap_for_a_link(bundle, name):
+    outside = bundle.parent.parent / "outside"
+    outside.write_bytes((bundle / name).read_bytes())
+    (bundle / name).unlink()
+    (bundle / name).symlink_to(outside)
+
+
+def flip(bundle, name):
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 3] ^= 4
+    (bundle / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        flip,
+        edit_together,
+        swap_for_a_link,
+        lambda bundle, name: os.truncate(bundle / name, 3),
+        lambda bundle, name: (bundle / name).unlink(),
+        lambda bundle, name: (bundle / name).rename(bundle / "other"),
+        lambda bundle, name: (bundle / "extra").write_bytes(b"x"),
+        lambda bundle, name: shutil.rmtree(bundle),
+        lambda bundle, name: (shutil.rmtree(bundle), bundle.symlink_to(bundle.parent.parent, target_is_directory=True)),
+    ],
+    ids=[
+        "flipped",
+        "with its manifest",
+        "link",
+        "truncated",
+        "missing",
+        "renamed",
+        "extra",
+        "removed",
+        "folder is a link",
+    ],
+)
+@pytest.mark.parametrize("name", ["checkpoint/model.safetensors", "bundle.json"])
+def test_what_was_changed_in_the_cache_is_never_served(tracker, versions, folder, tmp_path, fetched, tamper, name):
+    """Also where a bundle and its manifest were edited together: the registry holds the manifest's hash."""
+    cache = tmp_path / "cache"
+    source = ChampionSource(tracker=tracker, cache=cache)
+    right = loaded(source)
+    entry = cache / "bundles" / versions[0].digest
+    os.utime(entry, (0, 0))
+    tamper(entry, name)
+    assert loaded(source) == loaded(ChampionSource(tracker=tracker, cache=cache)) == right
+    assert fetched == ["1", "1"]
+    assert entry.stat().st_mtime > 0, "make_room would take it for the one that was of no use for longest"
+    os.utime(entry, (0, 0))
+    source.current()
+    assert entry.stat().st_mtime > 0
+
+
+def test_what_is_changed_in_the_cache_while_it_is_loaded_changes_nothing(tracker, versions, folder, tmp_path):
     source = ChampionSource(tracker=tracker, cache=tmp_path)
-    _, folder = source.current()
-    (folder / "checkpoint" / "model.safetensors").write_bytes(b"")
-    os.utime(folder, (0, 0))
-    assert ChampionSource(tracker=tracker, cache=tmp_path).current() == ("1", folder)
-    verify_manifest(folder)
-    assert folder.stat().st_mtime > 0
-    os.utime(folder, (0, 0))
-    assert source.current() == ("1", folder)
-    assert folder.stat().st_mtime > 0, "make_room would take it for the one that was of no use for longest"
-    shutil.rmtree(folder)
-    assert source.current() == ("1", folder)
-    verify_manifest(folder)
-    assert fetched == ["1", "1", "1"]
+    right = files_below(folder / "reliabit" / "a")
+    with source.current().snapshot() as snapshot:
+        for name in set(FILES) - {"manifest.json"}:
+            edit_together(tmp_path / "bundles" / versions[0].digest, name)
+        shutil.rmtree(tmp_path / "bundles")
+        assert files_below(snapshot) == right
+    assert not snapshot.exists()
+
+
+def test_without_room_for_the_copy_nothing_is_fetched_again(tracker, versions, tmp_path, fetched, monkeypatch):
+    source = ChampionSource(tracker=tracker, cache=tmp_path)
+    loaded(source)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
+    with pytest.raises(ReliabitError, match=r"the verified copy of the bundle takes \d+ bytes.*set TMPDIR"):
+        loaded(source)
+    assert fetched == ["1"]
 
 
 def test_a_champion_that_is_damaged_in_the_store_is_not_given_out(tracker, stored, tmp_path):
@@ -291,8 +369,8 @@ def test_a_champion_that_is_damaged_in_the_store_is_not_given_out(tracker, store
     (bundle / "README.md").write_text("edited")
     source = ChampionSource(tracker=tracker, cache=tmp_path, name=version.name)
     for _ in range(2):
-        with pytest.raises(ReliabitError, match="README.md differs"):
-            source.current()
+        with pytest.raises(ReliabitError, match="README.md of .*differs|README.md differs"):
+            loaded(source)
     assert not list(entries(tmp_path))
 
 
@@ -302,8 +380,8 @@ def test_two_versions_of_one_bundle_share_an_entry_and_keep_their_numbers(tracke
         register_bundle(tracker, bundle, run_id=versions[0].run_id, name="twice", code=CODE)
     source = ChampionSource(tracker=tracker, cache=tmp_path, name="twice")
     promote(tracker, "twice", "1", decide=accepting)
-    first = source.current()
+    first = loaded(source)
     promote(tracker, "twice", "2", decide=accepting)
-    assert source.current() == ("2", first[1])
+    assert (first[0], loaded(source)) == ("1", ("2", first[1]))
     assert fetched == ["1"]
     assert find_version(tracker, "twice", "2").aliases == ("candidate", "champion")

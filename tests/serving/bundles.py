@@ -16,7 +16,7 @@ from reliabit.inference.features import FeatureSettings, feature_writer, read_fe
 from reliabit.inference.predictions import NO_SHIFT, predictions_table
 from reliabit.metrics import certify_threshold
 from reliabit.models.checkpoint import find_adapter, load_checkpoint
-from reliabit.quant import plan_from_config
+from reliabit.quant import Scheme, default_plan
 from reliabit.quant.streaming.quantize import quantize_checkpoint
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Description
@@ -57,7 +57,7 @@ class Evaluated:
 def evaluate(family: str, splits: dict[str, Dataset], folder: Path) -> Evaluated:
     """Quantize a reference model to 4 bits a layer at a time, reload it, and ask it everything through a Trainer."""
     source, checkpoint = MODELS / f"{family}_tiny", folder / "checkpoint"
-    plan = plan_from_config([], defaults={"method": "hqq", "bits": 4, "group_size": 32})
+    plan = default_plan(Scheme(method="hqq", bits=4, group_size=32))
     quantize_checkpoint(source, checkpoint, plan, decoder_layers=find_adapter(family).decoder_layers)
     table = concatenate_datasets(
         [
@@ -83,7 +83,9 @@ def evaluate(family: str, splits: dict[str, Dataset], folder: Path) -> Evaluated
     )
 
 
-def bundled(evaluated: Evaluated, folder: Path, *, confidence: str, name: str = "tiny·hqq·4b·s0") -> Offline:
+def bundled(
+    evaluated: Evaluated, folder: Path, *, confidence: str, name: str = "tiny·hqq·4b·s0", seed: int = 0
+) -> Offline:
     """Train the confidence, certify it and write the bundle."""
     splits = np.array(evaluated.table["split"])
     parts = {split: np.flatnonzero(splits == split) for split in ("dev", "val", "cal", "test")}
@@ -91,7 +93,7 @@ def bundled(evaluated: Evaluated, folder: Path, *, confidence: str, name: str = 
     selector = None
     if confidence == "selector":
         settings = SelectorSettings(hidden=(16,), epochs=3, standardize=True, learning_rate=1e-2)
-        [trained] = train_selectors(examples["dev"], examples["val"], settings=settings, seeds=[0])
+        [trained] = train_selectors(examples["dev"], examples["val"], settings=settings, seeds=[seed])
         selector = folder.parent / f".selector-{folder.name}"
         save_selector(trained, selector)
         said = {split: trained(found) for split, found in examples.items()}

@@ -61,7 +61,7 @@ def host(offline, served) -> ModelHost:
     source = FolderSource(offline.bundle)
     host = ModelHost(source)
     watch = Watch(served.calibration[0], threshold=served.description.certificate(None).threshold)
-    host.loaded = Loaded(source.current()[0], served, watch)
+    host.loaded = Loaded(source.current().version, served, watch)
     return host
 
 

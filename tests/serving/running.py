@@ -1,5 +1,6 @@
 """The service as a process of its own."""
 
+import json
 import os
 import signal
 import socket
@@ -12,16 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SERVE = """
+import json
 import sys
 from pathlib import Path
 import torch
+from reliabit.serving.api_key import key_from_environment
 from reliabit.serving.hosting import FolderSource
 from reliabit.serving.limits import Limits
 from reliabit.serving.service import run_service
 torch.set_num_threads(1)
-run_service(FolderSource(Path(sys.argv[1])), port=int(sys.argv[2]), limits=Limits(poll_seconds=0.2))
+limits = Limits(**{"poll_seconds": 0.2, **json.loads(sys.argv[3])})
+run_service(FolderSource(Path(sys.argv[1])), port=int(sys.argv[2]), limits=limits, key=key_from_environment())
 """
 
 
@@ -52,13 +57,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def service(bundle: Path, folder: Path) -> Iterator[Service]:
-    """Serve a bundle until the block ends."""
+def service(bundle: Path, folder: Path, *, key: str = "", **limits: Any) -> Iterator[Service]:
+    """Serve a bundle until the block ends, with the key in the environment."""
     port, log = free_port(), folder / "service.log"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "RELIABIT_API_KEY": key}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(bundle), str(port)], stdout=output, stderr=output, env=environment
+            [sys.executable, "-c", SERVE, str(bundle), str(port), json.dumps(limits)],
+            stdout=output,
+            stderr=output,
+            env=environment,
         )
     running = Service(process, f"http://127.0.0.1:{port}", log)
     try:

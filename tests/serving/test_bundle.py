@@ -15,7 +15,7 @@ from reliabit.serving.bundle import (
     BUNDLE,
     read_calibration,
     read_description,
-    verify_bundle,
+    verified_snapshot,
     write_bundle,
 )
 from reliabit.serving.description import Description, certificate_id
@@ -78,7 +78,7 @@ def bundle(tmp_path, checkpoint):
 
 
 def test_a_bundle_says_what_was_written(bundle):
-    assert verify_bundle(bundle) == DESCRIPTION
+    assert read_description(bundle) == DESCRIPTION
     confidence, accuracy = read_calibration(bundle)
     assert confidence.tolist() == [0.1, 0.9, 1.0]
     assert accuracy.tolist() == [0.0, 0.3, 1.0]
@@ -101,7 +101,7 @@ def test_files_are_copied_and_linked_ones_become_files(tmp_path, checkpoint):
     assert not copied.is_symlink()
     assert copied.read_bytes() == weights.read_bytes()
     assert copied.stat().st_mode & 0o444 == 0o444
-    verify_bundle(tmp_path / "bundle")
+    verify_manifest(tmp_path / "bundle")
 
 
 def test_json_names_each_certificate_by_its_content(bundle):
@@ -169,8 +169,8 @@ def test_pickles_are_refused(tmp_path, checkpoint, bundle, name):
     (bundle / "checkpoint" / name).parent.mkdir(exist_ok=True)
     (bundle / "checkpoint" / name).write_bytes(b"x")
     write_manifest(bundle)
-    with pytest.raises(ReliabitError, match="may hold a pickle"):
-        verify_bundle(bundle)
+    with pytest.raises(ReliabitError, match="may hold a pickle"), verified_snapshot(bundle):
+        pytest.fail("it was given out all the same")
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path):

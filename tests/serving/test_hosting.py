@@ -22,7 +22,7 @@ def test_before_a_model_is_loaded_nothing_is_ready(offline):
 
     with TestClient(create_application(Slow(offline.bundle))) as client:
         health = client.get("/healthz")
-        assert (health.status_code, health.json()) == (503, {"status": "loading"})
+        assert (health.status_code, health.json()) == (503, {"status": "loading", "needs_key": False})
         for answered in (client.post("/answer", json=ROW), client.get("/drift")):
             assert (answered.status_code, answered.headers["Retry-After"]) == (503, "1")
         assert samples(client)["reliabit_ready",] == 0
@@ -38,7 +38,7 @@ def test_a_new_champion_takes_over_between_batches(offline, plain, tmp_path):
     source = FolderSource(champion)
     host = ModelHost(source)
     host.refresh()
-    before, rows = source.current()[0], list(offline.table.select(range(8)))
+    before, rows = source.current().version, list(offline.table.select(range(8)))
     said = {before: offline.confidence[:8]}
     stop, found = threading.Event(), []
     with TestClient(application_of(host, limits=Limits(poll_seconds=0.05))) as client:
@@ -51,7 +51,7 @@ def test_a_new_champion_takes_over_between_batches(offline, plain, tmp_path):
         asking.start()
         wait_until(lambda: len(found) > 2)
         replace_folder(plain.bundle, champion)
-        after = source.current()[0]
+        after = source.current().version
         said[after] = plain.confidence[:8]
         wait_until(lambda: client.get("/healthz").json()["model_version"] == after)
         seen = len(found)
@@ -90,7 +90,7 @@ def test_a_damaged_successor_is_refused_and_seen(offline, plain, tmp_path):
         health = client.get("/healthz")
         assert (health.status_code, health.json()["model_version"]) == (200, before)
         assert "config.json differs from what manifest.json lists" in health.json()["refused"]["reason"]
-        version = FolderSource(champion).current()[0]
+        version = FolderSource(champion).current().version
         assert samples(client)["reliabit_refused", ("version", version)] == 1
         assert client.post("/answer", json=ROW).json()["model_version"] == before
         refusals = host.refusals

@@ -121,9 +121,9 @@ def test_threads_share_a_model(served, offline):
 
 
 def test_no_batch_is_larger_than_the_bundle_says(served, offline, monkeypatch):
-    sizes, step = [], served.answering.predict_step
+    sizes, step = [], served.answering.step
     monkeypatch.setattr(
-        served.answering, "predict_step", lambda batch, n: sizes.append(len(batch.question_ids)) or step(batch, n)
+        served.answering, "step", lambda batch, n: sizes.append(len(batch.question_ids)) or step(batch, n)
     )
     served.answer(asked(offline.table, range(19)))
     assert sizes == [8, 8, 3]

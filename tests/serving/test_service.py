@@ -3,8 +3,10 @@
 import base64
 import http.client
 import json
+import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from reliabit.errors import ReliabitError
+from reliabit.serving import served_model
 from reliabit.serving.drift_client import fetch_drift
 from reliabit.serving.hosting import FolderSource
 from reliabit.serving.limits import Limits
@@ -21,10 +24,10 @@ from reliabit.serving.service import LOOPBACK, build_server, run_service
 
 
 @contextmanager
-def serving(bundle, **limits):
+def serving(bundle, *, key=None, **limits):
     """The server in a thread, and its port."""
     with bound("127.0.0.1", 0) as sockets:
-        server = build_server(FolderSource(bundle), limits=Limits(**limits), accelerator="cpu", hosts=LOOPBACK)
+        server = build_server(FolderSource(bundle), limits=Limits(**limits), accelerator="cpu", hosts=LOOPBACK, key=key)
         port = sockets[0].getsockname()[1]
         thread = threading.Thread(target=server.run, args=[sockets])
         thread.start()
@@ -128,7 +131,7 @@ def test_foreign_host_names_are_refused_at_a_loopback_address(offline):
 def test_the_drift_watch_can_be_asked_from_elsewhere(offline):
     with serving(offline.bundle) as (server, port):
         found = fetch_drift(f"http://127.0.0.1:{port}/")
-        assert found.version == FolderSource(offline.bundle).current()[0]
+        assert found.version == FolderSource(offline.bundle).current().version
         loaded = server.config.app.state.service.host.loaded
         assert found.report == loaded.watch.report
         server.config.app.state.service.host.loaded = None
@@ -148,3 +151,37 @@ def test_without_a_bundle_it_does_not_start(tmp_path):
         with pytest.raises(ReliabitError, match=f"{reason}; name (the )?one that `reliabit pull` made"):
             run_service(FolderSource(folder), port=0)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_service_that_is_told_to_end_while_it_loads_leaves_nothing(offline, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+
+    def told(*_, **__):
+        seen.extend(path.name for path in tmp_path.iterdir())
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(served_model, "load_checkpoint", told)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        run_service(FolderSource(offline.bundle), port=0)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert len(seen) == 1, "there was no snapshot that could be left"
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_bodies_of_all_requests_together_are_bounded(offline):
+    """While one large body is on its way there is no room for another, and there is once it has gone."""
+    limits = {"queue_bytes": 40_000, "batch_bytes": 30_000, "image_bytes": 100, "question_characters": 100}
+    with serving(offline.bundle, **limits) as (_, port):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            head = "POST /batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            client.sendall(f"{head}Content-Length: 30000\r\n\r\n".encode() + b" " * 29_000)
+            end = time.monotonic() + 10
+            while (found := post(port, "/batch", b" " * 29_000))[0] != 503:
+                assert time.monotonic() < end
+            assert "too large bodies" in found[1]["detail"]
+        while post(port, "/batch", b" " * 29_000)[0] != 400:
+            assert time.monotonic() < end

@@ -10,7 +10,7 @@ from reliabit.config import Config, ModelConfig, PathsConfig, QuantConfig, Scali
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.quant import plan_from_config, quantize_model
 from reliabit.tasks import answer_identity
-from reliabit.tasks.answer_identity import encoding_identity
+from reliabit.tasks.answer_identity import answering_identity, encoding_identity
 
 REFERENCE = Path(__file__).parents[2] / "models"
 
@@ -77,3 +77,12 @@ def test_how_questions_are_put_counts(config):
         )
     }
     assert len(found) == 3
+
+
+@pytest.mark.parametrize(("dtype", "counts"), [("float32", False), ("bfloat16", True), ("float16", True)])
+def test_which_kernels_there_are_counts_in_half_types(config, dtype, counts, monkeypatch):
+    config = replace(config, model=replace(config.model, dtype=dtype))
+    here = answering_identity(config, features=None)
+    assert answering_identity(config, features=None) == here
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
+    assert (answering_identity(config, features=None) != here) is counts

@@ -2,13 +2,10 @@
 
 import pytest
 
-from registry.measured import costs, table
+from registry.measured import configuration, costs, table
 from registry.test_policy import composed
-from reliabit.evaluation.pareto_points import STORED
-from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
-from reliabit.tracking.recorded_predictions import recorded_predictions
+from reliabit.evaluation.cells import STORED
 from reliabit.tracking.sweep_pareto import pareto_of_sweep
-from tracking.stores import tracker_at
 
 
 @pytest.fixture(scope="module")
@@ -16,68 +13,39 @@ def policy():
     return composed("registry.resamples=50").registry
 
 
-def answers(accuracy, *, selector):
-    import pyarrow as pa
-
-    found = table(accuracy=accuracy, images={"test": 40, "val": 40, "cal": 60})
-    for name, kind in COLUMNS.items():
-        if name not in found.column_names:
-            found = found.append_column(name, pa.nulls(found.num_rows, pa.type_for_alias(kind)))
-    return found.append_column("conf_selector", found["conf_maxprob"]) if selector else found
-
-
-def record(tracker, folder, name, *, accuracy=0.9, bits=4, model="tiny", selector=True, efficiency=None):
-    write_predictions(answers(accuracy, selector=selector), folder / PREDICTIONS)
-    with tracker.run(name, tags={"kind": "cell", "model": model, "data": "easy_vqa"}) as run:
-        run.log_parameters({"quant": {"bits": bits}, "model": {"name": model}, "seed": 0})
-        run.log_metrics(costs(stored=bits) if efficiency is None else efficiency)
-        run.log_file(folder / PREDICTIONS)
-    return tracker.client.get_run(run.run_id)
+def cell(name, *, accuracy=0.9, bits=4, model="tiny", selector=True, metrics=None, seed=0):
+    answers = table(accuracy=accuracy, images={"test": 40, "val": 40, "cal": 60})
+    if selector:
+        answers = answers.append_column("conf_selector", answers["conf_maxprob"])
+    config = {"quant": {"name": "hqq", "bits": bits}, "model": {"name": model}, "data": {"name": "easy_vqa"}}
+    found = costs(stored=bits) if metrics is None else metrics
+    return configuration(name, answers, efficiency=found, config={**config, "seed": seed}, model={"model": model})
 
 
-def test_each_model_has_its_own_front(tmp_path, policy):
-    tracker = tracker_at(tmp_path)
-    runs = [
-        record(tracker, tmp_path, "tiny·none·s0", bits=16),
-        record(tracker, tmp_path, "tiny·hqq·4b·s0", bits=4),
-        record(tracker, tmp_path, "tiny·hqq·8b·s0", bits=8, accuracy=0.7),
-        record(tracker, tmp_path, "other·none·s0", bits=16, model="other", selector=False),
-        record(tracker, tmp_path, "other·old·s0", bits=8, model="other", efficiency={"accuracy/mean": 0.5}),
+def test_each_model_has_its_own_front(policy):
+    cells = [
+        cell("tiny·none·s0", bits=16),
+        cell("tiny·hqq·4b·s0", bits=4),
+        cell("tiny·hqq·8b·s0", bits=8, accuracy=0.7),
+        cell("other·none·s0", bits=16, model="other", selector=False),
+        cell("other·old·s0", bits=8, model="other", metrics={"accuracy/mean": 0.5}),
     ]
-    with recorded_predictions(tracker) as predictions:
-        fronts = pareto_of_sweep(runs, predictions=predictions, policy=policy)
+    fronts = pareto_of_sweep(cells, policy=policy, compared=5)
     assert list(fronts) == ["tiny · easy_vqa", "other · easy_vqa"]
     tiny, other = fronts.values()
     assert [point.name for point in tiny.points] == ["tiny·none·s0", "tiny·hqq·8b·s0", "tiny·hqq·4b·s0"]
     assert [point.costs[STORED] for point in tiny.points] == [bits * 2**20 for bits in (16, 8, 4)]
     assert tiny.places["tiny·hqq·8b·s0"].by == ("tiny·hqq·4b·s0",)
-    assert (tiny.settings.confidence, other.settings.confidence) == ("selector", "maxprob")
+    assert [front.measurements.settings.confidence for front in (tiny, other)] == ["selector", "maxprob"]
     assert [point.name for point in other.points] == ["other·none·s0"]
+    # Whoever chooses looks at all five.
+    assert {one.comparisons for point in tiny.points for one in point.certificates} == {5}
 
 
-def test_sets_of_cells_that_differ_in_more_are_numbered(tmp_path, policy):
-    tracker = tracker_at(tmp_path)
-    runs = [record(tracker, tmp_path, "tiny·none·s0"), record(tracker, tmp_path, "tiny·none·s1")]
-    runs[1].data.params["seed"] = "1"
-    with recorded_predictions(tracker) as predictions:
-        fronts = pareto_of_sweep(runs, predictions=predictions, policy=policy)
+def test_sets_of_cells_that_differ_in_more_are_numbered(policy):
+    fronts = pareto_of_sweep([cell("tiny·none·s0"), cell("tiny·none·s1", seed=1)], policy=policy, compared=2)
     assert list(fronts) == ["tiny · easy_vqa", "tiny · easy_vqa · 2"]
 
 
-def test_a_sweep_without_costs_has_no_front(tmp_path, policy):
-    tracker = tracker_at(tmp_path)
-    with recorded_predictions(tracker) as predictions:
-        assert pareto_of_sweep([], predictions=predictions, policy=policy) == {}
-
-
-def test_predictions_are_fetched_once(tmp_path, monkeypatch):
-    tracker = tracker_at(tmp_path)
-    run = record(tracker, tmp_path, "tiny·none·s0", bits=16)
-    fetched = []
-    fetch = type(tracker).fetch
-    monkeypatch.setattr(type(tracker), "fetch", lambda *given: fetched.append(given[1]) or fetch(*given))
-    with recorded_predictions(tracker) as predictions:
-        assert predictions.read(run).equals(predictions.read(run))
-        kept = predictions.folder
-    assert fetched == [run.info.run_id]
-    assert not kept.exists()
+def test_a_sweep_without_costs_has_no_front(policy):
+    assert pareto_of_sweep([], policy=policy, compared=1) == {}

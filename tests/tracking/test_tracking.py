@@ -94,7 +94,8 @@ def test_children_know_their_parent(tracker):
 
 def test_word_of_the_parent_reaches_the_cells(tmp_path):
     path = parent_file(tmp_path / "sweep")
-    assert read_parent(str(path)) is None
+    with pytest.raises(ReliabitError, match=r"mlflow_parent.json, which names the sweep's parent run, is gone; go on"):
+        read_parent(str(path))
     write_parent(path, "abc")
     assert read_parent(str(path)) == "abc"
     assert read_parent(None) is None

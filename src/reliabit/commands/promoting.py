@@ -9,9 +9,10 @@ from reliabit.config import Config
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
+    from reliabit.evaluation.cells import Cell
+    from reliabit.evaluation.paired_reliability import Measurements
     from reliabit.registry.choosing import Choice
     from reliabit.registry.decision import Decision
-    from reliabit.registry.evidence import Configuration
     from reliabit.registry.policy import Policy
     from reliabit.registry.versions import Version
     from reliabit.tracking.tracker import Tracker
@@ -22,30 +23,41 @@ class Candidacy:
     """A candidate and what it is judged by.
 
     Attributes:
-        candidate: The configuration.
+        candidate: The cell.
         baseline: The unquantized model.
-        compared: Among how many it was chosen.
-        sweep: All configurations that were measured together with it.
+        measurements: What was measured to choose it, among how many.
+        sweep: All cells that were measured together with it.
         policy: The policy.
         tracker: Where all are recorded.
+        read: Cells that were read already, by run: the decision is made again under the registry's lock.
     """
 
-    candidate: "Configuration"
-    baseline: "Configuration"
-    compared: int
-    sweep: "tuple[Configuration, ...]"
+    candidate: "Cell"
+    baseline: "Cell"
+    measurements: "Measurements"
+    sweep: "tuple[Cell, ...]"
     policy: "Policy"
     tracker: "Tracker"
+    read: "dict[str, Cell]"
 
     def against(self, champion: "Version | None") -> "Decision":
         """The gate's decision against the version that is live, at the terms that this one names itself."""
+        from reliabit.registry.evidence import live_version
         from reliabit.registry.gate import decide
-        from reliabit.registry.recorded import live_version
 
         incumbent = None
         if champion is not None:
-            incumbent = live_version(self.tracker, champion).on_the_data_of(self.candidate, self.sweep)
-        return decide(self.candidate, incumbent, self.policy, baseline=self.baseline, compared=self.compared)
+            live = live_version(self.tracker, champion, known=self.read)
+            self.read[live.cell.run_id] = live.cell
+            incumbent = live.on_the_data_of(self.candidate, self.sweep)
+        return decide(
+            self.candidate,
+            incumbent,
+            self.policy,
+            baseline=self.baseline,
+            compared=self.measurements.comparisons,
+            measurements=self.measurements,
+        )
 
 
 def promote(config: Config, options: argparse.Namespace) -> bool:
@@ -59,14 +71,13 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     """
     from reliabit.registry.policy import policy_of
     from reliabit.registry.promotion import record_decision
-    from reliabit.registry.versions import CHAMPION, find_alias, registry_client
-    from reliabit.tasks.runtime import set_up
+    from reliabit.registry.versions import CHAMPION, find_alias
+    from reliabit.tracking.address import check_registry
     from reliabit.tracking.opening import open_tracker
 
-    set_up(config)
-    tracker, policy = open_tracker(config.tracking), policy_of(config.registry)
     # Where there is no registry, that is to be said before anything about sweeps.
-    registry_client(tracker)
+    check_registry(config.tracking.uri)
+    tracker, policy = open_tracker(config.tracking), policy_of(config.registry)
     found = find_candidate(tracker, policy, sweep=options.sweep, run=options.run)
     if found is None:
         return False
@@ -96,24 +107,23 @@ def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str
             unquantized one beside it.
     """
     from reliabit.registry.choosing import baseline_of, choose
-    from reliabit.registry.evidence import FINISHED
-    from reliabit.registry.recorded import configurations_of_sweep
+    from reliabit.tracking.cells import cells_of_sweep
     from reliabit.tracking.resuming import check_ended, find_sweep
 
     found = find_sweep(tracker, sweep)
     check_ended(found)
     parent = found.info.run_id
-    configurations = configurations_of_sweep(tracker, parent)
-    choice: Choice = choose(configurations, policy)
+    cells = cells_of_sweep(tracker, parent)
+    choice: Choice = choose(cells, policy)
     sys.stdout.write(f"sweep {parent}: {choice.markdown()}\n")
     candidate, baseline = choice.candidate, choice.baseline
     if run is not None:
-        candidate = next((one for one in configurations if one.run_id == run), None)
+        candidate = next((one for one in cells if one.run_id == run), None)
         if candidate is None:
             raise ReliabitError(f"the sweep {parent} has no cell {run}; name its sweep with --sweep")
-        if candidate.status != FINISHED:
+        if not candidate.finished:
             raise ReliabitError(f"{candidate.name} is {candidate.status}, and only finished cells are promoted")
-        baseline = baseline_of(candidate, configurations)
+        baseline = baseline_of(candidate, cells)
         if baseline is None:
             raise ReliabitError(
                 f"{candidate.name} has no unquantized model beside it in {parent}; run quant=none there"
@@ -123,10 +133,11 @@ def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str
     return Candidacy(
         candidate,
         baseline,
-        compared=choice.compared,
-        sweep=tuple(configurations),
+        measurements=choice.measurements,
+        sweep=tuple(cells),
         policy=policy,
         tracker=tracker,
+        read={cell.run_id: cell for cell in cells},
     )
 
 
@@ -135,7 +146,10 @@ def _register_and_promote(config: Config, found: Candidacy, decision: "Decision"
     from reliabit.registry.registering import register_bundle
     from reliabit.registry.terms import terms_of_settings
     from reliabit.tasks.bundling import bundle_of
+    from reliabit.tasks.runtime import set_up
 
+    # Only what is made anew takes torch, and its seeds.
+    set_up(config)
     candidate, name = found.candidate, found.policy.model
     with bundle_of(candidate, decision, found.tracker, config=config) as bundle:
         terms = terms_of_settings(found.policy.settings)
@@ -182,4 +196,4 @@ def pull_bundle(config: Config, options: argparse.Namespace) -> None:
 
     pulled = pull(open_tracker(config.tracking), options.uri, Path(options.folder), replace=options.replace)
     how = "fetched and verified" if pulled.fetched else "was there and is verified"
-    sys.stdout.write(f"{pulled.version.uri} in {pulled.folder}: {how}\n")
+    sys.stdout.write(f"{pulled.version.uri} in {pulled.folder}: {how}, digest {pulled.version.digest}\n")

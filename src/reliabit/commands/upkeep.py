@@ -1,6 +1,7 @@
 """`reliabit reap | sync | doctor`: looking after runs, journals, results and what is shared."""
 
 import argparse
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -73,6 +74,7 @@ def sync(config: Config, options: argparse.Namespace) -> None:
 
 def doctor(config: Config, options: argparse.Namespace) -> None:
     """Show what is shared by kind, make room where that is asked for, and ask a service whether answers drift."""
+    from reliabit.serving.api_key import VARIABLE
     from reliabit.serving.drift_client import fetch_drift
 
     cache = Path(config.paths.cache)
@@ -87,7 +89,8 @@ def doctor(config: Config, options: argparse.Namespace) -> None:
     if not kinds:
         sys.stdout.write(f"{cache}: nothing is shared yet\n")
     if options.service is not None:
-        sys.stdout.write(f"{drift_in_words(fetch_drift(options.service))}\n")
+        drift = fetch_drift(options.service, key=os.environ.get(VARIABLE, ""))
+        sys.stdout.write(f"{drift_in_words(drift)}\n")
 
 
 def drift_in_words(found: "ServedDrift") -> str:

@@ -20,7 +20,7 @@ CARD = "selector.json"
 FORMAT = 1
 
 
-def save_selector(selector: TrainedSelector, folder: Path) -> None:
+def save_selector(selector: TrainedSelector, folder: Path) -> list[Path]:
     """Write a Selector into a folder, beside whatever else is there.
 
     The card names the digest of the weights, so that a card and weights of two different Selectors never load as one.
@@ -28,6 +28,9 @@ def save_selector(selector: TrainedSelector, folder: Path) -> None:
     Args:
         selector: What to write.
         folder: Where `selector.safetensors` and `selector.json` appear, each whole or not at all.
+
+    Returns:
+        These two files.
     """
     weights = save({name: tensor.contiguous() for name, tensor in selector.network.state_dict().items()})
     card = {
@@ -46,6 +49,7 @@ def save_selector(selector: TrainedSelector, folder: Path) -> None:
         unfinished.write_bytes(weights)
     with replacing(folder / CARD) as unfinished:
         unfinished.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return [folder / CARD, folder / WEIGHTS]
 
 
 def load_selector(folder: Path) -> TrainedSelector:

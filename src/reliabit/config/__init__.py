@@ -16,7 +16,7 @@ from reliabit.config.data import DataConfig
 from reliabit.config.evaluation import EvaluationConfig
 from reliabit.config.model import ModelConfig
 from reliabit.config.paths import PathsConfig
-from reliabit.config.quant import BITS, UNQUANTIZED, CalibrationConfig, QuantConfig, ScalingConfig
+from reliabit.config.quant import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
 from reliabit.config.registry import IncumbentConfig, RegistryConfig
 from reliabit.config.task import RecipeConfig, TaskConfig
 from reliabit.config.tracking import SweepConfig, TrackingConfig
@@ -26,6 +26,7 @@ __all__ = [
     "BITS",
     "ESTIMATORS",
     "UNQUANTIZED",
+    "UNQUANTIZED_BITS",
     "CalibrationConfig",
     "ConfidenceConfig",
     "Config",

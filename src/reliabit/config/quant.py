@@ -10,6 +10,9 @@ from reliabit.config.fields import choice, positive
 BITS = (2, 3, 4, 8)
 
 UNQUANTIZED = "none"
+UNQUANTIZED_BITS = 16
+"""The width of the weights that the checkpoints store unquantized, in bfloat16."""
+
 """What runs of the baseline are called by. A checkpoint that is quantized already runs with this method and a name of
 its own: that of the method it was quantized by."""
 

@@ -6,6 +6,16 @@ from omegaconf import MISSING
 
 from reliabit.config.data import DataConfig
 from reliabit.config.fields import choice, positive
+from reliabit.errors import ReliabitError
+
+NEEDED = {
+    "recipe": "run with task=pretrain",
+    "checkpoint": "name the folder to write to",
+    "predictions": "name the predictions table that task=answer or a run wrote",
+    "sweep": "name the parent run of the sweep to report on",
+    "results": "name the folder of the pipeline's results",
+}
+"""What to do where a task needs a key that is null."""
 
 
 @dataclass
@@ -69,3 +79,27 @@ class TaskConfig:
     sweep: str | None = None
     baseline: str | None = None
     results: str | None = None
+
+    def place(self, key: str) -> str:
+        """A file, folder or run that the task cannot do without.
+
+        Args:
+            key: Of `NEEDED`.
+
+        Raises:
+            ReliabitError: It is not set.
+        """
+        value: str | None = getattr(self, key)
+        if value is None:
+            raise ReliabitError(f"task.{key} is not set; {NEEDED[key]}")
+        return value
+
+    def training(self) -> RecipeConfig:
+        """The recipe of `pretrain`.
+
+        Raises:
+            ReliabitError: It is not set.
+        """
+        if self.recipe is None:
+            raise ReliabitError(f"task.recipe is not set; {NEEDED['recipe']}")
+        return self.recipe

@@ -62,6 +62,18 @@ def read_chats(file: Path) -> list[dict[str, Any]]:
     return chats
 
 
+def check_chats(file: Path, *, images: Path) -> None:
+    """Check that a chat file and the folder of its images are there.
+
+    Raises:
+        ReliabitError: One is not.
+    """
+    if not file.is_file():
+        raise ReliabitError(f"the chat file {file} does not exist; correct quant.calibration.chat")
+    if not images.is_dir():
+        raise ReliabitError(f"the folder of chat images {images} does not exist; correct quant.calibration.chat_images")
+
+
 def last_turn(conversations: Any, *, item: str) -> tuple[str, str]:
     r"""The last question of a conversation and the answer to it, the image's mark left out.
 

@@ -42,6 +42,18 @@ def question_type(question: str, answer: str) -> str:
     return "color presence" if words & COLORS else "shape presence"
 
 
+def questions_file(part: str, *, root: Path | None = None) -> Path:
+    """The file that lists the questions of one part of the set; see `read_part`.
+
+    Raises:
+        ReliabitError: It is missing.
+    """
+    found = (root or packaged_root()) / part / "questions.json"
+    if not found.is_file():
+        raise ReliabitError(f"easy_vqa: {found} does not exist; set data.root to the folder that has {part}/")
+    return found
+
+
 def read_part(part: str, *, root: Path | None = None) -> Iterator[VQARow]:
     """Read one part of the set, questions of an image together, in the order of the file.
 
@@ -52,11 +64,9 @@ def read_part(part: str, *, root: Path | None = None) -> Iterator[VQARow]:
     Raises:
         ReliabitError: The questions or an image are missing or damaged.
     """
-    folder = (root or packaged_root()) / part
-    questions_file = folder / "questions.json"
-    if not questions_file.is_file():
-        raise ReliabitError(f"easy_vqa: {questions_file} does not exist; set data.root to the folder that has {part}/")
-    questions = sorted(_entries(questions_file), key=lambda entry: entry[2])
+    listed = questions_file(part, root=root)
+    folder = listed.parent
+    questions = sorted(_entries(listed), key=lambda entry: entry[2])
     number = 0
     for image, entries in groupby(questions, key=lambda entry: entry[2]):
         path = folder / "images" / f"{image}.png"

@@ -44,6 +44,11 @@ def table_folder(spec: SourceSpec, *, root: Path) -> Path:
     return root / f"{spec.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
 
+def is_prepared(spec: SourceSpec, *, root: Path) -> bool:
+    """Whether the table of a specification is there, so that the source's files are no longer needed."""
+    return (table_folder(spec, root=root) / MANIFEST).is_file()
+
+
 def prepare(spec: SourceSpec, *, root: Path) -> Path:
     """Make sure the table of a specification is there, and return its folder.
 
@@ -92,7 +97,7 @@ def load_split(folder: Path, split: str) -> "Dataset":
 
     records = read_manifest(folder)
     if split not in records:
-        raise ReliabitError(f"data.split={split} is not in {folder}; it has {', '.join(records)}")
+        raise ReliabitError(f"{folder} has no split {split!r}; it has {', '.join(records)}, as data.splits says")
     path = folder / f"{split}.parquet"
     if not path.is_file() or sha256(path) != records[split].sha256:
         raise ReliabitError(f"{path} is missing or differs from its hash; delete {folder} and run task=prepare again")

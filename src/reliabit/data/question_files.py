@@ -1,6 +1,7 @@
 """What question files have in common: their image folder, and the texts of their answers."""
 
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Any
@@ -41,10 +42,30 @@ def image_pattern(files: Mapping[str, str], *, source: str) -> str:
     pattern = files["images"]
     if not any(_fits(pattern, image_id) for image_id in (1, "1")):
         raise ReliabitError(
-            f"data.files.images={pattern} of {source} is not the path of an image with {{image_id}} in it; write it "
-            "like val/{image_id}.jpg, or {image_id:012d} for a number of twelve digits"
+            f"data.files.images={pattern} of {source} is not the path of an image with {{image_id}} in it; type it "
+            "like 'data.files.images=\"val/{image_id}.jpg\"', with {image_id:012d} for a number of twelve digits"
         )
     return pattern
+
+
+def check_image_folder(pattern: str, *, root: Path, source: str) -> None:
+    """Check that there is the folder that all images lie in, as far as the pattern names one for all of them.
+
+    Args:
+        pattern: The path with `{image_id}` in it; see `image_pattern`.
+        root: The folder of the set.
+        source: Its name.
+
+    Raises:
+        ReliabitError: There is none.
+    """
+    named = takewhile(lambda part: "{" not in part, PurePosixPath(pattern).parts[:-1])
+    folder = root.joinpath(*named)
+    if not folder.is_dir():
+        raise ReliabitError(
+            f"{source}: the folder of images {folder} does not exist; put it there, or set data.root or "
+            "data.files.images"
+        )
 
 
 def _fits(pattern: str, image_id: int | str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from reliabit.data import easy_vqa, scenes
 from reliabit.data.bad_samples import FAIL
 from reliabit.data.hub_parquet import HubParquet
+from reliabit.data.question_files import check_image_folder, image_pattern
 from reliabit.data.streamed import StreamedSource
 from reliabit.data.table import SPLITS, VQARow
 from reliabit.data.vizwiz import VizWizJson, capitalized
@@ -18,10 +19,17 @@ from reliabit.errors import ReliabitError
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a source that the given splits are cut from; `read` yields an image's questions in a row."""
+    """A part of a source that the given splits are cut from.
+
+    Attributes:
+        read: Yields an image's questions in a row.
+        splits: The splits.
+        check: Raises where a file that it reads is missing.
+    """
 
     read: Callable[[], Iterable[VQARow]]
     splits: tuple[str, ...]
+    check: Callable[[], object] = field(default=lambda: None)
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,14 @@ class SourceSpec:
 
 def _easy_vqa(spec: SourceSpec) -> list[Part]:
     root = Path(spec.root) if spec.root else None
-    own_test = ("test",)
+    splits = {"train": tuple(s for s in SPLITS if s != "test"), "test": ("test",)}
     return [
-        Part(read=partial(easy_vqa.read_part, "train", root=root), splits=tuple(s for s in SPLITS if s != "test")),
-        Part(read=partial(easy_vqa.read_part, "test", root=root), splits=own_test),
+        Part(
+            read=partial(easy_vqa.read_part, name, root=root),
+            splits=cut,
+            check=partial(easy_vqa.questions_file, name, root=root),
+        )
+        for name, cut in splits.items()
     ]
 
 
@@ -126,6 +138,27 @@ def streamed(spec: SourceSpec) -> StreamedSource:
     if spec.root is None:
         raise ReliabitError(f"data.root is null; name the folder of {spec.name} (docs/full_size.md says what it holds)")
     return _streamed(spec)
+
+
+def check_files(spec: SourceSpec) -> None:
+    """Check that the files that a source is read from are there, without reading them.
+
+    Raises:
+        ReliabitError: One is missing, or the source, a split or a file is not named as it should be.
+    """
+    if spec.name not in STREAMED:
+        wanted = {split for split, images in spec.splits.items() if images}
+        for part in (part for part in parts(spec) if wanted & {*part.splits}):
+            part.check()
+        return
+    source = streamed(spec)
+    source.files()
+    if spec.layout == "official":
+        pattern = image_pattern(spec.files, source=spec.name)
+        check_image_folder(pattern, root=Path(spec.root or "."), source=spec.name)
+    for split, file in spec.split_ids.items():
+        if not Path(file).is_file():
+            raise ReliabitError(f"data.split_ids.{split}={file} does not exist; correct the path, or set it to null")
 
 
 def _check(spec: SourceSpec) -> None:

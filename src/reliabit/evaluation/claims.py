@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from reliabit.evaluation.cells import SELECTOR, Cell
 from reliabit.evaluation.contrasts import (
     ABOVE_ZERO,
     BELOW_ZERO,
@@ -19,7 +20,7 @@ from reliabit.evaluation.contrasts import (
     some,
     within,
 )
-from reliabit.evaluation.paper_measurement import SELECTOR, MeasuredModel, PaperCell, mixture_of
+from reliabit.evaluation.paper_measurement import MeasuredModel, mixture_of
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.evaluation.sets import IN_DOMAIN, mixture_name
 
@@ -95,7 +96,7 @@ def _selector_softens_collapse(model: MeasuredModel) -> list[Condition]:
                 _paired(model, (cell, SELECTOR), (cell, MAXPROB), AURC, expected=BELOW_ZERO, set_name=shifted)
             )
             covered = [model.resampled(cell, SELECTOR, COVERAGE, set_name=name) for name in (shifted, plain)]
-            what = f"{cell.name}, {SELECTOR}: all shifted - none shifted"
+            what = f"{cell.quantization}, {SELECTOR}: all shifted - none shifted"
             difference = covered[0].minus_independent(covered[1])
             collapses.append(Planned(what, COVERAGE, f"{shifted} - {plain}", difference, BELOW_ZERO))
     return [
@@ -110,12 +111,12 @@ def _best_trade_off(model: MeasuredModel) -> list[Condition]:
         return [Condition("4 bits, data-aware, with the Selector")]
     accuracy, coverage = _both_conditions(model, chosen, unquantized, expected=NOT_BELOW_ZERO)
     conditions = [
-        Condition(f"{chosen.name} keeps {KEPT} of the accuracy", [accuracy]),
-        Condition(f"{chosen.name} with the Selector covers no less than none with MaxProb", [coverage]),
+        Condition(f"{chosen.quantization} keeps {KEPT} of the accuracy", [accuracy]),
+        Condition(f"{chosen.quantization} with the Selector covers no less than none with MaxProb", [coverage]),
     ]
     narrower = [
         Condition(
-            f"{cell.name} with the Selector misses one of the two",
+            f"{cell.quantization} with the Selector misses one of the two",
             list(_both_conditions(model, cell, unquantized, expected=SHORT_OF_ZERO)),
             combine=some,
         )
@@ -126,12 +127,12 @@ def _best_trade_off(model: MeasuredModel) -> list[Condition]:
 
 
 def _both_conditions(
-    model: MeasuredModel, cell: PaperCell, unquantized: PaperCell, *, expected: Expectation
+    model: MeasuredModel, cell: Cell, unquantized: Cell, *, expected: Expectation
 ) -> tuple[Planned, Planned]:
     accuracy, reference = (model.resampled(one, MAXPROB, ACCURACY, set_name=IN_DOMAIN) for one in (cell, unquantized))
     kept = accuracy.minus(reference.times(KEPT_ACCURACY))
     return (
-        Planned(f"{cell.name} - {KEPT} of {unquantized.name}", ACCURACY, IN_DOMAIN, kept, expected),
+        Planned(f"{cell.quantization} - {KEPT} of {unquantized.quantization}", ACCURACY, IN_DOMAIN, kept, expected),
         _paired(model, (cell, SELECTOR), (unquantized, MAXPROB), COVERAGE, expected=expected),
     )
 
@@ -153,8 +154,8 @@ def _against_unquantized(
 
 def _paired(
     model: MeasuredModel,
-    one: tuple[PaperCell, str],
-    other: tuple[PaperCell, str],
+    one: tuple[Cell, str],
+    other: tuple[Cell, str],
     metric: str,
     *,
     expected: Expectation,
@@ -162,11 +163,14 @@ def _paired(
 ) -> Planned:
     sides = [model.resampled(cell, confidence, metric, set_name=set_name) for cell, confidence in (one, other)]
     # Accuracy is that of the answers, whatever confidence they are ranked by.
-    names = [cell.name if metric == ACCURACY else f"{cell.name}, {confidence}" for cell, confidence in (one, other)]
+    names = [
+        cell.quantization if metric == ACCURACY else f"{cell.quantization}, {confidence}"
+        for cell, confidence in (one, other)
+    ]
     return Planned(" - ".join(names), metric, set_name, sides[0].minus(sides[1]), expected)
 
 
-def _with_selector(model: MeasuredModel) -> list[PaperCell]:
+def _with_selector(model: MeasuredModel) -> list[Cell]:
     return [cell for cell in model.cells if SELECTOR in cell.confidences]
 
 

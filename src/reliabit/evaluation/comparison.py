@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
-from reliabit.errors import ReliabitError
 from reliabit.evaluation.confidences import signed
 from reliabit.evaluation.markdown import markdown_table
+from reliabit.evaluation.pairing import check_same_questions
 from reliabit.evaluation.report import suite_of
 from reliabit.evaluation.roles import MAXPROB, image_keys, measured, reported_rows
 from reliabit.metrics.bootstrap import cluster_bootstrap
@@ -55,7 +55,7 @@ def compare(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, bas
     Raises:
         ReliabitError: The tables are not about the same questions.
     """
-    _check_paired(tables, baseline=baseline, split=settings.reported)
+    check_same_questions(tables, splits=(settings.reported,))
     suite = replace(suite_of(settings), only=frozenset(COMPARED))
     prepared = {name: measured(table, MAXPROB, split=settings.reported, suite=suite) for name, table in tables.items()}
     drawn = cluster_bootstrap(
@@ -88,7 +88,7 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
     Raises:
         ReliabitError: The tables are not about the same questions.
     """
-    _check_paired(tables, baseline=baseline, split=settings.reported)
+    check_same_questions(tables, splits=(settings.reported,))
     suite = replace(suite_of(settings), only=frozenset(SLICED))
     rows = reported_rows(tables[baseline], settings.reported)
     report = slice_report(
@@ -116,10 +116,3 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
         if gap.metric in SLICED
     ]
     return markdown_table(headings, lines)
-
-
-def _check_paired(tables: "Mapping[str, pa.Table]", *, baseline: str, split: str) -> None:
-    asked = {name: reported_rows(table, split)["question_id"].to_pylist() for name, table in tables.items()}
-    for name, questions in asked.items():
-        if questions != asked[baseline]:
-            raise ReliabitError(f"{name} and {baseline} were not asked the same questions; they cannot be paired")

@@ -2,18 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 import numpy as np
 
+from reliabit.metrics.cluster_mean import ClusterMean
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.metrics.intervals import Interval, interval
 
 Verdict: TypeAlias = Literal["supported", "not supported", "undecided", "not measured"]
-
-RESOLVED_TAIL = 10
-"""From how many resamples in a tail on its percentile is taken at its word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +20,13 @@ class Resampled:
     Attributes:
         estimate: On the data itself.
         replicates: Shape `(n_resamples,)`.
+        mean: The same as a mean of bounded values by image, where it is one: its interval holds for few images and few
+            differences, of which resamples know nothing.
     """
 
     estimate: float
     replicates: FloatArray
+    mean: ClusterMean | None = None
 
     def minus(self, other: "Resampled") -> "Resampled":
         """The difference to another quantity on the same resamples.
@@ -35,7 +35,8 @@ class Resampled:
         >>> one.minus(one).replicates.tolist()
         [0.0, 0.0]
         """
-        return Resampled(self.estimate - other.estimate, self.replicates - other.replicates)
+        mean = self.mean.minus(other.mean) if self.mean and other.mean else None
+        return Resampled(self.estimate - other.estimate, self.replicates - other.replicates, mean)
 
     def minus_independent(self, other: "Resampled") -> "Resampled":
         """The difference to a quantity of other images.
@@ -51,27 +52,18 @@ class Resampled:
 
     def times(self, factor: float) -> "Resampled":
         """A multiple."""
-        return Resampled(factor * self.estimate, factor * self.replicates)
+        mean = self.mean.times(factor) if self.mean else None
+        return Resampled(factor * self.estimate, factor * self.replicates, mean)
 
     def interval(self, *, level: float) -> Interval:
-        """The percentile interval; where resamples do not resolve its tails, no narrower than the normal one.
-
-        A correction for many contrasts asks for tails that lie beyond a thousand resamples. The percentile would then
-        be their extreme, which is too close to the estimate.
+        """That of the mean by image, if it is one; else see `reliabit.metrics.intervals.interval`.
 
         >>> Resampled(500.0, np.arange(1001.0)).interval(level=0.5)
         Interval(estimate=500.0, low=250.0, high=750.0, level=0.5)
-        >>> Resampled(0.0, np.linspace(-1.0, 1.0, 1001)).interval(level=0.9999).high > 1
-        True
         """
-        found = interval(self.estimate, self.replicates, level=level)
-        tail = (1 - level) / 2
-        if np.isnan(found.low) or tail * len(self.replicates) >= RESOLVED_TAIL:
-            return found
-        reach = NormalDist().inv_cdf(1 - tail) * float(np.nanstd(self.replicates, ddof=1))
-        return Interval(
-            found.estimate, min(found.low, found.estimate - reach), max(found.high, found.estimate + reach), level
-        )
+        if self.mean:
+            return self.mean.interval(level=level)
+        return interval(self.estimate, self.replicates, level=level)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from reliabit.evaluation.contrasts import Condition, Contrast, Verdict, every
 from reliabit.evaluation.headline import HEADLINE
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.paper_measurement import MeasuredModel
+from reliabit.metrics.intervals import corrected_level
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ def check_findings(models: Sequence[MeasuredModel], *, level: float, claims: Seq
 
 def _check(claim: Claim, models: Sequence[MeasuredModel], *, level: float) -> Finding:
     planned = [(model.model, condition) for model in models for condition in claim.conditions(model)]
-    comparisons = max(1, sum(len(condition.planned) for _, condition in planned))
-    corrected = 1 - (1 - level) / comparisons
+    comparisons = sum(len(condition.planned) for _, condition in planned)
+    corrected = corrected_level(level, comparisons)
     return Finding(claim, tuple(_judge(model, condition, level=corrected) for model, condition in planned), corrected)
 
 

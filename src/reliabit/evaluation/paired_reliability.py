@@ -1,28 +1,26 @@
-"""What the answers of configurations to the same questions are worth, on the same resamples of images."""
+"""What the answers of cells to the same questions are worth, on the same resamples of images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from reliabit.config import RegistryConfig
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.cells import Cell, costs_of
 from reliabit.evaluation.certification import certificates_of
 from reliabit.evaluation.contrasts import Resampled
+from reliabit.evaluation.pairing import check_same_questions
 from reliabit.evaluation.resampled_means import resampled_mean
 from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS, judged, measured, rows_of
 from reliabit.metrics import Certificate, Suite, cluster_bootstrap, one_per_image
+from reliabit.metrics.cluster_mean import cluster_mean
+from reliabit.metrics.functional import augrc_parts
+from reliabit.metrics.intervals import Interval, corrected_level
 from reliabit.metrics.suite import percent
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ACCURACY = "accuracy/mean"
 AUGRC = "selective/augrc"
-
-ASKED = ("source", "split", "shift", "question_id", "image_id")
-"""Columns that say what was asked."""
 
 
 @dataclass(frozen=True)
@@ -74,106 +72,164 @@ def pareto_settings(config: RegistryConfig) -> ParetoSettings:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """What the answers of one configuration are worth.
+    """What the answers of one cell are worth, and what they cost.
 
     Attributes:
-        qualities: Metric to its value and resamples, which all configurations share.
+        name: The cell's.
+        costs: Metric to value; less is better.
+        qualities: Metric to its value and resamples, which all cells share; whether more is better says
+            `reliabit.metrics.higher_is_better`.
         certificates: One a certified risk; none where the splits that they take were not asked.
     """
 
+    name: str
+    costs: Mapping[str, float]
     qualities: Mapping[str, Resampled]
-    certificates: tuple[Certificate, ...]
+    certificates: tuple[Certificate, ...] = ()
 
     def certificate(self, risk: float) -> Certificate | None:
         """The certificate for a risk."""
         return next((found for found in self.certificates if found.risk == risk), None)
 
 
-def measure_reliability(
-    tables: "Mapping[str, pa.Table]", settings: ParetoSettings, *, comparisons: int
-) -> dict[str, Reliability]:
-    """Accuracy, AUGRC, coverage at risk and certified coverage of configurations, all on the same resamples.
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What cells are worth by one policy: each is measured once, however often and beside whatever it is asked for.
+
+    Resamples depend on the seed and the images alone, so that what is measured at different times is paired all the
+    same.
+
+    Attributes:
+        settings: What is measured.
+        comparisons: Among how many cells the best will be picked after a look at their numbers; certificates and
+            intervals are corrected for it.
+    """
+
+    settings: ParetoSettings
+    comparisons: int
+    _known: dict[tuple[Cell, str], Reliability] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def level(self) -> float:
+        """The level of each interval, so that the best of all is wrongly accepted no more often (Bonferroni).
+
+        Any of those that pass might be the one that is picked.
+        """
+        return corrected_level(self.settings.level, self.comparisons)
+
+    def of(self, cells: Sequence[Cell], *, confidence: str | None = None) -> list[Reliability]:
+        """What some cells are worth, in their order.
+
+        Args:
+            cells: All asked the same questions.
+            confidence: Another confidence to abstain by than that of the settings.
+
+        Raises:
+            ReliabitError: They were asked different questions, or one cannot be measured; see `measure_reliability`.
+        """
+        settings = replace(self.settings, confidence=confidence or self.settings.confidence)
+        new = [cell for cell in dict.fromkeys(cells) if (cell, settings.confidence) not in self._known]
+        if new:
+            found = measure_reliability(new, settings, comparisons=self.comparisons)
+            self._known.update({(cell, settings.confidence): one for cell, one in zip(new, found, strict=True)})
+        return [self._known[cell, settings.confidence] for cell in cells]
+
+    def named(self, found: Reliability) -> dict[str, Interval]:
+        """The qualities of a cell as every table and decision shows them, by label."""
+        return {
+            label(metric, self.settings.confidence, comparisons=self.comparisons): quality.interval(level=self.level)
+            for metric, quality in found.qualities.items()
+        }
+
+
+def heading(metric: str) -> str:
+    """What a quality is called, whatever abstains.
+
+    >>> heading("certified/coverage_at_5pct_risk"), heading("selective/coverage_at_0_5pct_risk")
+    ('certified C@5%', 'C@0.5%')
+    """
+    known = {ACCURACY: "accuracy", AUGRC: "AUGRC", "selective/aurc": "AURC", "calibration/ece_15": "ECE"}
+    if metric in known:
+        return known[metric]
+    risk = metric.partition("coverage_at_")[2].removesuffix("pct_risk").replace("_", ".")
+    return f"{'certified ' if metric.startswith('certified/') else ''}C@{risk}%"
+
+
+def label(metric: str, confidence: str, *, comparisons: int = 1) -> str:
+    """What one number of one cell is called, wherever it is shown: the quality, by which confidence, certified how.
+
+    >>> label("selective/coverage_at_5pct_risk", "selector"), label("accuracy/mean", "selector")
+    ('C@5% selector', 'accuracy')
+    >>> label("certified/coverage_at_5pct_risk", "selector", comparisons=9)
+    'certified C@5% selector (best of 9)'
+    """
+    by = "" if metric == ACCURACY else f" {confidence}"
+    among = f" (best of {comparisons})" if metric.startswith("certified/") else ""
+    return f"{heading(metric)}{by}{among}"
+
+
+def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comparisons: int) -> list[Reliability]:
+    """Accuracy, AUGRC, coverage at risk and certified coverage of cells, all on the same resamples.
 
     Certified coverage is the share of calibration questions (one an image) that the certified threshold accepts. Its
     resamples hold the threshold fixed, because it is that threshold which goes live: they say how sure the share of
-    accepted questions is, and how sure differences between configurations are that were asked the same questions. They
-    do not say what threshold other calibration questions would have given.
+    accepted questions is, and how sure differences between cells are that were asked the same questions. They do not
+    say what threshold other calibration questions would have given.
 
     Args:
-        tables: Predictions by configuration.
+        cells: The cells, each once.
         settings: What to measure.
-        comparisons: Among how many configurations the best will be picked; certificates are corrected for it.
+        comparisons: Among how many cells the best will be picked; certificates are corrected for it.
 
     Raises:
-        ReliabitError: Tables are not about the same questions, lack the split or the confidence, or the confidence has
-            seen an image that would judge it.
+        ReliabitError: They were not asked the same questions, one lacks its costs, the split or the confidence, or the
+            confidence has seen an image that would judge it.
     """
-    check_same_questions(tables, splits=(settings.reported, THRESHOLDS, CERTIFIED))
+    check_same_questions({cell.name: cell.answers for cell in cells}, splits=(settings.reported, THRESHOLDS, CERTIFIED))
     metrics = (ACCURACY, AUGRC, f"selective/coverage_at_{percent(settings.risk)}pct_risk")
     # Confidences need not be probabilities to be ranked by.
     suite = Suite(risks=(settings.risk,), calibration=False, only=frozenset(metrics))
-    prepared = {}
-    for name, table in tables.items():
-        if f"{PREFIX}{settings.confidence}" not in table.column_names:
+    prepared = []
+    for cell in cells:
+        if f"{PREFIX}{settings.confidence}" not in cell.answers.column_names:
             raise ReliabitError(
-                f"{name} has no confidence {settings.confidence}; run it with confidence=selector or all"
+                f"{cell.name} has no confidence {settings.confidence}; run it with confidence=selector or all"
             )
-        prepared[name] = measured(table, settings.confidence, split=settings.reported, suite=suite)
+        prepared.append(measured(cell.answers, settings.confidence, split=settings.reported, suite=suite))
+    # By their places: the version that is live may have the name of what would replace it.
     drawn = cluster_bootstrap(
-        {name: predictions for name, (predictions, _) in prepared.items()},
-        next(iter(prepared.values()))[1].images,
+        {str(place): predictions for place, (predictions, _) in enumerate(prepared)},
+        prepared[0][1].images,
         suite=suite,
         n_resamples=settings.resamples,
         seed=settings.seed,
     )
-    found = {}
-    for name, table in tables.items():
+    found = []
+    for place, cell in enumerate(cells):
         certificates = certificates_of(
-            table,
+            cell.answers,
             confidence=settings.confidence,
             risks=settings.certified_risks,
             delta=settings.delta,
             seed=settings.seed,
             comparisons=comparisons,
         )
-        qualities = {
-            metric: Resampled(drawn.estimates[name][metric], drawn.replicates[name][metric]) for metric in metrics
-        }
+        estimates, replicates = drawn.estimates[str(place)], drawn.replicates[str(place)]
+        qualities = {metric: Resampled(estimates[metric], replicates[metric]) for metric in metrics}
+        answers = prepared[place][1]
+        values = {ACCURACY: answers.accuracy, AUGRC: augrc_parts(answers.confidence, answers.accuracy)}
+        for metric, each in values.items():
+            qualities[metric] = replace(qualities[metric], mean=cluster_mean(each, answers.images))
         certified = [one for one in certificates if one.risk == settings.risk]
         if certified:
-            qualities[settings.certified_coverage] = _acceptance(table, certified[0].threshold, settings)
-        found[name] = Reliability(qualities, tuple(certificates))
+            qualities[settings.certified_coverage] = _acceptance(cell, certified[0].threshold, settings)
+        found.append(Reliability(cell.name, costs_of(cell.name, cell.metrics), qualities, tuple(certificates)))
     return found
 
 
-def check_same_questions(tables: "Mapping[str, pa.Table]", *, splits: Sequence[str]) -> None:
-    """Check that tables can be paired, row by row.
-
-    Raises:
-        ReliabitError: They were not asked the same questions of some splits in the same order.
-    """
-    names = list(tables)
-    if not names:
-        raise ReliabitError("there is no configuration to measure; finish at least one")
-    first = _asked(tables[names[0]], splits)
-    for name in names[1:]:
-        if _asked(tables[name], splits) != first:
-            raise ReliabitError(
-                f"{name} and {names[0]} were not asked the same questions in the same order, so they cannot be paired; "
-                "answer both with the same data settings"
-            )
-
-
-def _asked(table: "pa.Table", splits: Sequence[str]) -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    rows = table.filter(pc.is_in(table["split"], pa.array(splits)))
-    return rows.select(list(ASKED)).replace_schema_metadata().combine_chunks()
-
-
-def _acceptance(table: "pa.Table", threshold: float, settings: ParetoSettings) -> Resampled:
-    asked = judged(rows_of(table, CERTIFIED), settings.confidence)
+def _acceptance(cell: Cell, threshold: float, settings: ParetoSettings) -> Resampled:
+    asked = judged(rows_of(cell.answers, CERTIFIED), settings.confidence)
     kept = asked.take(one_per_image(asked.images, seed=settings.seed))
     accepted = (kept.confidence >= threshold).astype(np.float64)
-    return resampled_mean(accepted, kept.images, n_resamples=settings.resamples, seed=settings.seed)
+    resampled = resampled_mean(accepted, kept.images, n_resamples=settings.resamples, seed=settings.seed)
+    return replace(resampled, mean=cluster_mean(accepted, kept.images))

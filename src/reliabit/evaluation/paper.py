@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reliabit.config import EvaluationConfig
+from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.findings import Findings, check_findings
 from reliabit.evaluation.paper_figures import paper_figures
-from reliabit.evaluation.paper_measurement import PaperCell, measure_models
+from reliabit.evaluation.paper_measurement import measure_models
 from reliabit.evaluation.paper_rows import PaperRows, paper_rows
 from reliabit.evaluation.paper_tables import paper_csv, paper_markdown
 from reliabit.files import replacing
@@ -53,7 +54,7 @@ class PaperReport:
         return [folder / name for name in (*texts, *figures)]
 
 
-def paper_report(cells: Sequence[PaperCell], settings: EvaluationConfig) -> PaperReport:
+def paper_report(cells: Sequence[Cell], settings: EvaluationConfig) -> PaperReport:
     """Report on a sweep; a pure function of its predictions tables.
 
     Args:
@@ -64,7 +65,8 @@ def paper_report(cells: Sequence[PaperCell], settings: EvaluationConfig) -> Pape
     Raises:
         ReliabitError: The cells cannot be compared; see `paper_measurement.measure_models`.
     """
-    models = measure_models(cells, settings)
+    # A plan with a width for each component has no place on an axis of widths.
+    models = measure_models([cell for cell in cells if not cell.mixed], settings)
     return PaperReport(
         rows=paper_rows(models, level=settings.level),
         findings=check_findings(models, level=settings.level),

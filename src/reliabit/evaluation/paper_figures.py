@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from reliabit.config import UNQUANTIZED
+from reliabit.evaluation.cells import SELECTOR
 from reliabit.evaluation.headline import TABLE
-from reliabit.evaluation.paper_measurement import SELECTOR, UNQUANTIZED, mixture_of
+from reliabit.evaluation.paper_measurement import mixture_of
 from reliabit.evaluation.paper_rows import PaperRow, PaperRows
 from reliabit.evaluation.roles import MAXPROB
 
@@ -69,22 +71,20 @@ def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
         found = [_drawn(rows.of(model, set_name=name)) for name in sets if mixture_of(name) == mixture]
         # Rows of all sets come in the same order of cells and confidences.
         series = [
-            same
-            for same in zip(*found, strict=True)
-            if same[0].cell.quantizer == UNQUANTIZED or same[0].cell.bits in SHOWN_BITS
+            same for same in zip(*found, strict=True) if same[0].cell.unquantized or same[0].cell.bits in SHOWN_BITS
         ]
-        names = list(dict.fromkeys(same[0].cell.name for same in series))
+        names = list(dict.fromkeys(same[0].cell.quantization for same in series))
         for axes, metric in zip(panels, OF_MIXTURES, strict=True):
             for same in series:
                 at = [100 * row.measured.shifted_share for row in same]
-                _line(axes, at, same, metric=metric, color=f"C{names.index(same[0].cell.name) % 10}")
+                _line(axes, at, same, metric=metric, color=f"C{names.index(same[0].cell.quantization) % 10}")
             axes.set(title=mixture, xlabel="shifted questions, %", ylabel=f"{TABLE[metric]}, %", ylim=(0, None))
     _legend(figure, grid[0][0])
     return figure
 
 
 def _draw_widths(axes: "Axes", found: Sequence[PaperRow], *, metric: str, colors: Mapping[str, str]) -> None:
-    widths = sorted({row.cell.bits for row in found if row.cell.quantizer != UNQUANTIZED})
+    widths = sorted({row.cell.bits for row in found if not row.cell.unquantized})
     for quantizer, color in colors.items():
         for confidence in (MAXPROB,) if metric == ACCURACY else LINES:
             line = [row for row in found if (row.cell.quantizer, row.measured.confidence) == (quantizer, confidence)]
@@ -108,7 +108,7 @@ def _line(
         marker=".",
         color=color,
         linestyle=LINES[first.measured.confidence],
-        label=f"{label or first.cell.name}, {first.measured.confidence}",
+        label=f"{label or first.cell.quantization}, {first.measured.confidence}",
     )
     low, high = [100 * value.low for value in values], [100 * value.high for value in values]
     axes.fill_between(at, low, high, alpha=0.12, color=color, linewidth=0)

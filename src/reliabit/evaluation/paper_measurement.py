@@ -1,20 +1,20 @@
 """The cells of a sweep measured together: one bootstrap for each model and set of questions, over all its cells."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.contrasts import Resampled
 from reliabit.evaluation.headline import SUITE
+from reliabit.evaluation.pairing import check_same_questions
 from reliabit.evaluation.roles import (
     MAXPROB,
     PREFIX,
     THRESHOLDS,
     Judged,
     check_roles,
-    confidences_of,
     judged,
     reported_rows,
     thresholds_of,
@@ -22,49 +22,6 @@ from reliabit.evaluation.roles import (
 from reliabit.evaluation.sets import EvaluationSet, evaluation_sets
 from reliabit.metrics import Predictions
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-UNQUANTIZED = "none"
-"""The quantizer of the cell that the others of its model are compared with."""
-
-SELECTOR = "selector"
-"""The paper's trained confidence."""
-
-
-@dataclass(frozen=True, eq=False)
-class PaperCell:
-    """One finished cell of a sweep.
-
-    Attributes:
-        model: The name of the model.
-        quantizer: `none`, `hqq`, `mbq`, ...
-        bits: Bits a weight; 16 for the unquantized model.
-        label: The name of the run.
-        predictions: Its answers with their confidences, see `reliabit.inference.predictions`.
-        stored_bytes: The size of its checkpoint.
-        effective_bits: Bits a quantized weight takes with its scales and zeros.
-    """
-
-    model: str
-    quantizer: str
-    bits: int
-    label: str
-    predictions: "pa.Table"
-    stored_bytes: int
-    effective_bits: float
-
-    @property
-    def name(self) -> str:
-        """How tables call it, such as `hqq 4`; `none` for the unquantized model."""
-        return self.quantizer if self.quantizer == UNQUANTIZED else f"{self.quantizer} {self.bits}"
-
-    @property
-    def confidences(self) -> list[str]:
-        """Its confidences: MaxProb, the Selector, then the others."""
-        names = confidences_of(self.predictions)
-        return sorted(names, key=lambda name: (name != MAXPROB, name != SELECTOR, names.index(name)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,33 +36,33 @@ class MeasuredModel:
     """
 
     model: str
-    cells: Sequence[PaperCell]
+    cells: Sequence[Cell]
     sets: Mapping[str, EvaluationSet]
     drawn: Mapping[str, Bootstrap]
 
     @property
-    def unquantized(self) -> PaperCell | None:
+    def unquantized(self) -> Cell | None:
         """The cell that the others are compared with, if it was measured."""
-        return next((cell for cell in self.cells if cell.quantizer == UNQUANTIZED), None)
+        return next((cell for cell in self.cells if cell.unquantized), None)
 
     @property
-    def quantized(self) -> list[PaperCell]:
+    def quantized(self) -> list[Cell]:
         """The other cells."""
-        return [cell for cell in self.cells if cell.quantizer != UNQUANTIZED]
+        return [cell for cell in self.cells if not cell.unquantized]
 
-    def find(self, quantizer: str, bits: int) -> PaperCell | None:
+    def find(self, quantizer: str, bits: int) -> Cell | None:
         """One of the cells, if it was measured."""
         return next((cell for cell in self.cells if (cell.quantizer, cell.bits) == (quantizer, bits)), None)
 
-    def resampled(self, cell: PaperCell, confidence: str, metric: str, *, set_name: str) -> Resampled:
+    def resampled(self, cell: Cell, confidence: str, metric: str, *, set_name: str) -> Resampled:
         """A metric of one cell and confidence on a set, paired with all others on that set."""
         drawn, name = self.drawn[set_name], key(cell, confidence)
         return Resampled(drawn.estimates[name][metric], drawn.replicates[name][metric])
 
 
-def key(cell: PaperCell, confidence: str) -> str:
+def key(cell: Cell, confidence: str) -> str:
     """How the bootstraps of a model name a cell with one of its confidences."""
-    return f"{cell.name}, {confidence}"
+    return f"{cell.quantization}, {confidence}"
 
 
 def mixture_of(set_name: str) -> str:
@@ -117,7 +74,7 @@ def mixture_of(set_name: str) -> str:
     return set_name.rpartition("_mix_")[0]
 
 
-def measure_models(cells: Sequence[PaperCell], settings: EvaluationConfig) -> list[MeasuredModel]:
+def measure_models(cells: Sequence[Cell], settings: EvaluationConfig) -> list[MeasuredModel]:
     """Measure the cells of each model on its reported questions, each shift of them and their mixtures.
 
     Args:
@@ -133,27 +90,27 @@ def measure_models(cells: Sequence[PaperCell], settings: EvaluationConfig) -> li
     """
     if not cells:
         raise ReliabitError("there is no cell to report on; finish at least one cell of the sweep")
-    models = dict.fromkeys(cell.model for cell in cells)
-    return [_measure([cell for cell in cells if cell.model == model], settings) for model in models]
+    models = dict.fromkeys(cell.model_name for cell in cells)
+    return [_measure([cell for cell in cells if cell.model_name == model], settings) for model in models]
 
 
-def _measure(cells: Sequence[PaperCell], settings: EvaluationConfig) -> MeasuredModel:
+def _measure(cells: Sequence[Cell], settings: EvaluationConfig) -> MeasuredModel:
     import pyarrow.compute as pc
 
-    ordered = sorted(cells, key=lambda cell: (cell.quantizer != UNQUANTIZED, -cell.bits, cell.quantizer))
+    ordered = sorted(cells, key=lambda cell: (not cell.unquantized, -cell.bits, cell.quantizer))
     _check_cells(ordered, split=settings.reported)
     answers: dict[str, Judged] = {}
     thresholds: dict[str, dict[float, float]] = {}
     parts: list[EvaluationSet] = []
     for cell in ordered:
-        reported = cell.predictions.filter(pc.equal(cell.predictions["split"], settings.reported))
+        reported = cell.answers.filter(pc.equal(cell.answers["split"], settings.reported))
         # The questions of all cells are the same, and so are their sets.
         parts = parts or evaluation_sets(reported, settings)
         for name in cell.confidences:
             answers[key(cell, name)] = judged(reported, name)
-            thresholds[key(cell, name)] = thresholds_of(cell.predictions, name, suite=SUITE)
+            thresholds[key(cell, name)] = thresholds_of(cell.answers, name, suite=SUITE)
     drawn = {part.name: _draw(part, answers, thresholds, settings) for part in parts}
-    return MeasuredModel(ordered[0].model, ordered, {part.name: part for part in parts}, drawn)
+    return MeasuredModel(ordered[0].model_name, ordered, {part.name: part for part in parts}, drawn)
 
 
 def _draw(
@@ -172,31 +129,18 @@ def _draw(
     )
 
 
-def _check_cells(cells: Sequence[PaperCell], *, split: str) -> None:
-    seen: dict[str, PaperCell] = {}
+def _check_cells(cells: Sequence[Cell], *, split: str) -> None:
+    seen: dict[str, Cell] = {}
     for cell in cells:
-        if cell.name in seen:
+        if cell.quantization in seen:
             raise ReliabitError(
-                f"{seen[cell.name].label} and {cell.label} are both {cell.model}, {cell.name}; report on one of them"
+                f"{seen[cell.quantization].name} and {cell.name} are both {cell.model_name}, {cell.quantization}; "
+                "report on one of them"
             )
-        seen[cell.name] = cell
+        seen[cell.quantization] = cell
         if MAXPROB not in cell.confidences:
-            raise ReliabitError(f"{cell.label} has no column {PREFIX}{MAXPROB}; answer its questions again")
-        reported_rows(cell.predictions, split)
+            raise ReliabitError(f"{cell.name} has no column {PREFIX}{MAXPROB}; answer its questions again")
+        reported_rows(cell.answers, split)
         for confidence in cell.confidences:
-            check_roles(cell.predictions, confidence, split=split)
-    first = _questions(cells[0], splits=(split, THRESHOLDS))
-    for cell in cells[1:]:
-        if _questions(cell, splits=(split, THRESHOLDS)) != first:
-            raise ReliabitError(
-                f"{cell.label} and {cells[0].label} were not asked the same questions in the same order, so they "
-                "cannot be paired; answer both with the same data settings"
-            )
-
-
-def _questions(cell: PaperCell, *, splits: Iterable[str]) -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    rows = cell.predictions.filter(pc.is_in(cell.predictions["split"], pa.array(splits)))
-    return rows.select(["source", "split", "shift", "question_id", "image_id"]).replace_schema_metadata()
+            check_roles(cell.answers, confidence, split=split)
+    check_same_questions({cell.name: cell.answers for cell in cells}, splits=(split, THRESHOLDS))

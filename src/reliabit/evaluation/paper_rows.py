@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.confidences import Measured
 from reliabit.evaluation.headline import TABLE
-from reliabit.evaluation.paper_measurement import MeasuredModel, PaperCell, key
+from reliabit.evaluation.paper_measurement import MeasuredModel, key
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.evaluation.sets import IN_DOMAIN
 from reliabit.metrics.bootstrap import Bootstrap
@@ -24,7 +25,7 @@ class PaperRow:
         measured: The metrics of `TABLE` and the paired differences to MaxProb, each with its own interval.
     """
 
-    cell: PaperCell
+    cell: Cell
     measured: Measured
 
 
@@ -37,21 +38,23 @@ class PaperRows:
     @property
     def models(self) -> list[str]:
         """The models, in order."""
-        return list(dict.fromkeys(row.cell.model for row in self.rows))
+        return list(dict.fromkeys(row.cell.model_name for row in self.rows))
 
     def of(self, model: str, *, set_name: str = IN_DOMAIN) -> list[PaperRow]:
         """The rows of a model on a set."""
-        return [row for row in self.rows if (row.cell.model, row.measured.set_name) == (model, set_name)]
+        return [row for row in self.rows if (row.cell.model_name, row.measured.set_name) == (model, set_name)]
 
     def sets(self, model: str, *, kind: str) -> list[str]:
         """The sets of a kind on which a model was measured; see `sets.EvaluationSet`."""
-        rows = (row for row in self.rows if row.cell.model == model and row.measured.kind == kind)
+        rows = (row for row in self.rows if row.cell.model_name == model and row.measured.kind == kind)
         return list(dict.fromkeys(row.measured.set_name for row in rows))
 
     def find(self, model: str, cell: str, confidence: str, *, set_name: str = IN_DOMAIN) -> PaperRow | None:
         """The row of a cell, by its name such as `hqq 4`, if it was measured with this confidence."""
         rows = self.of(model, set_name=set_name)
-        return next((row for row in rows if (row.cell.name, row.measured.confidence) == (cell, confidence)), None)
+        return next(
+            (row for row in rows if (row.cell.quantization, row.measured.confidence) == (cell, confidence)), None
+        )
 
 
 def paper_rows(models: Sequence[MeasuredModel], *, level: float) -> PaperRows:
@@ -86,7 +89,7 @@ def _rows_of(model: MeasuredModel, *, level: float) -> Iterator[PaperRow]:
                 yield PaperRow(cell, measured)
 
 
-def _against_maxprob(drawn: Bootstrap, cell: PaperCell, confidence: str, *, level: float) -> dict[str, Difference]:
+def _against_maxprob(drawn: Bootstrap, cell: Cell, confidence: str, *, level: float) -> dict[str, Difference]:
     if confidence == MAXPROB:
         return {}
     names = baseline, other = key(cell, MAXPROB), key(cell, confidence)

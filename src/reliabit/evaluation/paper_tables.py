@@ -50,7 +50,7 @@ def paper_csv(rows: PaperRows) -> str:
 
 def _csv_lines(row: PaperRow) -> Iterator[list[object]]:
     cell, measured = row.cell, row.measured
-    about = [cell.model, cell.quantizer, cell.bits, cell.label, cell.stored_bytes, f"{cell.effective_bits:.6g}"]
+    about = [cell.model_name, cell.quantizer, cell.bits, cell.name, cell.stored_bytes, f"{cell.effective_bits:.6g}"]
     about += [measured.set_name, measured.kind, f"{measured.shifted_share:.6g}", measured.questions]
     named = [*measured.values.items()]
     named += [(f"{metric} minus {MAXPROB}", found) for metric, found in measured.against_maxprob.items()]
@@ -99,7 +99,7 @@ def _values(plain: Sequence[PaperRow], *, family: str | None) -> str:
 
 def _intervals(plain: Sequence[PaperRow]) -> str:
     lines = [
-        [row.cell.name, row.measured.confidence, *(_ends(row.measured.values.get(metric)) for metric in TABLE)]
+        [row.cell.quantization, row.measured.confidence, *(_ends(row.measured.values.get(metric)) for metric in TABLE)]
         for row in plain
     ]
     return markdown_table(["configuration", "confidence", *TABLE.values()], lines)
@@ -107,7 +107,7 @@ def _intervals(plain: Sequence[PaperRow]) -> str:
 
 def _differences(rows: Sequence[PaperRow]) -> str:
     lines = [
-        [row.measured.set_name, row.cell.name, row.measured.confidence]
+        [row.measured.set_name, row.cell.quantization, row.measured.confidence]
         + [signed(row.measured.against_maxprob[metric]) for metric in DIFFERENCES]
         for row in rows
     ]
@@ -122,7 +122,7 @@ def _across(rows: PaperRows, model: str, set_names: Sequence[str], *, title: str
         # Rows of all sets come in the same order of cells and confidences.
         lines = [
             [
-                same[0].cell.name,
+                same[0].cell.quantization,
                 same[0].measured.confidence,
                 *(_percent(row.measured.values.get(metric)) for row in same),
             ]

@@ -8,7 +8,10 @@ level without a correction for their number (Berger 1982, Multiparameter hypothe
 
 The bound is `difference - z * standard error`, with the standard error of the paired bootstrap (Efron and Tibshirani
 1993, chapter 13), and not a percentile: standard errors of differences obey the triangle inequality, and so sure
-domination is transitive. A configuration is then never thrown out by way of one that is thrown out itself.
+domination is transitive. A configuration is then never thrown out by way of one that is thrown out itself. What is
+subtracted is no less than what could be lost without one loss being seen (`reliabit.metrics.cluster_mean`), since a
+bootstrap without a difference has no standard error; that is one number for all pairs, and the larger of two distances
+is a distance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,26 +23,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.contrasts import Resampled
+from reliabit.evaluation.paired_reliability import Reliability
+from reliabit.metrics.intervals import corrected_level
 from reliabit.metrics.suite import higher_is_better
 
 Standing: TypeAlias = Literal["front", "undecided", "dominated"]
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """One configuration.
-
-    Attributes:
-        name: What tells it from the others.
-        costs: Metric to value; less is better.
-        qualities: Metric to estimate, on resamples that all points share; whether more is better says
-            `reliabit.metrics.higher_is_better`.
-    """
-
-    name: str
-    costs: Mapping[str, float]
-    qualities: Mapping[str, Resampled]
 
 
 @dataclass(frozen=True)
@@ -61,7 +49,9 @@ class Place:
         return self.standing != "dominated"
 
 
-def places(points: Sequence[Point], *, level: float, steps: Mapping[str, float] | None = None) -> dict[str, Place]:
+def places(
+    points: Sequence[Reliability], *, level: float, steps: Mapping[str, float] | None = None
+) -> dict[str, Place]:
     """Where each point stands.
 
     Args:
@@ -76,14 +66,15 @@ def places(points: Sequence[Point], *, level: float, steps: Mapping[str, float] 
         Name to place, in the order of the points; at least one point is on the front.
 
     Raises:
-        ReliabitError: Points lack a name of their own, an objective that others have, or a number.
+        ReliabitError: Reliabilitys lack a name of their own, an objective that others have, or a number.
 
+    >>> from reliabit.evaluation.contrasts import Resampled
     >>> accuracy = lambda *values: {"accuracy/mean": Resampled(np.mean(values), np.array(values))}
     >>> found = places(
     ...     [
-    ...         Point("4 bits", {"bytes": 4}, accuracy(0.80, 0.90)),
-    ...         Point("rival", {"bytes": 5}, accuracy(0.75, 0.94)),
-    ...         Point("loser", {"bytes": 5}, accuracy(0.70, 0.80)),
+    ...         Reliability("4 bits", {"bytes": 4}, accuracy(0.80, 0.90)),
+    ...         Reliability("rival", {"bytes": 5}, accuracy(0.75, 0.94)),
+    ...         Reliability("loser", {"bytes": 5}, accuracy(0.70, 0.80)),
     ...     ],
     ...     level=0.95,
     ... )
@@ -94,7 +85,7 @@ def places(points: Sequence[Point], *, level: float, steps: Mapping[str, float] 
     reach = NormalDist().inv_cdf(level)
     stepped = {point.name: _stepped(point.costs, steps or {}) for point in points}
 
-    def dominates(one: Point, other: Point, *, reach: float) -> bool:
+    def dominates(one: Reliability, other: Reliability, *, reach: float) -> bool:
         saved = [stepped[other.name][cost] - stepped[one.name][cost] for cost in one.costs]
         gains = [lowest_gain(metric, one, other, reach=reach) for metric in one.qualities]
         return min([*saved, *gains]) >= 0 < max([*saved, *gains])
@@ -116,14 +107,19 @@ def level_of_each(level: float, *, points: int) -> float:
     >>> round(level_of_each(0.95, points=6), 6)
     0.99
     """
-    return 1 - (1 - level) / max(1, points - 1)
+    return corrected_level(level, points - 1)
 
 
-def lowest_gain(metric: str, one: Point, other: Point, *, reach: float) -> float:
+def lowest_gain(metric: str, one: Reliability, other: Reliability, *, reach: float) -> float:
     """By how much one point is better than another in a quality, less so many standard errors of the difference."""
     difference = one.qualities[metric].minus(other.qualities[metric])
-    gain = difference.estimate if higher_is_better(metric) else -difference.estimate
-    return float(gain - reach * np.std(difference.replicates))
+    gain = difference if higher_is_better(metric) else difference.times(-1.0)
+    slack = reach * float(np.std(gain.replicates))
+    if gain.mean and reach > 0:
+        # Of an interval with the lower end of so many standard errors.
+        unseen = gain.mean.unseen(level=2 * NormalDist().cdf(reach) - 1)
+        slack = max(slack, -gain.mean.low * unseen)
+    return gain.estimate - slack
 
 
 def _stepped(costs: Mapping[str, float], steps: Mapping[str, float]) -> dict[str, float]:
@@ -132,7 +128,7 @@ def _stepped(costs: Mapping[str, float], steps: Mapping[str, float]) -> dict[str
     }
 
 
-def _check(points: Sequence[Point], *, level: float) -> None:
+def _check(points: Sequence[Reliability], *, level: float) -> None:
     if not points:
         raise ReliabitError("there is no configuration to compare; finish at least one")
     if not 0.5 < level < 1:

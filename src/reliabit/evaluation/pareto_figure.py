@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from reliabit.evaluation.cells import STORED
 from reliabit.evaluation.figures import COLOR, FAINT
-from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC
-from reliabit.evaluation.pareto_points import STORED, Pareto
-from reliabit.evaluation.pareto_table import heading
+from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, heading
+from reliabit.evaluation.pareto_points import Pareto
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,11 +30,12 @@ def pareto_figure(fronts: Mapping[str, Pareto]) -> "Figure":
     figure = Figure(figsize=(14, 0.6 + 3.8 * len(fronts)), layout="constrained")
     grid = figure.subplots(len(fronts), 3, squeeze=False)
     for row, (where, pareto) in zip(grid, fronts.items(), strict=True):
-        certified = pareto.settings.certified_coverage
+        settings = pareto.measurements.settings
+        certified = settings.certified_coverage
         last = certified if certified in pareto.points[0].qualities else certified.replace("certified/", "selective/")
         for axes, metric in zip(row, (ACCURACY, AUGRC, last), strict=True):
             _panel(axes, pareto, metric)
-            axes.set_title(f"{where} · {pareto.settings.confidence}", fontsize=9)
+            axes.set_title(f"{where} · {settings.confidence}", fontsize=9)
     return figure
 
 
@@ -44,7 +45,7 @@ def _panel(axes: "Axes", pareto: Pareto, metric: str) -> None:
         if not members:
             continue
         sizes = [point.costs[STORED] / MIB for point in members]
-        found = [point.qualities[metric].interval(level=pareto.settings.level) for point in members]
+        found = [point.qualities[metric].interval(level=pareto.measurements.level) for point in members]
         values = [100 * one.estimate for one in found]
         # An interval that is skewed may leave its estimate out; a bar of negative length cannot be drawn.
         below = [max(0.0, 100 * (one.estimate - one.low)) for one in found]

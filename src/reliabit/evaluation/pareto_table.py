@@ -4,11 +4,11 @@ import csv
 from collections.abc import Iterable, Mapping
 from io import StringIO
 
-from reliabit.evaluation.contrasts import Resampled
+from reliabit.evaluation.cells import LATENCY, RESIDENT, STORED
 from reliabit.evaluation.markdown import markdown_table
-from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC
-from reliabit.evaluation.pareto import Point
-from reliabit.evaluation.pareto_points import LATENCY, RESIDENT, STORED, Pareto
+from reliabit.evaluation.paired_reliability import ACCURACY, Reliability
+from reliabit.evaluation.pareto_points import Pareto
+from reliabit.metrics.intervals import Interval
 
 COSTS = {
     STORED: ("stored MiB", 2**-20, ".2f"),
@@ -23,34 +23,26 @@ EXPLANATION = (
 )
 
 
-def heading(metric: str) -> str:
-    """What a column of a quality is called.
-
-    >>> heading("certified/coverage_at_5pct_risk"), heading("selective/coverage_at_0_5pct_risk")
-    ('certified C@5%', 'C@0.5%')
-    """
-    known = {ACCURACY: "accuracy", AUGRC: "AUGRC"}
-    if metric in known:
-        return known[metric]
-    risk = metric.partition("coverage_at_")[2].removesuffix("pct_risk").replace("_", ".")
-    return f"{'certified ' if metric.startswith('certified/') else ''}C@{risk}%"
-
-
 def pareto_markdown(pareto: Pareto) -> str:
     """The table in Markdown, qualities in per cent with their intervals."""
-    settings = pareto.settings
-    first = pareto.points[0]
+    measurements = pareto.measurements
+    settings, first = measurements.settings, pareto.points[0]
     headings = ["configuration", "standing", "dominated by", *(COSTS[cost][0] for cost in first.costs)]
-    headings += [f"{heading(metric)} %" for metric in first.qualities]
+    headings += [f"{name} %" for name in measurements.named(first)]
     lines = [
-        [point.name, *_place(pareto, point), *_costs(point), *_qualities(point, level=settings.level)]
+        [
+            point.name,
+            *_place(pareto, point),
+            *_costs(point),
+            *(shown(found) for found in measurements.named(point).values()),
+        ]
         for point in pareto.points
     ]
     return (
-        f"Confidence: {settings.confidence}. Intervals: {100 * settings.level:g} %, {settings.resamples} resamples of "
-        f"images. Certificates hold for the best of {len(pareto.points)} configurations. Latencies are "
-        f"compared in steps of {100 * settings.latency_tolerance:g} %.\n\n{EXPLANATION}\n"
-        f"{markdown_table(headings, lines)}"
+        f"Confidence: {settings.confidence}. Intervals: {100 * measurements.level:.4g} %, which is "
+        f"{100 * settings.level:g} % for the best of {measurements.comparisons}, {settings.resamples} resamples of "
+        f"images. Certificates hold for the best of {measurements.comparisons} configurations. Latencies are compared "
+        f"in steps of {100 * settings.latency_tolerance:g} %.\n\n{EXPLANATION}\n{markdown_table(headings, lines)}"
     )
 
 
@@ -62,43 +54,41 @@ def pareto_csv(fronts: Mapping[str, Pareto]) -> str:
     """
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["where", "configuration", "standing", "dominated_by", "objective", "value", "low", "high"])
+    columns = ["objective", "confidence", "value", "low", "high", "level", "best_of"]
+    writer.writerow(["where", "configuration", "standing", "dominated_by", *columns])
     for where, pareto in fronts.items():
         for point in pareto.points:
             place = pareto.places[point.name]
             row = [where, point.name, place.standing, "; ".join(place.by)]
-            writer.writerows([*row, *values] for values in _objectives(point, level=pareto.settings.level))
+            writer.writerows([*row, *values] for values in _objectives(point, pareto))
     return text.getvalue()
 
 
-def _objectives(point: Point, *, level: float) -> Iterable[list[str]]:
+def _objectives(point: Reliability, pareto: Pareto) -> Iterable[list[str]]:
     for name, value in point.costs.items():
-        yield [name, f"{value:.9g}", "", ""]
-    for name, quality in point.qualities.items():
-        found = quality.interval(level=level)
-        yield [name, *(f"{value:.6g}" for value in (found.estimate, found.low, found.high))]
+        yield [name, "", f"{value:.9g}", "", "", "", ""]
+    measurements = pareto.measurements
+    for metric, quality in point.qualities.items():
+        found = quality.interval(level=measurements.level)
+        by = "" if metric == ACCURACY else measurements.settings.confidence
+        numbers = (found.estimate, found.low, found.high, found.level)
+        yield [metric, by, *(f"{value:.6g}" for value in numbers), str(measurements.comparisons)]
 
 
-def _place(pareto: Pareto, point: Point) -> tuple[str, str]:
+def _place(pareto: Pareto, point: Reliability) -> tuple[str, str]:
     place = pareto.places[point.name]
     others = f" and {len(place.by) - 1} more" if len(place.by) > 1 else ""
     return place.standing, f"{place.by[0]}{others}" if place.by else ""
 
 
-def _costs(point: Point) -> list[str]:
+def _costs(point: Reliability) -> list[str]:
     return [format(value * COSTS[name][1], COSTS[name][2]) for name, value in point.costs.items()]
 
 
-def _qualities(point: Point, *, level: float) -> list[str]:
-    return [shown(quality, level=level) for quality in point.qualities.values()]
-
-
-def shown(quality: Resampled, *, level: float) -> str:
+def shown(found: Interval) -> str:
     """A quality in per cent with its interval.
 
-    >>> import numpy as np
-    >>> shown(Resampled(0.5, np.linspace(0.4, 0.6, 1001)), level=0.9)
+    >>> shown(Interval(0.5, 0.41, 0.59, 0.9))
     '50.00 [41.00, 59.00]'
     """
-    found = quality.interval(level=level)
     return f"{100 * found.estimate:.2f} [{100 * found.low:.2f}, {100 * found.high:.2f}]"

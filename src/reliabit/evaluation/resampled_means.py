@@ -39,12 +39,13 @@ def resampled_mean(
     """
     clusters, n_clusters = number_images(images)
     counted = np.ones(len(values)) if rows is None else rows.astype(np.float64)
-    totals = np.bincount(clusters, weights=values * counted, minlength=n_clusters)
-    sizes = np.bincount(clusters, weights=counted, minlength=n_clusters)
+    sums = np.stack(
+        [np.bincount(clusters, weights=one, minlength=n_clusters) for one in (values * counted, counted)], axis=1
+    )
     parts = []
     step = max(1, DRAWN_ELEMENTS // n_clusters)
     for start in range(0, n_resamples, step):
         drawn = draw_counts(n_clusters, range(start, min(start + step, n_resamples)), seed)
         with np.errstate(invalid="ignore"):
-            parts.append((drawn @ totals) / (drawn @ sizes))
-    return Resampled(float(totals.sum() / sizes.sum()), np.concatenate(parts))
+            parts.append(np.divide(*(drawn @ sums).T))
+    return Resampled(float(np.divide(*sums.sum(axis=0))), np.concatenate(parts))

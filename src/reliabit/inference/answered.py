@@ -1,5 +1,6 @@
 """What stages leave of how the questions of a cell were answered, for the run that is recorded of it later."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +17,9 @@ FORMAT = 2
 
 REMEDY = "bring it up to date with dvc repro"
 
+KERNELS = "kernels.json"
+"""The name of the file of a run that says what multiplied by the weight of each quantized layer."""
+
 
 @dataclass(frozen=True)
 class AnsweredCell:
@@ -27,6 +31,7 @@ class AnsweredCell:
         config: The configuration, without where it was run.
         table: The prepared table that was asked, relative to the project.
         efficiency: What it cost, by metric.
+        kernels: What multiplied by the weight of each quantized layer, by its name.
     """
 
     name: str
@@ -34,11 +39,23 @@ class AnsweredCell:
     config: Mapping[str, Any]
     table: str
     efficiency: Mapping[str, float]
+    kernels: Mapping[str, str]
 
     def write(self, folder: Path) -> None:
         """Leave it in a cell's folder."""
         with replacing(folder / ANSWERED) as unfinished:
             unfinished.write_bytes(sealed({"format": FORMAT, **asdict(self)}, indent=1))
+
+
+def kernels_text(kernels: Mapping[str, str]) -> str:
+    """The text of `KERNELS`.
+
+    >>> print(kernels_text({"lm_head": "eager"}), end="")
+    {
+     "lm_head": "eager"
+    }
+    """
+    return json.dumps(dict(kernels), indent=1) + "\n"
 
 
 def read_answered(folder: Path) -> AnsweredCell:

@@ -124,12 +124,12 @@ class Answering(Predicting):
         self.max_new_tokens = max_new_tokens
         self.features = features
 
-    def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
+    def step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
         """Answer the questions of a batch.
 
         Args:
             batch: Encoded questions.
-            batch_index: Unused; Lightning gives it.
+            batch_index: Unused.
 
         Returns:
             The fields of `Answer`, one mapping a question.

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reliabit.errors import DamagedError, ReliabitError
+from reliabit.errors import DamagedError, NotFiniteError, ReliabitError
 from reliabit.files import check_hash, read_sealed, sealed, staged_folder
 
 if TYPE_CHECKING:
@@ -121,15 +121,13 @@ class FeatureWriter:
 
     def _stored(self, values: npt.NDArray[Any], *, block: str) -> npt.NDArray[Any]:
         if not np.isfinite(values).all():
-            raise ReliabitError(
-                f"the {block} states of question {self.written + _bad_row(values)} are not finite; the model overflows"
-            )
+            raise NotFiniteError(f"the {block} states of question {self.written + _bad_row(values)} are not finite")
         with np.errstate(over="ignore"):
             stored = values.astype(self.settings.dtype)
         if not np.isfinite(stored).all():
             raise ReliabitError(
                 f"the {block} states of question {self.written + _bad_row(stored)} reach {np.abs(values).max():.0f}, "
-                f"too large for {self.settings.dtype}; set features.dtype=float32"
+                f"too large for {self.settings.dtype}; set confidence.features.dtype=float32"
             )
         return stored
 
@@ -184,8 +182,7 @@ def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDA
         DamagedError: A file is missing or not as it was written.
         ReliabitError: There is no such folder, or the features are of other questions or another format.
     """
-    if not (folder / RECORD).is_file():
-        raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
+    check_features(folder)
     record = _read_record(folder / RECORD)
     metadata = predictions.schema.metadata or {}
     answered_by = metadata.get(ANSWERED_BY, record["identity"].encode()).decode()
@@ -215,6 +212,16 @@ def _version_of(path: Path) -> object:
         return content.get("version") if isinstance(content, dict) else None
     except (OSError, ValueError):
         return None
+
+
+def check_features(folder: Path) -> None:
+    """Check that there are features in a folder, without reading them.
+
+    Raises:
+        ReliabitError: There are none.
+    """
+    if not (folder / RECORD).is_file():
+        raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
 
 
 def keys_digest(table: "pa.Table") -> str:

@@ -1,11 +1,14 @@
 """Running a model over batches: what every LightningModule here has in common, and the loop."""
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as lightning
 import torch
 
+from reliabit.errors import NotFiniteError
+from reliabit.inference.overflow import is_finite, overflow
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
 from reliabit.models.spread import is_spread
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Predicting(lightning.LightningModule):  # type: ignore[misc]
-    """A model that answers in one way or another, and is never trained; subclasses say what a step does."""
+    """A model that answers in one way or another, and is never trained; subclasses say what a step does.
+
+    A number that is not finite ends the loop at its batch, before anything of it is kept.
+    """
 
     model: Any
 
@@ -33,6 +39,34 @@ class Predicting(lightning.LightningModule):  # type: ignore[misc]
             self.model = checkpoint.model
         self.encoder = checkpoint.encoder
         self.ends = ends_of(checkpoint)
+
+    def step(self, batch: Batch, batch_index: int) -> list[Any]:
+        """Answer a batch; numbers that are not finite are given as they are.
+
+        Args:
+            batch: Encoded questions.
+            batch_index: Its number.
+        """
+        raise NotImplementedError
+
+    def not_finite(self, batch: Batch, found: list[Any]) -> list[str]:
+        """The questions of a batch for which a step gave numbers that are not finite."""
+        return [name for name, one in zip(batch.question_ids, found, strict=True) if not is_finite(one)]
+
+    def predict_step(self, batch: Batch, batch_index: int) -> list[Any]:
+        """Answer a batch, as `step` does.
+
+        Raises:
+            NotFiniteError: A number of an answer is NaN or infinite; it says in which type and from where on.
+        """
+        try:
+            found = self.step(batch, batch_index)
+            questions = self.not_finite(batch, found)
+        except NotFiniteError:
+            questions = batch.question_ids
+        if questions:
+            raise overflow(self.model, partial(self.step, batch, batch_index), questions=questions)
+        return found
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the model's device."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
+from reliabit.errors import NotFiniteError
 from reliabit.inference.answering import end_of_answers, score_tokens
 from reliabit.inference.predicting import Predicting, predict
 from reliabit.models.checkpoint import Checkpoint
@@ -69,7 +70,7 @@ class Sampling(Predicting):
         # What a call leaves open is taken from here, such as a repetition penalty that the checkpoint ships.
         self.model.generation_config = self.generation
 
-    def predict_step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
+    def step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
         """Draw the answers of a batch; the fields of `SampledAnswers`, one mapping a question."""
         shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
         devices = [self.device] if self.device.type == "cuda" else []
@@ -82,7 +83,14 @@ class Sampling(Predicting):
         ]
 
     def _draw(self, batch: Batch, shared: dict[str, Any]) -> tuple[list[str], list[float]]:
-        output: Any = self.model.generate(**batch.text, **shared, generation_config=self.generation)
+        from transformers import LogitsProcessorList
+
+        output: Any = self.model.generate(
+            **batch.text,
+            **shared,
+            generation_config=self.generation,
+            logits_processor=LogitsProcessorList([_refuse_not_finite]),
+        )
         tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
         lengths, _ = end_of_answers(tokens, ends=self.ends)
         scores = score_tokens(torch.stack(output.logits, dim=1), tokens, lengths)
@@ -90,6 +98,13 @@ class Sampling(Predicting):
             [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)], skip_special_tokens=True
         )
         return [text.strip() for text in texts], scores.log_prob.tolist()
+
+
+def _refuse_not_finite(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Stop before torch is asked to draw from what is no distribution."""
+    if not torch.isfinite(scores).all():
+        raise NotFiniteError("a token cannot be drawn, since the model's numbers are not finite")
+    return scores
 
 
 def sample_answers(

@@ -89,13 +89,14 @@ class SelfEvaluation(Predicting):
         super().__init__(checkpoint)
         self.verdict = verdict
 
-    def predict_step(self, batch: Batch, batch_index: int) -> list[float]:
+    def step(self, batch: Batch, batch_index: int) -> list[float]:
         """The confidence of each question of a batch."""
         shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
         text = begun(batch.text, self.verdict.shared)
         logits = self.model(**text, **shared, use_cache=False, logits_to_keep=1).logits[:, -1].double()
         log_odds = logits[:, self.verdict.right] - logits[:, self.verdict.wrong]
-        confidence: list[float] = log_odds.sigmoid().tolist()
+        # An infinite number would pass for certainty.
+        confidence: list[float] = log_odds.sigmoid().where(log_odds.isfinite(), float("nan")).tolist()
         return confidence
 
 

@@ -75,7 +75,9 @@ def state_module(model: "PreTrainedModel", adapter: Adapter, *, layer: int | Non
         return language.get_submodule(adapter.final_norm)
     layers = list(language.get_submodule(adapter.decoder_layers).children())
     if not -len(layers) <= layer < len(layers):
-        raise ReliabitError(f"features.layer={layer} does not exist; the decoder has layers 0 to {len(layers) - 1}")
+        raise ReliabitError(
+            f"confidence.features.layer={layer} does not exist; the decoder has layers 0 to {len(layers) - 1}"
+        )
     return layers[layer]
 
 

@@ -7,6 +7,7 @@ Questions about one image share its difficulty, so images are drawn, not questio
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,15 @@ import numpy.typing as npt
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional.inputs import FloatArray, IntArray
 from reliabit.metrics.functional.ranking import Ranking
-from reliabit.metrics.intervals import Correction, Difference, Interval, correct_p_values, interval, two_sided_p_value
+from reliabit.metrics.intervals import (
+    Correction,
+    Difference,
+    Interval,
+    correct_p_values,
+    corrected_level,
+    interval,
+    two_sided_p_value,
+)
 from reliabit.metrics.suite import Predictions, Suite, higher_is_better
 
 Key = TypeVar("Key", bound=Hashable)
@@ -83,7 +92,7 @@ class Bootstrap:
         found = {}
         for (name, delta), p_value in zip(deltas.items(), p_values, strict=True):
             estimate = self.estimates[name][metric] - self.estimates[baseline][metric]
-            ends = interval(estimate, delta, level=1 - (1 - level) / comparisons)
+            ends = interval(estimate, delta, level=corrected_level(level, comparisons))
             found[name] = Difference(ends.estimate, ends.low, ends.high, ends.level, p_value, comparisons)
         return found
 
@@ -194,13 +203,18 @@ def replicate(
     return {key: _concatenate([chunk for part in parts for chunk in part[key]]) for key in jobs}
 
 
+@lru_cache(maxsize=8)
 def draw_counts(n_clusters: int, resamples: range, seed: int) -> IntArray:
-    """How often each image occurs in each resample, shape `(len(resamples), n_clusters)`."""
+    """How often each image occurs in each resample, shape `(len(resamples), n_clusters)`; not to be written to.
+
+    What was drawn last is kept, as whoever compares configurations draws the same again and again.
+    """
     counts = np.empty((len(resamples), n_clusters), dtype=np.int64)
     for row, index in enumerate(resamples):
         # A generator a resample makes it independent of how resamples are grouped or spread over threads.
         drawn = np.random.default_rng([seed, index]).integers(n_clusters, size=n_clusters)
         counts[row] = np.bincount(drawn, minlength=n_clusters)
+    counts.flags.writeable = False
     return counts
 
 

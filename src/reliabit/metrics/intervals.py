@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -10,6 +11,9 @@ from reliabit.errors import ReliabitError
 from reliabit.metrics.functional.inputs import FloatArray
 
 Correction: TypeAlias = Literal["holm", "bonferroni", "none"]
+
+RESOLVED_TAIL = 10
+"""From how many resamples in a tail on its percentile is taken at its word."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,38 @@ class Difference(Interval):
 
 
 def interval(estimate: float, replicates: FloatArray, *, level: float = 0.95) -> Interval:
-    """Percentile interval; NaN where most resamples leave the metric undefined.
+    """The percentile interval; where resamples do not resolve its tails, no narrower than the normal one.
+
+    A correction for many comparisons asks for tails that lie beyond a thousand resamples. The percentile would then be
+    their extreme, which is too close to the estimate. Both ends are NaN where most resamples leave the metric
+    undefined.
 
     >>> interval(50, np.arange(101.0), level=0.5)
     Interval(estimate=50, low=25.0, high=75.0, level=0.5)
+    >>> interval(0.0, np.linspace(-1.0, 1.0, 1001), level=0.9999).high > 1
+    True
     """
     if not 0 < level < 1:
         raise ReliabitError(f"level is {level:g}; it must lie in (0, 1)")
     defined = replicates[~np.isnan(replicates)]
     if 2 * len(defined) <= len(replicates):
         return Interval(estimate, np.nan, np.nan, level)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), level)
+    tail = (1 - level) / 2
+    low, high = (float(end) for end in np.quantile(defined, [tail, (1 + level) / 2]))
+    # One resample has no spread.
+    if tail * len(replicates) < RESOLVED_TAIL and len(defined) > 1:
+        reach = NormalDist().inv_cdf(1 - tail) * float(defined.std(ddof=1))
+        low, high = min(low, estimate - reach), max(high, estimate + reach)
+    return Interval(estimate, low, high, level)
+
+
+def corrected_level(level: float, comparisons: int) -> float:
+    """The level of each of several intervals, so that all hold at once, or the best of them does (Bonferroni).
+
+    >>> round(corrected_level(0.95, 5), 6)
+    0.99
+    """
+    return 1 - (1 - level) / max(1, comparisons)
 
 
 def two_sided_p_value(differences: FloatArray) -> float:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from reliabit.errors import ReliabitError
 from reliabit.metrics.bootstrap import Job, check_rows, estimate, number_images, replicate
 from reliabit.metrics.functional.inputs import FloatArray, IntArray, as_pair
-from reliabit.metrics.intervals import Interval, interval
+from reliabit.metrics.intervals import Interval, corrected_level, interval
 from reliabit.metrics.suite import Predictions, Suite, higher_is_better
 
 Column = Sequence[Hashable] | npt.NDArray[Any]
@@ -204,7 +204,7 @@ def _gaps(configuration: str, column: str, slices: _Slices, baseline: str | None
     if len(names) < 2:
         return []
     # The best and the worst are one pair among all, so the interval has to hold for every pair.
-    corrected = 1 - (1 - level) / (len(names) * (len(names) - 1) / 2)
+    corrected = corrected_level(level, len(names) * (len(names) - 1) // 2)
     gaps = []
     for metric in slices.estimates[configuration, column, names[0]]:
         ranked = _ranked(configuration, column, metric, slices)

@@ -37,6 +37,7 @@ class Adapter(ABC):
         final_norm: The dotted path of the norm after them, whose output the head reads.
         answer_prefix: What the template leaves between the prompt and the first word of the answer.
         end_of_answer: The special token that ends an answer.
+        any_size: Whether it takes images of any size, so that larger ones can be shrunk to a number of pixels.
         described_by: Of the encoded images' tensors those that the decoder reads too, such as their sizes.
     """
 
@@ -46,22 +47,32 @@ class Adapter(ABC):
     final_norm: ClassVar[str]
     answer_prefix: ClassVar[str] = ""
     end_of_answer: ClassVar[str]
+    any_size: ClassVar[bool] = False
     described_by: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def load_processor(self, folder: Path) -> "ProcessorMixin":
         """Load the processor of a checkpoint folder."""
 
-    def limit_pixels(self, processor: "ProcessorMixin", max_pixels: int) -> None:
-        """Shrink images that are larger, where the family takes images of any size.
+    def check_limit(self, max_pixels: int | None) -> None:
+        """Check that images may be shrunk to a number of pixels, as families can that take images of any size.
 
         Raises:
-            ReliabitError: It does not.
+            ReliabitError: The family cuts images to a size of its own.
         """
-        raise ReliabitError(
-            f"model.max_pixels={max_pixels} is no setting of the family {self.model_type}, which cuts images to a size "
-            "of its own; leave it out"
-        )
+        if max_pixels is not None and not self.any_size:
+            raise ReliabitError(
+                f"model.max_pixels={max_pixels} is no setting of the family {self.model_type}, which cuts images to a "
+                "size of its own; leave it out"
+            )
+
+    def limit_pixels(self, processor: "ProcessorMixin", max_pixels: int) -> None:
+        """Shrink images that are larger; see `check_limit`.
+
+        Raises:
+            ReliabitError: The family cuts images to a size of its own.
+        """
+        self.check_limit(max_pixels)
 
     def save_processor(self, processor: "ProcessorMixin", folder: Path) -> None:
         """Write a processor's parts into a checkpoint folder, each in its own file."""

@@ -20,6 +20,16 @@ def is_pinned(path: str, *, revision: str | None) -> bool:
     return path.startswith(SCHEME) or revision is not None
 
 
+def check_pin(path: str, *, revision: str | None) -> None:
+    """Check that a checkpoint of the hub is pinned to one commit.
+
+    Raises:
+        ReliabitError: It is not.
+    """
+    if path.startswith(SCHEME) and not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+        raise ReliabitError(f"model.path={path} needs model.revision, a whole commit of the hub, and it is {revision}")
+
+
 def find_checkpoint(path: str, *, revision: str | None, download: bool) -> Path:
     """The folder of a pinned checkpoint.
 
@@ -32,6 +42,7 @@ def find_checkpoint(path: str, *, revision: str | None, download: bool) -> Path:
         ReliabitError: It is not there, is another revision, or does not say which one it is.
     """
     if path.startswith(SCHEME):
+        check_pin(path, revision=revision)
         return _snapshot(path.removeprefix(SCHEME), revision=revision, download=download)
     folder = Path(path)
     if revision is not None and folder.is_dir():
@@ -78,10 +89,6 @@ def _snapshot(repository: str, *, revision: str | None, download: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ReliabitError(
-            f"model.path={SCHEME}{repository} needs model.revision, a whole commit of the hub, and it is {revision}"
-        )
     try:
         return Path(
             snapshot_download(

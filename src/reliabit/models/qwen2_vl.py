@@ -21,6 +21,7 @@ class Qwen2VL(Adapter):
     decoder_layers: ClassVar[str] = "model.language_model.layers"
     final_norm: ClassVar[str] = "model.language_model.norm"
     end_of_answer: ClassVar[str] = "<|im_end|>"
+    any_size: ClassVar[bool] = True
     described_by: ClassVar[tuple[str, ...]] = ("image_grid_thw",)
 
     def load_processor(self, folder: Path) -> "ProcessorMixin":

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reliabit.errors import ReliabitError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 
@@ -185,6 +187,19 @@ def build_idefics3(texts: Iterable[str]) -> ReferenceModel:
 
 
 BUILDERS = {"qwen2_vl": build_qwen2_vl, "idefics3": build_idefics3}
+
+
+def check_family(family: str) -> None:
+    """Check that there is a reference model of a family.
+
+    Raises:
+        ReliabitError: There is none.
+    """
+    if family not in BUILDERS:
+        raise ReliabitError(
+            f"model.family={family} has no reference model to train; choose one of {', '.join(BUILDERS)}, such as "
+            "model=qwen2_vl_tiny"
+        )
 
 
 def _text_config(**tokens: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Models that do not fit on one device: their layers lie on several, in the memory of the host and on disk.
+"""Where a model lies: on one device, or spread over several, the memory of the host and the disk.
 
 Placing them is accelerate's work. What lies off the devices is brought to one for each pass and let go again, so large
 batches are worth their memory.
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
     import torch
@@ -86,3 +88,22 @@ def tensors_of(model: "nn.Module") -> "Iterator[tuple[str, torch.Tensor]]":
         with align_module_device(module):
             for part, tensor in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False)):
                 yield f"{name}.{part}", tensor
+
+
+def device_of(accelerator: str) -> "torch.device":
+    """The device that Lightning's name of an accelerator stands for.
+
+    Raises:
+        ReliabitError: There is none.
+
+    >>> device_of("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if accelerator not in ("cpu", "gpu", "auto"):
+        raise ReliabitError(f"there is no accelerator {accelerator!r}; choose cpu, gpu or auto")
+    if accelerator == "gpu" and not gpu:
+        raise ReliabitError("this machine has no GPU that torch can use; set trainer.accelerator=cpu")
+    return torch.device("cuda" if gpu and accelerator != "cpu" else "cpu")

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from reliabit.quant.export import export_compressed_tensors, exportable_plan
     from reliabit.quant.grid import Layout, QuantizedWeight, dequantize
     from reliabit.quant.hook import register_when_imported
-    from reliabit.quant.kernels.dispatch import prepare_kernels
-    from reliabit.quant.linear import PackedWeight, QuantLinear
+    from reliabit.quant.linear import QuantLinear, kernels_of
     from reliabit.quant.mbq.batch import CalibrationBatch
     from reliabit.quant.mbq.calibration import collect
     from reliabit.quant.mbq.decoder import ResidentDecoder
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from reliabit.quant.mbq.search import GroupScale
     from reliabit.quant.mbq.settings import SearchSettings
     from reliabit.quant.mbq.store import Statistics, read_statistics
+    from reliabit.quant.packed import PackedWeight
     from reliabit.quant.plan import Plan, Rule, Scheme, default_plan, plan_from_config, resolve
     from reliabit.quant.plugin import register
     from reliabit.quant.size import Size, model_size
@@ -44,7 +44,7 @@ _HOMES = {
     "Footprint": "estimate",
     "GroupScale": "mbq.search",
     "Layout": "grid",
-    "PackedWeight": "linear",
+    "PackedWeight": "packed",
     "Part": "estimate",
     "Plan": "plan",
     "QuantEmbedding": "embedding",
@@ -67,12 +67,12 @@ _HOMES = {
     "exportable_plan": "export",
     "folder_digest": "mbq.identity",
     "footprint": "estimate",
+    "kernels_of": "linear",
     "layer_of": "components",
     "load_checkpoint": "checkpoint",
     "model_size": "size",
     "packed_modules": "convert",
     "plan_from_config": "plan",
-    "prepare_kernels": "kernels.dispatch",
     "quantize_model": "convert",
     "quantize_weight": "solve",
     "read_statistics": "mbq.store",
@@ -115,12 +115,12 @@ __all__ = [
     "exportable_plan",
     "folder_digest",
     "footprint",
+    "kernels_of",
     "layer_of",
     "load_checkpoint",
     "model_size",
     "packed_modules",
     "plan_from_config",
-    "prepare_kernels",
     "quantize_model",
     "quantize_weight",
     "read_statistics",

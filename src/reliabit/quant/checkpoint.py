@@ -1,6 +1,5 @@
 """Write and read quantized checkpoints: Hugging Face folders that plain `from_pretrained` loads as well."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ import torch
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.quant.checksums import CHECKSUMS, verify_checkpoint
+from reliabit.quant.record import check_format, read_config
+from reliabit.quant.said_of import said_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,26 +42,21 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
         options: Further arguments of `AutoModelForImageTextToText.from_pretrained`.
 
     Raises:
-        ReliabitError: No checkpoint, a wrong or truncated shard, tensors that are missing, a file that differs from its
-            hash where there are hashes, a newer format version.
+        ReliabitError: No checkpoint, one in a format that is not read here, a wrong or truncated shard, tensors that
+            are missing, a file that differs from its hash where there are hashes, a newer format version.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     from reliabit.quant.plugin import register
 
     register()
-    if not (folder / "config.json").is_file():
-        raise ReliabitError(f"{folder} is no checkpoint: it has no config.json")
+    check_format(read_config(folder), folder=folder)
     if (folder / CHECKSUMS).is_file():
         verify_checkpoint(folder)
-    try:
+    with said_of(folder, "the model"):
         loaded: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True, **options
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ReliabitError(f"{folder} cannot be loaded: {reason.strip()}") from error
     model, found = loaded
     # transformers makes them up, with a warning only.
     missing = sorted(found["missing_keys"])
@@ -70,40 +66,6 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
             "a shard is of another model or not whole"
         )
     return model
-
-
-def check_destination(destination: Path, *, source: Path) -> None:
-    """Check that a folder may be written, or replaced, by what is made of a checkpoint.
-
-    Args:
-        destination: The folder.
-        source: The checkpoint that is read meanwhile.
-
-    Raises:
-        ReliabitError: It is the source, holds it or lies in it, is a file or a link, or holds something else than a
-            quantized checkpoint.
-    """
-    here, there = destination.resolve(), source.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise ReliabitError(f"{destination} would overwrite the checkpoint {source} that it is made of; name another")
-    if destination.is_symlink():
-        raise ReliabitError(f"{destination} is a link; name the folder that it leads to, {here}")
-    if not destination.exists():
-        return
-    if not destination.is_dir():
-        raise ReliabitError(f"{destination} is a file; name a folder")
-    found = list(destination.iterdir())
-    if found and (any(path.is_dir() for path in found) or not is_quantized(destination)):
-        raise ReliabitError(f"{destination} holds something else than a quantized checkpoint; name another folder")
-
-
-def is_quantized(folder: Path) -> bool:
-    """Whether a folder is a checkpoint whose config.json says that it is quantized."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and isinstance(config.get("quantization_config"), dict)
 
 
 def copy_processor(source: Path, destination: Path) -> None:

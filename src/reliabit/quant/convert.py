@@ -12,9 +12,10 @@ from reliabit.quant.chunks import row_chunks
 from reliabit.quant.components import component_of
 from reliabit.quant.embedding import QuantEmbedding
 from reliabit.quant.grid import Layout, QuantizedWeight, check_layout, dequantize
-from reliabit.quant.linear import PackedWeight, QuantLinear
+from reliabit.quant.linear import QuantLinear
 from reliabit.quant.mbq.scaling import Calibration, scale_model
 from reliabit.quant.mbq.search import GroupScale
+from reliabit.quant.packed import PackedWeight
 from reliabit.quant.plan import Plan, Scheme, resolve
 from reliabit.quant.solve import check_finite, check_method, quantize_weight
 

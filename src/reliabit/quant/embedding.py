@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.quant.grid import Layout, QuantizedWeight, dequantize
-from reliabit.quant.linear import PackedWeight
+from reliabit.quant.packed import PackedWeight
 from reliabit.quant.packing import unpack
 
 

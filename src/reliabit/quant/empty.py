@@ -5,7 +5,8 @@ from torch import nn
 from reliabit.errors import ReliabitError
 from reliabit.quant.embedding import QuantEmbedding
 from reliabit.quant.grid import Layout, check_layout
-from reliabit.quant.linear import PackedWeight, QuantLinear
+from reliabit.quant.linear import QuantLinear
+from reliabit.quant.packed import PackedWeight
 
 
 def replace_by_empty(model: nn.Module, name: str, layout: Layout) -> None:

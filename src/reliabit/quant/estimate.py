@@ -15,6 +15,7 @@ from reliabit.quant.convert import packed_modules, quantizable_modules
 from reliabit.quant.empty import replace_by_empty
 from reliabit.quant.grid import Layout
 from reliabit.quant.plan import Plan, Scheme, resolve
+from reliabit.quant.record import OUR_FORMAT
 from reliabit.quant.size import Size, model_size
 from reliabit.quant.skeleton import skeleton
 
@@ -93,14 +94,14 @@ def planned_layout(scheme: Scheme) -> Layout:
 
 def _own_layouts(model: "PreTrainedModel") -> dict[str, Layout]:
     """The layouts of the modules that a checkpoint of this format says are quantized."""
-    from reliabit.quant.plugin import QUANT_METHOD, ReliabitConfig
+    from reliabit.quant.plugin import ReliabitConfig
 
     record = getattr(model.config, "quantization_config", None)
     if record is None:
         return {}
     if isinstance(record, ReliabitConfig):
         return record.layouts()
-    if record.get("quant_method") != QUANT_METHOD:
+    if record.get("quant_method") != OUR_FORMAT:
         raise ReliabitError(
             f"the checkpoint is in the format {record.get('quant_method')}, whose footprint is not computed; "
             "the sizes of its files tell what it stores"

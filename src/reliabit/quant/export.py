@@ -18,7 +18,8 @@ from reliabit.files import staged_folder
 from reliabit.quant.checkpoint import copy_processor
 from reliabit.quant.convert import packed_modules
 from reliabit.quant.grid import Layout
-from reliabit.quant.linear import PackedWeight, QuantLinear
+from reliabit.quant.linear import QuantLinear
+from reliabit.quant.packed import PackedWeight
 from reliabit.quant.packing import pack, packed_width
 from reliabit.quant.plan import Plan
 from reliabit.quant.targets import target_patterns

@@ -1,97 +1,32 @@
 """`QuantLinear`: a linear layer whose weight is kept as densely packed codes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from reliabit.quant.chunks import row_chunks
-from reliabit.quant.grid import Layout, QuantizedWeight, dequantize
+from reliabit.quant.grid import Layout, QuantizedWeight
 from reliabit.quant.kernels.base import Kernel
-from reliabit.quant.packing import pack, packed_width, unpack
+from reliabit.quant.kernels.dispatch import choose_kernel
+from reliabit.quant.packed import PackedWeight
+
+EAGER = "eager"
+"""What reports call a layer that no kernel serves: its weight is dequantized for each product."""
 
 
-class PackedWeight(nn.Module):
-    """Buffers of a quantized matrix, shared by the layers that hold one.
-
-    The buffers are what a checkpoint stores: `weight_codes`, uint8 `[rows, packed_width]`; `weight_scale`,
-    `[rows, groups]`; `weight_zero`, `[rows, groups]` for float zeros, one densely packed row for integer ones, and
-    absent for symmetric grids.
+class _Choice(NamedTuple):
+    """The kernel that was chosen, and for which inputs.
 
     Attributes:
-        rows: Outputs of a linear layer, tokens of an embedding.
-        columns: Inputs of a linear layer, width of an embedding.
-        layout: How the weight is stored.
+        dtype: Their type.
+        device: Where they are.
+        kernel: What multiplies them; None for eager.
     """
 
-    weight_codes: Tensor
-    weight_scale: Tensor
-    weight_zero: Tensor | None
-
-    def __init__(self, rows: int, columns: int, layout: Layout, device: torch.device | str | None = None) -> None:
-        """Make empty buffers; `hold` or a checkpoint fills them."""
-        super().__init__()
-        self.rows, self.columns, self.layout = rows, columns, layout
-        groups, metadata = layout.groups(columns), layout.metadata_dtype
-        codes = torch.zeros((rows, packed_width(columns, layout.bits)), dtype=torch.uint8, device=device)
-        self.register_buffer("weight_codes", codes)
-        self.register_buffer("weight_scale", torch.zeros((rows, groups), dtype=metadata, device=device))
-        zero: Tensor | None = None
-        if layout.zero == "float":
-            zero = torch.zeros((rows, groups), dtype=metadata, device=device)
-        elif layout.zero == "integer":
-            zero = torch.zeros((1, packed_width(rows * groups, layout.bits)), dtype=torch.uint8, device=device)
-        self.register_buffer("weight_zero", zero)
-
-    def hold(self, weight: QuantizedWeight) -> None:
-        """Take over a quantized weight of this module's layout."""
-        self.weight_codes = pack(weight.codes, self.layout.bits)
-        self.weight_scale = weight.scale
-        if self.layout.zero == "float":
-            self.weight_zero = weight.zero
-        elif self.layout.zero == "integer":
-            self.weight_zero = pack(weight.zero.to(torch.uint8).reshape(1, -1), self.layout.bits)
-
-    def quantized_weight(self) -> QuantizedWeight:
-        """Unpack the codes, `[rows, columns]`, with their scales and zeros."""
-        codes = unpack(self.weight_codes, self.layout.bits, self.columns)
-        return QuantizedWeight(codes, self.weight_scale, self.zeros(), self.layout)
-
-    def zeros(self) -> Tensor:
-        """The zero of each group, `[rows, groups]`, in the layout's metadata type."""
-        if self.weight_zero is None:
-            return torch.full_like(self.weight_scale, self.layout.symmetric_zero)
-        if self.layout.zero == "float":
-            return self.weight_zero
-        packed = unpack(self.weight_zero, self.layout.bits, self.weight_scale.numel())
-        return packed.reshape(self.weight_scale.shape).to(self.layout.metadata_dtype)
-
-    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The weight that the codes stand for, `[rows, columns]`; computed in float32, then cast."""
-        weight = torch.empty((self.rows, self.columns), dtype=dtype, device=self.weight_codes.device)
-        zeros = self.zeros()
-        for rows in row_chunks(self.rows, self.columns, weight.device):
-            codes = unpack(self.weight_codes[rows], self.layout.bits, self.columns)
-            weight[rows] = dequantize(codes, self.weight_scale[rows], zeros[rows])
-        return weight
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedWeight":
-        """Move buffers, but keep the type of scales and zeros: `model.to(torch.bfloat16)` would ruin them.
-
-        A cast leaves integers alone, so scales and zeros pass through it as integers.
-        """
-        metadata = [self.weight_scale] if self.weight_zero is None else [self.weight_scale, self.weight_zero]
-        protected = {id(buffer) for buffer in metadata}
-
-        def keep_type(tensor: Tensor) -> Tensor:
-            if id(tensor) not in protected or not tensor.is_floating_point():
-                return fn(tensor)
-            as_integers = torch.int16 if tensor.itemsize == 2 else torch.int32
-            return fn(tensor.view(as_integers)).view(tensor.dtype)
-
-        super()._apply(keep_type, recurse)  # type: ignore[no-untyped-call]
-        return self
+    dtype: torch.dtype
+    device: torch.device
+    kernel: Kernel | None
 
 
 class QuantLinear(PackedWeight):
@@ -101,11 +36,14 @@ class QuantLinear(PackedWeight):
         in_features: Inputs.
         out_features: Outputs.
         bias: As in `torch.nn.Linear`.
-        kernel: A faster way to the same product (`reliabit.quant.kernels`), used for the inputs it takes.
+
+    A kernel (`reliabit.quant.kernels`) is a faster way to the same product. It is chosen here alone, however the layer
+    came by its weight: when inputs of a type first come, or when `kernel_for` asks. What is never multiplied by, as
+    while a checkpoint is written, pays for none.
     """
 
     bias: nn.Parameter | None
-    kernel: Kernel | None
+    _choice: _Choice | None
 
     def __init__(
         self,
@@ -120,7 +58,7 @@ class QuantLinear(PackedWeight):
         """Make an empty layer; `dtype` is that of the bias."""
         super().__init__(out_features, in_features, layout, device)
         self.in_features, self.out_features = in_features, out_features
-        self.kernel = None
+        self._choice = None
         empty = torch.zeros(out_features, dtype=dtype, device=device) if bias else None
         self.bias = None if empty is None else nn.Parameter(empty, requires_grad=False)
 
@@ -138,13 +76,51 @@ class QuantLinear(PackedWeight):
         """The dequantized weight, for code that only looks at a linear layer's weight."""
         return self.dequantize(self.bias.dtype if self.bias is not None else torch.get_default_dtype())
 
+    def hold(self, weight: QuantizedWeight) -> None:
+        """Take over a quantized weight of this layer's layout; a kernel of the old one goes."""
+        super().hold(weight)
+        self._choice = None
+
+    def kernel_for(self, dtype: torch.dtype) -> Kernel | None:
+        """The kernel for inputs of a type where the layer lies now, or None where they go the eager way.
+
+        The layer keeps one kernel. It outlives a move to another device and back, as a loop makes them between batches,
+        and goes when a kernel for another type or device is asked for.
+        """
+        choice, device = self._choice, self.weight_codes.device
+        if choice is None or (choice.dtype, choice.device) != (dtype, device):
+            choice = _Choice(dtype, device, None if _is_offloaded(self) else choose_kernel(self, dtype))
+            self._choice = choice
+        return choice.kernel
+
+    def use(self, kernel: Kernel | None, dtype: torch.dtype) -> None:
+        """Multiply inputs of a type by a certain kernel, or by none, until the layer goes elsewhere."""
+        self._choice = _Choice(dtype, self.weight_codes.device, kernel)
+
+    @property
+    def kept_tensors(self) -> tuple[Tensor, ...]:
+        """What the kernel that was chosen keeps beside the packed codes."""
+        return () if self._choice is None or self._choice.kernel is None else self._choice.kernel.tensors
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Multiply, `[..., in_features]` to `[..., out_features]`, in the type of the inputs."""
         bias = None if self.bias is None else self.bias.to(inputs.dtype)
-        if self.kernel is not None and self.kernel.takes(inputs):
-            product = self.kernel.multiply(inputs.reshape(-1, self.in_features)).reshape(*inputs.shape[:-1], -1)
+        differentiated = inputs.requires_grad and torch.is_grad_enabled()
+        kernel = None if differentiated else self.kernel_for(inputs.dtype)
+        if kernel is not None and kernel.takes(inputs):
+            product = kernel.multiply(inputs.reshape(-1, self.in_features)).reshape(*inputs.shape[:-1], -1)
             return product if bias is None else product + bias
         return nn.functional.linear(inputs, self.dequantize(inputs.dtype), bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantLinear":
+        super()._apply(fn, recurse)
+        if self.weight_codes.is_meta:
+            self._choice = None
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+        super()._load_from_state_dict(*arguments, **keywords)
+        self._choice = None
 
     def extra_repr(self) -> str:
         """What `repr` shows of the layer."""
@@ -153,3 +129,31 @@ class QuantLinear(PackedWeight):
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
             f"bits={layout.bits}, group_size={layout.group_size}, zero={layout.zero}"
         )
+
+
+def kernels_of(model: nn.Module, *, dtype: torch.dtype) -> dict[str, str]:
+    """What multiplies by the weight of each quantized linear layer, `eager` where no kernel does.
+
+    Kernels are chosen for it where they are not yet, so that what they take of memory is there to be measured.
+
+    Args:
+        model: A model where it is to compute.
+        dtype: The type it computes in.
+
+    Example:
+        >>> from reliabit.quant.convert import quantize_model
+        >>> from reliabit.quant.plan import Plan, Rule, Scheme
+        >>> model = nn.ModuleDict({"lm_head": nn.Linear(64, 32)})
+        >>> _ = quantize_model(model, Plan((Rule(Scheme(), components=("lm_head",)),)))
+        >>> kernels_of(model, dtype=torch.float32)
+        {'lm_head': 'eager'}
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, QuantLinear)}
+    kernels = {name: layer.kernel_for(dtype) for name, layer in layers.items()}
+    return {name: EAGER if kernel is None else kernel.name for name, kernel in kernels.items()}
+
+
+def _is_offloaded(layer: nn.Module) -> bool:
+    """Whether accelerate brings the layer's weight for each pass and lets it go again; a kernel's copy would stay."""
+    hook = getattr(layer, "_hf_hook", None)
+    return any(getattr(one, "offload", False) for one in getattr(hook, "hooks", [hook]))

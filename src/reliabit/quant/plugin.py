@@ -15,16 +15,12 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from reliabit.errors import ReliabitError
 from reliabit.quant.empty import replace_by_empty
 from reliabit.quant.grid import Layout
-from reliabit.quant.kernels.cuda import HALF_TYPES
-from reliabit.quant.kernels.dispatch import prepare_kernels
-from reliabit.quant.linear import PackedWeight
+from reliabit.quant.packed import PackedWeight
+from reliabit.quant.record import FORMAT_VERSION, OUR_FORMAT, check_record
 from reliabit.quant.shards import check_shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-QUANT_METHOD = "reliabit"
-FORMAT_VERSION = 1
 
 
 class ReliabitConfig(QuantizationConfigMixin):  # type: ignore[misc]
@@ -40,15 +36,11 @@ class ReliabitConfig(QuantizationConfigMixin):  # type: ignore[misc]
         self,
         schemes: list[dict[str, Any]] | None = None,
         format_version: int = FORMAT_VERSION,
-        quant_method: str = QUANT_METHOD,
+        quant_method: str = OUR_FORMAT,
         **unknown: object,
     ) -> None:
         """Check the version before anything else: what follows may mean something else in a newer one."""
-        if not isinstance(format_version, int) or not 1 <= format_version <= FORMAT_VERSION:
-            raise ReliabitError(
-                f"the checkpoint is of format version {format_version} and this Reliabit reads up to version "
-                f"{FORMAT_VERSION}; update Reliabit"
-            )
+        check_record({"format_version": format_version, "schemes": schemes or []})
         if unknown:
             raise ReliabitError(f"the checkpoint's quantization_config has unknown keys {sorted(unknown)}")
         self.quant_method = quant_method
@@ -63,12 +55,8 @@ class ReliabitConfig(QuantizationConfigMixin):  # type: ignore[misc]
         """
         found: dict[str, Layout] = {}
         for scheme in self.schemes:
-            try:
-                layout = Layout(scheme["bits"], scheme["group_size"], scheme["zero"], scheme["metadata"])
-                names = scheme["modules"]
-            except KeyError as error:
-                raise ReliabitError(f"the checkpoint's quantization_config lacks {error} in a scheme") from error
-            for name in names:
+            layout = Layout(scheme["bits"], scheme["group_size"], scheme["zero"], scheme["metadata"])
+            for name in scheme["modules"]:
                 if name in found:
                     raise ReliabitError(f"the checkpoint's quantization_config names {name} twice")
                 found[name] = layout
@@ -102,8 +90,6 @@ class ReliabitQuantizer(HfQuantizer):  # type: ignore[misc]
                 "a shard is of another model or not whole"
             )
         check_packed_shapes(model)
-        if model.dtype in HALF_TYPES:
-            prepare_kernels(model, dtype=model.dtype)
 
     def is_serializable(self) -> bool:
         """Whether `save_pretrained` may write the model."""
@@ -117,9 +103,9 @@ class ReliabitQuantizer(HfQuantizer):  # type: ignore[misc]
 
 def register() -> None:
     """Make the format known to transformers; calling it again changes nothing."""
-    if QUANT_METHOD not in AUTO_QUANTIZER_MAPPING:
-        register_quantization_config(QUANT_METHOD)(ReliabitConfig)
-        register_quantizer(QUANT_METHOD)(ReliabitQuantizer)
+    if OUR_FORMAT not in AUTO_QUANTIZER_MAPPING:
+        register_quantization_config(OUR_FORMAT)(ReliabitConfig)
+        register_quantizer(OUR_FORMAT)(ReliabitQuantizer)
 
 
 def attach(model: "PreTrainedModel", schemes: list[dict[str, Any]]) -> None:

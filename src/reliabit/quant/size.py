@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.quant.convert import packed_modules
+from reliabit.quant.linear import QuantLinear
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Size:
     Attributes:
         weights: How many weights it has, a quantized one counted as one.
         stored_bytes: Bytes of the tensors that its checkpoint holds.
-        resident_bytes: Bytes of all tensors it keeps in memory.
+        resident_bytes: Bytes of all tensors it keeps in memory, those of the kernels that were chosen (`kernels_of`)
+            among them.
         quantized_weights: How many weights are quantized.
         quantized_bytes: Stored bytes of those, scales and zeros included.
     """
@@ -91,5 +93,5 @@ def _block(tensor: Tensor) -> tuple[int, int]:
 
 def _kernel_tensors(model: nn.Module) -> list[Tensor]:
     """What kernels keep beside the packed codes."""
-    kernels = (getattr(module, "kernel", None) for module in packed_modules(model).values())
-    return [tensor for kernel in kernels if kernel is not None for tensor in kernel.tensors]
+    layers = (module for module in model.modules() if isinstance(module, QuantLinear))
+    return [tensor for layer in layers for tensor in layer.kept_tensors]

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from reliabit.errors import ReliabitError
+from reliabit.quant.record import read_config
+from reliabit.quant.said_of import said_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -19,16 +20,22 @@ def skeleton(model: "PreTrainedConfig | Path", dtype: torch.dtype) -> "PreTraine
         dtype: The type of the weights.
 
     Raises:
-        ReliabitError: The folder is no checkpoint.
+        ReliabitError: The folder is no checkpoint, or its config.json describes no model that can be built.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoConfig
 
     if isinstance(model, Path):
-        if not (model / "config.json").is_file():
-            raise ReliabitError(f"{model} is no checkpoint: it has no config.json")
-        model = AutoConfig.from_pretrained(model, local_files_only=True)
+        read_config(model)
+        with said_of(model, "the configuration"):
+            return _built(AutoConfig.from_pretrained(model, local_files_only=True), dtype)
+    return _built(model, dtype)
+
+
+def _built(config: "PreTrainedConfig", dtype: torch.dtype) -> "PreTrainedModel":
+    from transformers import AutoModelForImageTextToText
+
     with torch.device("meta"):
-        return cast("PreTrainedModel", AutoModelForImageTextToText.from_config(model, dtype=dtype))
+        return cast("PreTrainedModel", AutoModelForImageTextToText.from_config(config, dtype=dtype))
 
 
 @torch.no_grad()

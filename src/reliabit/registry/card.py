@@ -5,22 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliabit.config import UNQUANTIZED
+from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.markdown import markdown_table
+from reliabit.evaluation.paired_reliability import label
+from reliabit.evaluation.pareto_table import shown
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.metrics import Certificate
 from reliabit.registry.decision import Decision
-from reliabit.registry.evidence import Configuration
 from reliabit.serving.description import Description, certificate_id
 
-MEASURED: Mapping[str, str] = {
-    "accuracy/mean": "accuracy",
-    "selective/aurc": "AURC",
-    "selective/augrc": "AUGRC",
-    "calibration/ece_15": "expected calibration error",
-    "selective/coverage_at_1pct_risk": "coverage at 1 % risk",
-    "selective/coverage_at_5pct_risk": "coverage at 5 % risk",
-}
-"""What the card shows of a run's metrics, in per cent, each with its interval where the run has one."""
+RECORDED = ("calibration/ece_15", "selective/aurc")
+"""What the card shows of a run's own metrics; the others are those that the gate measured."""
 
 SIZES: Mapping[str, str] = {
     "efficiency/stored_bytes": "stored",
@@ -45,18 +40,16 @@ class CardFacts:
     """What a card is made of.
 
     Attributes:
-        candidate: The configuration.
+        candidate: The cell.
         decision: What the gate said of it.
         description: What the bundle says of itself.
-        metrics: The run's metrics.
         commit: The commit of the code that measured it.
         stand_in: Whether the model is one of the reference models.
     """
 
-    candidate: Configuration
+    candidate: Cell
     decision: Decision
     description: Description
-    metrics: Mapping[str, float]
     commit: str
     stand_in: bool
 
@@ -71,8 +64,8 @@ def model_card(facts: CardFacts) -> str:
         "## Measured on",
         _data(config, description.inputs),
         "## How well it does",
-        _numbers(facts.metrics, confidence=description.confidence),
-        f"Sizes: {_sizes(facts.metrics)}.",
+        _numbers(facts),
+        f"Sizes: {_sizes(facts.candidate.metrics)}.",
         "## What is certified",
         _certificates(description.certificates, default=description.default_risk),
         "## Limits",
@@ -101,16 +94,20 @@ def _data(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     return f"The data set {data['name']}, seed {data['seed']}:\n\n{markdown_table(['table', 'SHA-256'], lines)}"
 
 
-def _numbers(metrics: Mapping[str, float], *, confidence: str) -> str:
-    lines = []
-    for name, heading in MEASURED.items():
-        # MaxProb's metrics have no name of a confidence, and accuracy has none at all.
-        own = name if name.startswith("accuracy/") or confidence == MAXPROB else f"{name}.{confidence}"
-        if own in metrics:
-            low, high = metrics.get(f"{own}.low"), metrics.get(f"{own}.high")
-            ends = "" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f}"
-            lines.append([heading, f"{100 * metrics[own]:.2f}", ends])
-    return markdown_table([f"on the test split, by {confidence}", "%", "95 % interval"], lines)
+def _numbers(facts: CardFacts) -> str:
+    """The figures that the decision was made by, and what the run says of itself beside them."""
+    settings, measured = facts.decision.policy.settings, facts.decision.measured
+    lines = [[name, shown(found), f"{100 * found.level:.4g} %"] for name, found in measured.items()]
+    table = markdown_table([f"on the split {settings.reported}", "%, with its interval", "level"], lines)
+    recorded, metrics = facts.candidate.config["evaluation"], facts.candidate.metrics
+    # MaxProb's metrics have no name of a confidence.
+    suffix = "" if settings.confidence == MAXPROB else f".{settings.confidence}"
+    own = [
+        f"{label(name, settings.confidence)} {100 * metrics[name + suffix]:.2f} %"
+        for name in RECORDED
+        if name + suffix in metrics
+    ]
+    return f"{table}\nIts run recorded on the split {recorded['reported']}: {', '.join(own)}." if own else table
 
 
 def _sizes(metrics: Mapping[str, float]) -> str:

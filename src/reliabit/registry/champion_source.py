@@ -1,6 +1,8 @@
 """The champion for a service that runs on: fetched once a version, and shared with other services of the machine."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from reliabit.cache import entry_lock, touch
@@ -8,14 +10,16 @@ from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.registry.pulling import fetch_bundle
 from reliabit.registry.versions import CHAMPION, NAME, Version, resolve
-from reliabit.serving.manifest import verify_manifest
+from reliabit.serving.bundle import verified_snapshot
+from reliabit.serving.hosting import Offer
+from reliabit.serving.manifest import NoRoomError
 from reliabit.tracking.tracker import Tracker
 
 KIND = "bundles"
 """The folder below `paths.cache`; see `reliabit.cache`."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class ChampionSource:
     """Where a service gets the bundle that it is to serve.
 
@@ -30,52 +34,51 @@ class ChampionSource:
     cache: Path
     name: str = NAME
     alias: str = CHAMPION
-    _last: tuple[str, Path] | None = field(default=None, init=False, repr=False)
 
-    def current(self) -> tuple[str, Path]:
-        """The version that the alias names now, and its bundle, verified when it is first of use.
+    def current(self) -> Offer:
+        """The version that the alias names now.
 
         Raises:
-            ReliabitError: The alias names nothing, or the bundle is damaged.
+            ReliabitError: The alias names nothing, or something that Reliabit did not register.
         """
         version = resolve(self.tracker, f"models:/{self.name}@{self.alias}")
-        # Entries are named after their content, so one that was of use needs no second look until it vanishes.
-        folder = self.cache / KIND / version.digest
-        if self._last != (version.number, folder) or not folder.is_dir():
-            cached_bundle(self.tracker, version, cache=self.cache)
-            self._last = (version.number, folder)
         # What is served is of use, however long ago it was loaded.
-        touch([folder])
-        return version.number, folder
+        touch([entry_of(version, cache=self.cache)])
+        return Offer(version.number, lambda: cached_snapshot(self.tracker, version, cache=self.cache))
 
 
-def cached_bundle(tracker: Tracker, version: Version, *, cache: Path) -> Path:
-    """The verified bundle of a version in the cache, fetched if it is not there or was damaged there.
+def entry_of(version: Version, *, cache: Path) -> Path:
+    """Where the cache has a version's bundle, whether or not it is there: it is named after its content."""
+    return cache / KIND / version.digest
+
+
+@contextmanager
+def cached_snapshot(tracker: Tracker, version: Version, *, cache: Path) -> Iterator[Path]:
+    """A verified private copy of a version's bundle, for as long as the block lasts.
+
+    The cache is a convenience and nothing that is trusted: what lies there counts as the version's only if the hash of
+    its manifest is the digest that the registry holds, and every file is what that manifest lists. Anything else is
+    fetched anew.
 
     Args:
         tracker: The store.
         version: The version.
         cache: The folder that is `paths.cache`.
 
-    Returns:
-        The folder, which may be removed at any time that it is not read; see `reliabit.cache`.
-
     Raises:
-        ReliabitError: The bundle in the store is damaged.
+        ReliabitError: The bundle in the store is damaged, or there is no room for it.
     """
-    folder = cache / KIND / version.digest
-    # One service fetches, and none replaces what another reads.
-    with entry_lock(folder):
-        if not _is_whole(folder):
-            with staged_folder(folder) as staging:
-                fetch_bundle(tracker, version, staging)
-        touch([folder])
-    return folder
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        verify_manifest(folder)
-    except ReliabitError:
-        return False
-    return True
+    folder = entry_of(version, cache=cache)
+    with ExitStack() as stack:
+        # One service fetches, and none replaces what another copies.
+        with entry_lock(folder):
+            try:
+                snapshot = stack.enter_context(verified_snapshot(folder, digest=version.digest))
+            except NoRoomError:
+                raise
+            except ReliabitError:
+                with staged_folder(folder) as staging:
+                    fetch_bundle(tracker, version, staging)
+                snapshot = stack.enter_context(verified_snapshot(folder, digest=version.digest))
+            touch([folder])
+        yield snapshot

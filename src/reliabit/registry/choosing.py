@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.markdown import markdown_table
-from reliabit.evaluation.paired_reliability import AUGRC
-from reliabit.evaluation.pareto import Point
+from reliabit.evaluation.paired_reliability import AUGRC, Measurements, Reliability
 from reliabit.evaluation.pareto_points import Pareto, pareto_of
 from reliabit.evaluation.pareto_table import pareto_markdown
 from reliabit.metrics import higher_is_better
 from reliabit.registry.decision import Decision, Reason, decision_on
-from reliabit.registry.evidence import FINISHED, Configuration
 from reliabit.registry.gate import decide
 from reliabit.registry.policy import COSTS, Policy
 from reliabit.registry.provenance import comparable
@@ -25,16 +24,21 @@ class Choice:
     Attributes:
         candidate: The one to promote; `None` where none passes.
         baseline: The unquantized model that it was compared with.
-        compared: Among how many it was chosen; to be given to `decide`.
+        measurements: What was measured of them, for the best of all; to be given to `decide`.
         pareto: Where those that could be measured stand; `None` where none could.
         decisions: What the gate says of each without regard to what is live, in the order given.
     """
 
-    candidate: Configuration | None
-    baseline: Configuration | None
-    compared: int
+    candidate: Cell | None
+    baseline: Cell | None
+    measurements: Measurements
     pareto: Pareto | None
     decisions: tuple[Decision, ...]
+
+    @property
+    def compared(self) -> int:
+        """Among how many it was chosen."""
+        return self.measurements.comparisons
 
     def markdown(self) -> str:
         """The choice for people: the candidate, what speaks against each configuration, and the Pareto table."""
@@ -60,7 +64,7 @@ class Choice:
         }
 
 
-def choose(configurations: Sequence[Configuration], policy: Policy) -> Choice:
+def choose(configurations: Sequence[Cell], policy: Policy) -> Choice:
     """Choose a candidate among the configurations of a sweep.
 
     A configuration is eligible if it passes every rule of the gate against the unquantized cell of its model, and no
@@ -81,9 +85,9 @@ def choose(configurations: Sequence[Configuration], policy: Policy) -> Choice:
     if len({one.name for one in configurations}) < len(configurations):
         raise ReliabitError("two configurations have the same name; tell them apart")
     measurable = [one for one in configurations if _measurable(one, policy)]
-    compared = max(1, len(configurations))
-    pareto = _pareto_of(measurable, policy) if measurable else None
-    judged = [_judge(one, configurations, policy, compared=compared) for one in configurations]
+    measurements = Measurements(policy.settings, comparisons=max(1, len(configurations)))
+    pareto = pareto_of(measurable, measurements) if measurable else None
+    judged = [_judge(one, configurations, policy, measurements) for one in configurations]
     passing = {decision.candidate for decision in judged if decision.accepted}
     decisions = tuple(_with_place(decision, pareto, passing=passing) for decision in judged)
     accepted = {decision.candidate for decision in decisions if decision.accepted}
@@ -93,35 +97,25 @@ def choose(configurations: Sequence[Configuration], policy: Policy) -> Choice:
     return Choice(
         candidate=candidate,
         baseline=baseline_of(candidate, configurations) if candidate else None,
-        compared=compared,
+        measurements=measurements,
         pareto=pareto,
         decisions=decisions,
     )
 
 
-def baseline_of(configuration: Configuration, configurations: Sequence[Configuration]) -> Configuration | None:
+def baseline_of(configuration: Cell, configurations: Sequence[Cell]) -> Cell | None:
     """The unquantized configuration of the same model and data, if there is one; a finished one before others."""
     found = [one for one in configurations if one.unquantized and one.differs_in_quantization_alone(configuration)]
-    return min(found, key=lambda one: one.status != FINISHED, default=None)
+    return min(found, key=lambda one: not one.finished, default=None)
 
 
-def _measurable(configuration: Configuration, policy: Policy) -> bool:
-    return configuration.status == FINISHED and comparable({"candidate": configuration}, policy).passed
+def _measurable(configuration: Cell, policy: Policy) -> bool:
+    return configuration.finished and comparable({"candidate": configuration}, policy).passed
 
 
-def _pareto_of(measurable: Sequence[Configuration], policy: Policy) -> Pareto:
-    return pareto_of(
-        {one.name: one.predictions for one in measurable if one.predictions is not None},
-        {one.name: one.efficiency for one in measurable},
-        policy.settings,
-    )
-
-
-def _judge(
-    configuration: Configuration, configurations: Sequence[Configuration], policy: Policy, *, compared: int
-) -> Decision:
-    baseline = baseline_of(configuration, configurations)
-    if configuration.status != FINISHED:
+def _judge(configuration: Cell, configurations: Sequence[Cell], policy: Policy, measurements: Measurements) -> Decision:
+    baseline, compared = baseline_of(configuration, configurations), measurements.comparisons
+    if not configuration.finished:
         # What it recorded may be incomplete, so that nothing else can be said of it.
         reason = Reason("finished", False, f"it is {configuration.status}: only finished runs count.")
     elif baseline is None:
@@ -132,7 +126,7 @@ def _judge(
             "it was run is measured, and not promoted.",
         )
     else:
-        return decide(configuration, None, policy, baseline=baseline, compared=compared)
+        return decide(configuration, None, policy, baseline=baseline, compared=compared, measurements=measurements)
     return decision_on(configuration, policy, baseline=baseline, incumbent=None, compared=compared, reasons=[reason])
 
 
@@ -155,7 +149,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def _rank(point: Point, policy: Policy) -> tuple[float, float, str]:
+def _rank(point: Reliability, policy: Policy) -> tuple[float, float, str]:
     metric = policy.metric
     value = point.costs[metric] if policy.objective in COSTS else point.qualities[metric].estimate
     first = -value if higher_is_better(metric) and policy.objective not in COSTS else value

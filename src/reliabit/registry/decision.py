@@ -1,12 +1,15 @@
 """What the gate says of a candidate, for people and for records."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.metrics import Certificate
-from reliabit.registry.evidence import Configuration, Live
+from reliabit.metrics.intervals import Interval
+from reliabit.registry.evidence import Live
 from reliabit.registry.policy import Policy
 
 NEW = "new"
@@ -43,6 +46,8 @@ class Decision:
         reasons: Every rule that was applied.
         certificates: Of the candidate, one a certified risk of the policy, valid for the best of `compared`; none
             where they could not be computed.
+        measured: What the candidate's answers are worth, by label, as the rules saw it; see
+            `reliabit.evaluation.paired_reliability.label`.
     """
 
     candidate: str
@@ -54,6 +59,7 @@ class Decision:
     compared: int
     reasons: tuple[Reason, ...]
     certificates: tuple[Certificate, ...] = ()
+    measured: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -95,20 +101,22 @@ class Decision:
             "policy": self.policy.to_dict(),
             "reasons": [asdict(reason) for reason in self.reasons],
             "certificates": [certificate.to_dict() for certificate in self.certificates],
+            "measured": {label: _finite(asdict(found)) for label, found in self.measured.items()},
         }
 
 
 def decision_on(
-    candidate: Configuration,
+    candidate: Cell,
     policy: Policy,
     *,
-    baseline: Configuration | None,
+    baseline: Cell | None,
     incumbent: Live | None,
     compared: int,
     reasons: Sequence[Reason],
     certificates: Sequence[Certificate] = (),
+    measured: Mapping[str, Interval] | None = None,
 ) -> Decision:
-    """A decision about configurations, of which it keeps the names alone."""
+    """A decision about cells, of which it keeps the names alone."""
     return Decision(
         candidate=candidate.name,
         run_id=candidate.run_id,
@@ -119,7 +127,12 @@ def decision_on(
         compared=compared,
         reasons=tuple(reasons),
         certificates=tuple(certificates),
+        measured=measured or {},
     )
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _replaces(incumbent: str | None) -> str:

@@ -1,25 +1,24 @@
 """The gate: whether a configuration goes live. A pure function of recorded evidence and a policy."""
 
-from dataclasses import replace
-
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.paired_reliability import Reliability, measure_reliability
-from reliabit.evaluation.pareto_points import costs_of
+from reliabit.evaluation.cells import Cell
+from reliabit.evaluation.paired_reliability import Measurements, Reliability
 from reliabit.registry.decision import Decision, Reason, decision_on
-from reliabit.registry.evidence import Configuration, Live
+from reliabit.registry.evidence import Live
 from reliabit.registry.incumbent_rules import improvement, nothing_lost, promises_kept, renewal
 from reliabit.registry.policy import Policy
 from reliabit.registry.provenance import Roles, comparable, live_already, representation, traceable
-from reliabit.registry.reliability_rules import accuracy_kept, certified_coverage, level_for, slices_kept
+from reliabit.registry.reliability_rules import accuracy_kept, certified_coverage, slices_kept
 
 
 def decide(
-    candidate: Configuration,
+    candidate: Cell,
     incumbent: Live | None,
     policy: Policy,
     *,
-    baseline: Configuration,
+    baseline: Cell,
     compared: int,
+    measurements: Measurements | None = None,
 ) -> Decision:
     """Decide whether a candidate goes live.
 
@@ -32,6 +31,7 @@ def decide(
         baseline: The same model, unquantized, on the same data.
         compared: Among how many configurations the candidate was chosen after a look at their numbers, itself included;
             intervals and certificates are corrected for it.
+        measurements: What was measured before by this policy among as many; what is lacking is added.
 
     Returns:
         The decision. Its certificates are those that have to go live with the candidate.
@@ -58,19 +58,22 @@ def decide(
         return decision_on(
             candidate, policy, baseline=baseline, incumbent=incumbent, compared=compared, reasons=reasons
         )
-    return _judged(roles, incumbent, policy, compared=compared, reasons=reasons)
+    return _judged(roles, incumbent, policy, measurements or Measurements(policy.settings, compared), reasons=reasons)
 
 
-def _judged(roles: Roles, incumbent: Live | None, policy: Policy, *, compared: int, reasons: list[Reason]) -> Decision:
+def _judged(
+    roles: Roles, incumbent: Live | None, policy: Policy, measurements: Measurements, *, reasons: list[Reason]
+) -> Decision:
     candidate, baseline = roles["candidate"], roles["baseline"]
-    level = level_for(policy, compared=compared)
+    compared, level = measurements.comparisons, measurements.level
     try:
-        found = _measured(roles, incumbent, policy, compared=compared)
+        found = _measured(roles, incumbent, measurements)
     except ReliabitError as error:
         failed = Reason("measurable", False, f"{error}.")
         return decision_on(
             candidate, policy, baseline=baseline, incumbent=incumbent, compared=compared, reasons=[*reasons, failed]
         )
+    named = measurements.named(found["candidate"])
     reasons = [
         *reasons,
         certified_coverage(found["candidate"], policy, level=level),
@@ -78,10 +81,12 @@ def _judged(roles: Roles, incumbent: Live | None, policy: Policy, *, compared: i
         *slices_kept(candidate, baseline, policy, level=level),
     ]
     if incumbent is not None:
-        both = [(found[role], costs_of(role, roles[role].efficiency)) for role in ("candidate", "incumbent")]
         reasons.append(promises_kept(incumbent.terms, policy))
         reasons += nothing_lost(found["candidate"], found["incumbent"], policy, level=level)
-        reasons.append(renewal(candidate, incumbent, policy) or improvement(both[0], both[1], policy, level=level))
+        reasons.append(
+            renewal(candidate, incumbent, policy)
+            or improvement(found["candidate"], found["incumbent"], policy, level=level)
+        )
     return decision_on(
         candidate,
         policy,
@@ -90,20 +95,14 @@ def _judged(roles: Roles, incumbent: Live | None, policy: Policy, *, compared: i
         compared=compared,
         reasons=reasons,
         certificates=found["candidate"].certificates,
+        measured=named,
     )
 
 
-def _measured(roles: Roles, incumbent: Live | None, policy: Policy, *, compared: int) -> dict[str, Reliability]:
-    """What the answers of each are worth, those of what is live by the confidence that it abstains by.
-
-    All were asked the same questions, so that resamples of the two measurements draw the same images.
-    """
-    tables = {role: one.predictions for role, one in roles.items() if one.predictions is not None}
-    if incumbent is None or incumbent.terms.confidence == policy.settings.confidence:
-        return measure_reliability(tables, policy.settings, comparisons=compared)
-    live = {"incumbent": tables.pop("incumbent")}
-    settings = replace(policy.settings, confidence=incumbent.terms.confidence)
-    return {
-        **measure_reliability(tables, policy.settings, comparisons=compared),
-        **measure_reliability(live, settings, comparisons=compared),
-    }
+def _measured(roles: Roles, incumbent: Live | None, measurements: Measurements) -> dict[str, Reliability]:
+    """What the answers of each are worth, those of what is live by the confidence that it abstains by."""
+    judged = [roles["candidate"], roles["baseline"]]
+    found = dict(zip(("candidate", "baseline"), measurements.of(judged), strict=True))
+    if incumbent is not None:
+        [found["incumbent"]] = measurements.of([incumbent.measured], confidence=incumbent.terms.confidence)
+    return found

@@ -3,21 +3,19 @@
 What is live is measured by the confidence that it abstains by, whatever the policy of today would choose.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+from reliabit.evaluation.cells import LATENCY, Cell
 from reliabit.evaluation.confidences import signed
-from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Reliability
-from reliabit.evaluation.pareto_points import LATENCY
+from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Reliability, heading
 from reliabit.evaluation.pareto_table import COSTS as SHOWN
-from reliabit.evaluation.pareto_table import heading
 from reliabit.metrics import higher_is_better
+from reliabit.metrics.intervals import corrected_level
 from reliabit.registry.decision import Reason
-from reliabit.registry.evidence import Configuration, Live
+from reliabit.registry.evidence import Live
 from reliabit.registry.policy import COSTS, Policy
-from reliabit.registry.reliability_rules import gain
+from reliabit.registry.reliability_rules import gain, too_few
 from reliabit.registry.terms import Terms, terms_of_settings
-
-Costs = Mapping[str, float]
 
 
 def promises_kept(live: Terms, policy: Policy) -> Reason:
@@ -35,7 +33,7 @@ def promises_kept(live: Terms, policy: Policy) -> Reason:
     return Reason(rule, True, f"every risk that the live version certifies stays certified ({live}).")
 
 
-def renewal(candidate: Configuration, incumbent: Live, policy: Policy) -> Reason | None:
+def renewal(candidate: Cell, incumbent: Live, policy: Policy) -> Reason | None:
     """The reason to promote what is live on other data than it was certified on, if the candidate is that.
 
     A threshold is worth what its calibration questions are worth, so new ones are an improvement of their own.
@@ -61,19 +59,18 @@ def nothing_lost(candidate: Reliability, incumbent: Reliability, policy: Policy,
         if metric not in candidate.qualities:
             yield Reason(rule, False, "nothing is certified, as the splits val and cal were not asked.")
             continue
-        found = gain(metric, candidate, incumbent, larger_is_better=higher_is_better(metric)).interval(level=level)
+        change = gain(metric, candidate, incumbent, larger_is_better=higher_is_better(metric))
+        found = change.interval(level=level)
         kept = found.low >= -margin
         yield Reason(
             rule,
             kept,
             f"a gain of {signed(found)} points at {100 * level:.4g} %; a loss of more than {100 * margin:g} points "
-            f"{'is' if kept else 'cannot be'} ruled out.",
+            f"{'is' if kept else 'cannot be'} ruled out{too_few(change.mean, margin, level=level)}.",
         )
 
 
-def improvement(
-    candidate: tuple[Reliability, Costs], incumbent: tuple[Reliability, Costs], policy: Policy, *, level: float
-) -> Reason:
+def improvement(candidate: Reliability, incumbent: Reliability, policy: Policy, *, level: float) -> Reason:
     """Whether the candidate is better in the objective, or surely more reliable at no more cost."""
     better, text = _in_objective(candidate, incumbent, policy, level=level)
     if better:
@@ -82,37 +79,34 @@ def improvement(
     return Reason("improvement", more_reliable, f"{text}; {other}.")
 
 
-def _in_objective(
-    candidate: tuple[Reliability, Costs], incumbent: tuple[Reliability, Costs], policy: Policy, *, level: float
-) -> tuple[bool, str]:
+def _in_objective(candidate: Reliability, incumbent: Reliability, policy: Policy, *, level: float) -> tuple[bool, str]:
     metric = policy.metric
     if policy.objective in COSTS:
-        own, theirs = candidate[1][metric], incumbent[1][metric]
+        own, theirs = candidate.costs[metric], incumbent.costs[metric]
         name, factor, form = SHOWN[metric]
         change = f"{name} {own * factor:{form}} after {theirs * factor:{form}} ({100 * (own / theirs - 1):+.1f} %)"
         step = policy.settings.latency_tolerance if metric == LATENCY else 0.0
         return own * (1 + step) < theirs, change
-    if metric not in candidate[0].qualities:
+    if metric not in candidate.qualities:
         return False, f"{heading(metric)} is not known"
-    found = gain(metric, candidate[0], incumbent[0], larger_is_better=higher_is_better(metric)).interval(level=level)
+    found = gain(metric, candidate, incumbent, larger_is_better=higher_is_better(metric)).interval(level=level)
     return found.low > 0, f"a gain in {heading(metric)} of {signed(found)} points at {100 * level:.4g} %"
 
 
 def _in_reliability(
-    candidate: tuple[Reliability, Costs], incumbent: tuple[Reliability, Costs], policy: Policy, *, level: float
+    candidate: Reliability, incumbent: Reliability, policy: Policy, *, level: float
 ) -> tuple[bool, str]:
     tolerance = {LATENCY: policy.settings.latency_tolerance}
     dearer = [
         SHOWN[metric][0]
-        for metric, value in candidate[1].items()
-        if value > incumbent[1][metric] * (1 + tolerance.get(metric, 0.0))
+        for metric, value in candidate.costs.items()
+        if value > incumbent.costs[metric] * (1 + tolerance.get(metric, 0.0))
     ]
-    metrics = [name for name in (AUGRC, policy.settings.certified_coverage) if name in candidate[0].qualities]
+    metrics = [name for name in (AUGRC, policy.settings.certified_coverage) if name in candidate.qualities]
     # Two chances to be better by luck.
-    corrected = 1 - (1 - level) / len(metrics)
+    corrected = corrected_level(level, len(metrics))
     found = {
-        metric: gain(metric, candidate[0], incumbent[0], larger_is_better=higher_is_better(metric))
-        for metric in metrics
+        metric: gain(metric, candidate, incumbent, larger_is_better=higher_is_better(metric)) for metric in metrics
     }
     surer = [heading(metric) for metric, one in found.items() if one.interval(level=corrected).low > 0]
     reliable = f"surely better in {' and '.join(surer)}" if surer else "not surely more reliable"

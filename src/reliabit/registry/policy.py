@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from reliabit.config import RegistryConfig
+from reliabit.evaluation.cells import LATENCY, RESIDENT, STORED
 from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, ParetoSettings, pareto_settings
-from reliabit.evaluation.pareto_points import LATENCY, RESIDENT, STORED
 
 COSTS: Mapping[str, str] = MappingProxyType({"stored_bytes": STORED, "resident_bytes": RESIDENT, "latency": LATENCY})
 """Objectives that are costs, and their metrics; the others are qualities."""

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.paired_reliability import check_same_questions
-from reliabit.evaluation.pareto_points import costs_of
+from reliabit.evaluation.cells import Cell, costs_of
+from reliabit.evaluation.pairing import check_same_questions
 from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS
 from reliabit.registry.decision import NEW, Reason
-from reliabit.registry.evidence import FINISHED, Configuration, Live
+from reliabit.registry.evidence import Live
 from reliabit.registry.policy import Policy
 from reliabit.registry.terms import Terms, terms_of_settings
 
-Roles = Mapping[str, Configuration]
-"""The configurations by the part they play: `candidate`, `baseline` and, unless it is the first, `incumbent`."""
+Roles = Mapping[str, Cell]
+"""The cells by the part they play: `candidate`, `baseline` and, unless it is the first, `incumbent`."""
 
 
 def traceable(roles: Roles) -> list[Reason]:
@@ -24,10 +24,10 @@ def traceable(roles: Roles) -> list[Reason]:
 
 
 def comparable(roles: Roles, policy: Policy, *, live: Terms | None = None) -> Reason:
-    """Whether all configurations hold what the other rules measure, about the same questions.
+    """Whether all cells hold what the other rules measure, about the same questions.
 
     Args:
-        roles: The configurations.
+        roles: The cells.
         policy: What the candidate and its baseline are measured by.
         live: What the incumbent is measured by.
     """
@@ -42,14 +42,14 @@ def comparable(roles: Roles, policy: Policy, *, live: Terms | None = None) -> Re
         return Reason(rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs.")
     try:
         for role, one in roles.items():
-            costs_of(f"{role} {one.name}", one.efficiency)
+            costs_of(f"{role} {one.name}", one.metrics)
         check_same_questions(tables, splits=(policy.settings.reported, THRESHOLDS, CERTIFIED))
     except ReliabitError as error:
         return Reason(rule, False, f"{error}.")
     return Reason(rule, True, f"{_listed(roles)} answered the same questions, and the cost of each is known.")
 
 
-def live_already(candidate: Configuration, incumbent: Live, policy: Policy) -> Reason | None:
+def live_already(candidate: Cell, incumbent: Live, policy: Policy) -> Reason | None:
     """The reason to leave what is live as it is, if the candidate is that, at the same terms."""
     terms = terms_of_settings(policy.settings)
     if candidate.fingerprint != incumbent.fingerprint or terms != incumbent.terms:
@@ -78,7 +78,7 @@ def representation(incumbent: Live | None) -> list[Reason]:
 
 def _finished(roles: Roles) -> Reason:
     judged = {role: one for role, one in roles.items() if role != "incumbent"}
-    unfinished = [f"{role} {one.name} is {one.status}" for role, one in judged.items() if one.status != FINISHED]
+    unfinished = [f"{role} {one.name} is {one.status}" for role, one in judged.items() if not one.finished]
     if unfinished:
         return Reason("finished", False, f"{'; '.join(unfinished)}: only finished runs count.")
     return Reason("finished", True, f"the runs of {_listed(judged)} finished.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.registry.lock import WAIT_SECONDS, registry_lock
+from reliabit.tracking.address import NO_REGISTRY
 from reliabit.tracking.journal import Journal
 from reliabit.tracking.tracker import Tracker
 
@@ -79,7 +80,7 @@ def registry_client(tracker: Tracker) -> "MlflowClient":
         ReliabitError: Runs go to a journal, which has none.
     """
     if isinstance(tracker, Journal):
-        raise ReliabitError("tracking=offline has no registry; use tracking=sqlite or tracking=server")
+        raise ReliabitError(NO_REGISTRY)
     return tracker.client
 
 

@@ -13,8 +13,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 
+from reliabit.serving.api_key import ApiKey
 from reliabit.serving.batching import MicroBatcher, OverloadedError
-from reliabit.serving.bodies import read_request, read_requests
+from reliabit.serving.bodies import Room, read_request, read_requests
 from reliabit.serving.connection import while_connected
 from reliabit.serving.description import certificate_id
 from reliabit.serving.guard import Guard
@@ -23,15 +24,20 @@ from reliabit.serving.instruments import Instruments
 from reliabit.serving.intake import Intake, Measured, fitting
 from reliabit.serving.limits import Limits
 from reliabit.serving.messages import Request, Response, Responses
-from reliabit.serving.openapi import NOT_READY, ONE_QUESTION, REFUSALS, SEVERAL_QUESTIONS
+from reliabit.serving.openapi import LOCKED, NOT_READY, ONE_QUESTION, REFUSALS, SEVERAL_QUESTIONS, name_key
 from reliabit.serving.page import PAGE, Page, page_of
 from reliabit.serving.questions import QuestionsRefusedError
 from reliabit.serving.reference_page import reference_page
-from reliabit.serving.refusals import RefusalError
+from reliabit.serving.refusals import RefusalError, refusal_response
 
 
 def create_application(
-    source: Source, *, limits: Limits | None = None, accelerator: str = "cpu", hosts: Sequence[str] = ("*",)
+    source: Source,
+    *,
+    limits: Limits | None = None,
+    accelerator: str = "cpu",
+    hosts: Sequence[str] = ("*",),
+    key: ApiKey | None = None,
 ) -> FastAPI:
     """The application; it loads the source's model once it runs, and is not ready before.
 
@@ -40,13 +46,16 @@ def create_application(
         limits: What it takes; the defaults of `Limits` where it is `None`.
         accelerator: `cpu`, `gpu` or `auto`.
         hosts: The names in `Host` headers that are answered.
+        key: What clients must bring to ask; `None` where they need not.
     """
-    return application_of(ModelHost(source, accelerator=accelerator), limits=limits or Limits(), hosts=hosts)
+    return application_of(ModelHost(source, accelerator=accelerator), limits=limits or Limits(), hosts=hosts, key=key)
 
 
-def application_of(host: ModelHost, *, limits: Limits, hosts: Sequence[str] = ("*",)) -> FastAPI:
+def application_of(
+    host: ModelHost, *, limits: Limits, hosts: Sequence[str] = ("*",), key: ApiKey | None = None
+) -> FastAPI:
     """The application on a host, which may have loaded a model already; see `create_application`."""
-    service = Service(host, limits=limits)
+    service = Service(host, limits=limits, needs_key=key is not None)
     application = FastAPI(
         title="Reliabit",
         version=version("reliabit"),
@@ -56,8 +65,9 @@ def application_of(host: ModelHost, *, limits: Limits, hosts: Sequence[str] = ("
         redoc_url=None,
     )
     service.add_routes(application)
+    name_key(application, needed=key is not None)
     application.add_exception_handler(RefusalError, _refused)
-    application.add_middleware(Guard, instruments=service.instruments, hosts=hosts)
+    application.add_middleware(Guard, instruments=service.instruments, hosts=hosts, key=key)
     application.state.service = service
     return application
 
@@ -73,15 +83,18 @@ class Running:
 class Service:
     """The endpoints and what they share."""
 
-    def __init__(self, host: ModelHost, *, limits: Limits) -> None:
+    def __init__(self, host: ModelHost, *, limits: Limits, needs_key: bool) -> None:
         """Set up; `lifespan` starts it.
 
         Args:
             host: Holds the model.
             limits: What is taken.
+            needs_key: Whether clients are told to bring a key.
         """
         self.host = host
         self.limits = limits
+        self.needs_key = needs_key
+        self.room = Room(limits.queue_bytes)
         self.instruments = Instruments(host)
         self._running: Running | None = None
 
@@ -116,28 +129,32 @@ class Service:
         add("/answer", self.answer, methods=["POST"], responses=REFUSALS, openapi_extra=ONE_QUESTION)
         add("/batch", self.batch, methods=["POST"], responses=REFUSALS, openapi_extra=SEVERAL_QUESTIONS)
         add("/healthz", self.healthz, methods=["GET"], responses=NOT_READY)
-        add("/drift", self.drift, methods=["GET"], responses=NOT_READY)
-        add("/metrics", self.metrics, methods=["GET"], response_class=HttpResponse)
+        add("/drift", self.drift, methods=["GET"], responses={**LOCKED, **NOT_READY})
+        add("/metrics", self.metrics, methods=["GET"], response_class=HttpResponse, responses=LOCKED)
         add("/", self.page, methods=["GET"], include_in_schema=False)
         add("/docs", self.reference, methods=["GET"], include_in_schema=False)
 
     async def answer(self, request: HttpRequest) -> Response:
         """Answer one question about one image, or abstain."""
-        asked = await read_request(request, limits=self.limits)
-        [response] = await self._answers(request, [asked])
-        return response
+        with self.room.held() as take:
+            asked = await read_request(request, limits=self.limits, take=take)
+            [response] = await self._answers(request, [asked])
+            return response
 
     async def batch(self, request: HttpRequest) -> Responses:
         """Answer several questions; one that cannot be answered has all of them refused, and is named."""
-        asked = await read_requests(request, limits=self.limits)
-        return Responses(answers=await self._answers(request, asked))
+        with self.room.held() as take:
+            asked = await read_requests(request, limits=self.limits, take=take)
+            return Responses(answers=await self._answers(request, asked))
 
-    async def healthz(self) -> JSONResponse:
+    async def healthz(self, request: HttpRequest) -> JSONResponse:
         """Whether a model is loaded, which one, what is certified, and whether its successor was refused."""
         loaded, refused = self.host.loaded, self.host.refused
-        state: dict[str, Any] = {"status": "loading" if loaded is None else "ok"}
+        state: dict[str, Any] = {"status": "loading" if loaded is None else "ok", "needs_key": self.needs_key}
         if refused is not None:
-            state |= {"refused": {"version": refused.version, "reason": refused.reason}}
+            # It names folders of this machine.
+            reason = {"reason": refused.reason} if request.state.trusted else {}
+            state |= {"refused": {"version": refused.version, **reason}}
         if loaded is None:
             return JSONResponse(state, status_code=503, headers={"Retry-After": "1"})
         description = loaded.model.description
@@ -209,5 +226,4 @@ def _html(page: Page) -> HTMLResponse:
 
 
 async def _refused(_: HttpRequest, error: Any) -> JSONResponse:
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return JSONResponse({"detail": error.reason}, status_code=error.status, headers=headers)
+    return refusal_response(error)

@@ -9,7 +9,10 @@ manifest.json        size and SHA-256 of every other file
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.serving.description import Description
-from reliabit.serving.manifest import verify_manifest, write_manifest
+from reliabit.serving.manifest import copy_verified, write_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,15 +76,32 @@ def write_bundle(
         write_manifest(staging)
 
 
-def verify_bundle(folder: Path) -> Description:
-    """Check every file of a bundle against its manifest and read its description; nothing else of it is read before.
+@contextmanager
+def verified_snapshot(folder: Path, *, digest: str | None = None) -> Iterator[Path]:
+    """A private copy of a bundle, verified as it is made and gone when the block ends; everything is loaded from it.
+
+    Nobody else can change it, or put another in its place, between the check and the loading, nor while what was loaded
+    is still mapped into memory. It takes the bundle's size in the system's folder for temporary files (`TMPDIR`), until
+    nothing of it is mapped any more.
+
+    Args:
+        folder: The bundle.
+        digest: What its `manifest_digest` must be, as it is kept elsewhere; `None` where nobody keeps it.
 
     Raises:
-        ReliabitError: A file is missing, was added or differs, is a pickle, or the description cannot be read.
+        ReliabitError: The manifest is not that one, a file is missing, was added, differs or is a pickle, or there is
+            no room.
     """
-    verify_manifest(folder)
-    refuse_pickles(folder)
-    return read_description(folder)
+    with TemporaryDirectory(prefix="reliabit-bundle-") as place:
+        private = Path(place)
+        try:
+            copy_verified(folder, private, digest=digest)
+            refuse_pickles(private)
+            yield private
+        except ReliabitError as error:
+            # The reader knows the bundle, and the copy is gone by then.
+            error.args = (str(error).replace(str(private), str(folder)),)
+            raise
 
 
 def read_description(folder: Path) -> Description:

@@ -22,15 +22,16 @@ class ServedDrift:
     report: WatchReport
 
 
-def fetch_drift(url: str, *, seconds: float = 5.0) -> ServedDrift:
+def fetch_drift(url: str, *, key: str = "", seconds: float = 5.0) -> ServedDrift:
     """Ask a service for its drift watch.
 
     Args:
         url: Of the service, such as `http://127.0.0.1:8000`.
+        key: The service's, if it has one.
         seconds: How long to wait.
 
     Raises:
-        ReliabitError: It cannot be reached, serves no model yet, or is no service of Reliabit.
+        ReliabitError: It cannot be reached, wants another key, serves no model yet, or is no service of Reliabit.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -39,13 +40,16 @@ def fetch_drift(url: str, *, seconds: float = 5.0) -> ServedDrift:
     try:
         connection = kind(parts.hostname, parts.port, timeout=seconds)
         try:
-            connection.request("GET", f"{parts.path.rstrip('/')}/drift")
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            connection.request("GET", f"{parts.path.rstrip('/')}/drift", headers=headers)
             answer = connection.getresponse()
             values = json.loads(answer.read())
         finally:
             connection.close()
         if answer.status == http.client.SERVICE_UNAVAILABLE:
             raise ReliabitError(f"the service at {url} has no model loaded yet; ask again later")
+        if answer.status == http.client.UNAUTHORIZED:
+            raise ReliabitError(f"the service at {url} wants its key; set RELIABIT_API_KEY to it")
         version = str(values.pop("model_version"))
         tests = {name: TestReport(**test) for name, test in values.pop("tests").items()}
         return ServedDrift(version, WatchReport(**values, tests=tests))

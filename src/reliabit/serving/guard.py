@@ -9,15 +9,26 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
+from reliabit.serving.refusals import RefusalError, refusal_response
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from reliabit.serving.api_key import ApiKey
     from reliabit.serving.instruments import Instruments
 
 logger = logging.getLogger(__name__)
 
 CLIENT_GONE = 499
 """What is counted where the client left before its answer; nothing is sent."""
+
+OPEN = ("/", "/healthz", "/docs", "/openapi.json")
+"""What needs no key: pages that hold nothing secret, and what those that watch over the service ask."""
+
+FOR_SURPLUS = ("/healthz", "/metrics")
+"""What is answered where all connections are taken: nothing that takes long."""
+
+PORTS = {"http": "80", "https": "443"}
 
 PATHS = ("/", "/answer", "/batch", "/healthz", "/drift", "/metrics", "/docs", "/openapi.json")
 
@@ -35,17 +46,21 @@ HEADERS = {
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: "ASGIApp", *, instruments: "Instruments", hosts: Sequence[str]) -> None:
+    def __init__(
+        self, app: "ASGIApp", *, instruments: "Instruments", hosts: Sequence[str], key: "ApiKey | None"
+    ) -> None:
         """Wrap an application.
 
         Args:
             app: The application.
             instruments: Where requests are counted.
             hosts: The names in `Host` headers that are answered; `*` for all.
+            key: What clients must bring; `None` where they need not.
         """
         self.app = app
         self.instruments = instruments
         self.hosts = tuple(hosts)
+        self.key = key
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Pass a request on, or refuse it, and count it."""
@@ -53,18 +68,29 @@ class Guard:
             await self.app(scope, receive, send)
             return
         start, status = time.perf_counter(), 0
+        headers = Headers(scope=scope)
+        arrived = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+
+        async def receive_guarded() -> "Message":
+            nonlocal arrived
+            message = await receive()
+            arrived = arrived or (message["type"] == "http.request" and not message.get("more_body", False))
+            return message
 
         async def send_guarded(message: "Message") -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_headers(message)
+                if not arrived:
+                    # The rest of the body would have to be read before the next request.
+                    MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         try:
-            reason = self._foreign(Headers(scope=scope))
-            app = self.app if reason is None else JSONResponse({"detail": reason}, status_code=403)
-            await app(scope, receive, send_guarded)
+            refused = self._refused(scope, headers)
+            app = self.app if refused is None else refusal_response(refused)
+            await app(scope, receive_guarded, send_guarded)
         except ClientDisconnect:
             status = CLIENT_GONE
         except Exception:
@@ -79,16 +105,56 @@ class Guard:
             self.instruments.requests.labels(path=_path(scope), status=str(status or 500)).inc()
             self.instruments.seconds.labels(path=_path(scope)).observe(time.perf_counter() - start)
 
-    def _foreign(self, headers: Headers) -> str | None:
+    def _refused(self, scope: "Scope", headers: Headers) -> RefusalError | None:
+        """Why a request is not passed on, if it is not; whoever brings the key is told more in some places."""
+        foreign = self._foreign(scope["method"], headers)
+        if foreign is not None:
+            return RefusalError(403, foreign)
+        state, path = scope.setdefault("state", {}), scope["path"]
+        if "surplus" in state and path not in FOR_SURPLUS:
+            return RefusalError(503, f"{state['surplus']}; try again in 1 s", retry_after=1)
+        state["trusted"] = self.key is None or self.key.opens(headers)
+        if not state["trusted"] and path not in OPEN:
+            return RefusalError(
+                401, "this needs the service's key; send it as Authorization: Bearer <key> or X-API-Key"
+            )
+        return None
+
+    def _foreign(self, method: str, headers: Headers) -> str | None:
         """Why a request is not meant for this service, if it is not."""
         host = headers.get("host", "").strip()
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
         if "*" not in self.hosts and name.lower() not in self.hosts:
             # A foreign page may have pointed its own name at this machine (DNS rebinding).
             return "this host name is not served here; use the address that the service was started with"
-        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-            return "pages of other sites may not ask; open the service's own page"
+        # Ports are different sites to nobody but an origin: "same-site" is any page of this machine.
+        followed = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        site = headers.get("sec-fetch-site", "none")
+        if (site not in ("same-origin", "none") and not followed) or not _same_origin(headers.getlist("origin"), host):
+            return "pages of other sites and ports may not ask; open the service's own page"
         return None
+
+
+def _same_origin(origins: Sequence[str], host: str) -> bool:
+    """Whether a page that asks came from the host that it asks; programs name no origin.
+
+    What is compared are names and ports: a proxy may speak TLS with the browser and none with the service.
+
+    >>> _same_origin(["http://localhost:8000"], "localhost:8000"), _same_origin(["https://a.example"], "a.example:443")
+    (True, True)
+    >>> _same_origin(["http://localhost:9999"], "localhost:8000"), _same_origin(["null"], "localhost")
+    (False, False)
+    """
+    return all(_is_of(origin.strip(), host.lower()) for origin in origins)
+
+
+def _is_of(origin: str, host: str) -> bool:
+    scheme, found, rest = origin.lower().partition("://")
+    return bool(found) and scheme in PORTS and _with_port(rest, scheme) == _with_port(host, scheme)
+
+
+def _with_port(host: str, scheme: str) -> str:
+    return host if host.rpartition("]")[2].count(":") else f"{host}:{PORTS[scheme]}"
 
 
 def _add_headers(message: MutableMapping[str, Any]) -> None:

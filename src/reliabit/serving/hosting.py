@@ -3,13 +3,15 @@
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from reliabit.errors import ReliabitError
-from reliabit.serving.manifest import MANIFEST, manifest_digest
+from reliabit.serving.bundle import verified_snapshot
+from reliabit.serving.manifest import check_bundle, manifest_digest
 from reliabit.serving.questions import Asked
 from reliabit.serving.served_model import Answered, ServedModel
 from reliabit.serving.watch import Watch
@@ -20,14 +22,28 @@ RETRY_SECONDS = 60.0
 """After which a version that was refused is looked at again: its folder may have been repaired."""
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What a source would have served.
+
+    Attributes:
+        version: Its name.
+        snapshot: Fetches it where that is needed, and gives a verified private copy for as long as a block lasts; see
+            `verified_snapshot`. It raises a ReliabitError where that is not the version that was offered.
+    """
+
+    version: str
+    snapshot: Callable[[], AbstractContextManager[Path]]
+
+
 class Source(Protocol):
     """Says what is to be served."""
 
-    def current(self) -> tuple[str, Path]:
-        """The version and the folder of its bundle, fetched first where that is needed.
+    def current(self) -> Offer:
+        """What is to be served now; it is asked often, and looks at no more than a name.
 
         Raises:
-            ReliabitError: There is none.
+            ReliabitError: There is nothing.
         """
 
 
@@ -37,21 +53,23 @@ class FolderSource:
 
     Attributes:
         folder: The bundle.
+        digest: The SHA-256 of the manifest of the only bundle that may be served, as it is kept elsewhere; `None`
+            where whatever agrees with the manifest beside it may.
     """
 
     folder: Path
+    digest: str | None = None
 
-    def current(self) -> tuple[str, Path]:
-        """The first 12 digits of the manifest's digest, and the folder.
+    def current(self) -> Offer:
+        """The bundle, by the first 12 digits of its manifest's digest.
 
         Raises:
             ReliabitError: There is no bundle in it.
         """
-        if not self.folder.is_dir():
-            raise ReliabitError(f"{self.folder} is no folder; name the one that `reliabit pull` made")
-        if not (self.folder / MANIFEST).exists():
-            raise ReliabitError(f"{self.folder} is no bundle: it has no {MANIFEST}; name one that `reliabit pull` made")
-        return manifest_digest(self.folder)[:12], self.folder
+        check_bundle(self.folder)
+        found = manifest_digest(self.folder)
+        # Another may take its place before it is loaded, which must not be served under the name of this one.
+        return Offer(found[:12], lambda: verified_snapshot(self.folder, digest=self.digest or found))
 
 
 class NoModelError(Exception):
@@ -120,10 +138,12 @@ class ModelHost:
         """
         version: str | None = None
         try:
-            version, folder = self.source.current()
+            offer = self.source.current()
+            version = offer.version
             if self._is_settled(version):
                 return
-            model = ServedModel.load(folder, accelerator=self.accelerator)
+            with offer.snapshot() as snapshot:
+                model = ServedModel.load_snapshot(snapshot, accelerator=self.accelerator)
         except Exception as error:
             self._refuse(version, error)
             raise

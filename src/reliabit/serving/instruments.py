@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -45,6 +45,17 @@ class Instruments:
         self.batches = Histogram(
             "reliabit_batch_questions", "Questions that were answered together", buckets=SIZES, registry=self.registry
         )
+        self.turned_away = Counter(
+            "reliabit_connections_turned_away",
+            "Connections that were refused or closed by the service: for all connections being taken (limit) or all "
+            "that one client may have (client), for waiting longest when they were (waiting), for no header in time "
+            "(header), for what is no HTTP (malformed), for an answer that was not read (unread)",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in ("limit", "client", "waiting", "header", "malformed", "unread"):
+            self.turned_away.labels(reason=reason)
+        self.connections = Gauge("reliabit_connections", "Connections that are open", registry=self.registry)
         self.registry.register(HostCollector(host))
 
     def observe_batch(self, served: Sequence[Served]) -> None:
@@ -54,6 +65,10 @@ class Instruments:
             outcome = "abstained" if one.answered.abstained else "given"
             self.answers.labels(outcome=outcome, risk=f"{one.answered.risk:g}").inc()
             self.confidence.observe(one.answered.confidence)
+
+    def count_turned_away(self, reason: str) -> None:
+        """Count a connection that was refused or closed."""
+        self.turned_away.labels(reason=reason).inc()
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""

@@ -21,10 +21,18 @@ class Limits:
         queue_pixels: Of the images of all requests that are decoded, wait or are answered; further ones are turned
             away with 503.
         queue: Questions that may wait; further ones are turned away with 503.
+        queue_bytes: Of the bodies of all requests that are read, wait or are answered; further ones are turned away
+            with 503.
         connections: Open at once; further ones are turned away with 503.
+        client_connections: Open at once by one client, which is an address; see `client_of`.
         decoders: Images that are decoded at once.
         gather_seconds: How long a question waits for others to share its batch when the model is idle.
-        read_seconds: How long a client may take to send its request.
+        header_seconds: How long a client may take from connecting, or from its last answer, to the end of a header.
+        surplus_seconds: The same for a connection beyond the limits.
+        read_seconds: How long a client may take to send a body.
+        progress_seconds: How long it may take for the next KiB of it.
+        write_seconds: How long it may take to read an answer.
+        linger_seconds: How long what it sends beyond its answer is read and thrown away.
         answer_seconds: How long an answer may take, waiting included, before 504; also how long a shutdown waits.
         poll_seconds: How often the source is asked for a new champion.
 
@@ -41,10 +49,17 @@ class Limits:
     batch_pixels: int = 32_000_000
     queue_pixels: int = 128_000_000
     queue: int = 256
+    queue_bytes: int = 256 * MIB
     connections: int = 256
+    client_connections: int = 64
     decoders: int = 2
     gather_seconds: float = 0.005
+    header_seconds: float = 10.0
+    surplus_seconds: float = 1.0
     read_seconds: float = 30.0
+    progress_seconds: float = 5.0
+    write_seconds: float = 10.0
+    linger_seconds: float = 2.0
     answer_seconds: float = 30.0
     poll_seconds: float = 10.0
 
@@ -52,7 +67,12 @@ class Limits:
         for one in fields(self):
             if not getattr(self, one.name) > 0:
                 raise ReliabitError(f"the limit {one.name} is {getattr(self, one.name)}; set it above zero")
-        for smaller, larger in (("image_pixels", "batch_pixels"), ("batch_pixels", "queue_pixels")):
+        for smaller, larger in (
+            ("image_pixels", "batch_pixels"),
+            ("batch_pixels", "queue_pixels"),
+            ("batch_bytes", "queue_bytes"),
+            ("answer_bytes", "queue_bytes"),
+        ):
             within, all_of_them = getattr(self, smaller), getattr(self, larger)
             if within > all_of_them:
                 raise ReliabitError(f"the limit {larger} is {all_of_them}, below {smaller} ({within}); raise it")

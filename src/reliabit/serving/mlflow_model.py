@@ -13,6 +13,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
+from reliabit.serving.bundle import verified_snapshot
 from reliabit.serving.images import check_image, measure_image
 from reliabit.serving.intake import check_total
 from reliabit.serving.limits import Limits
@@ -33,15 +34,15 @@ class AbstainingModel(PythonModel):  # type: ignore[misc]
     """Answers questions about images, and abstains where the confidence is below the certified threshold."""
 
     def load_context(self, context: Any) -> None:
-        """Check every file of the bundle, and load it.
+        """Load the bundle from one verified snapshot of it.
 
         Raises:
             ReliabitError: The bundle is damaged or cannot be loaded.
         """
-        folder = Path(context.artifacts[BUNDLE_ARTIFACT])
-        # MLflow does not tell a model which version it is; the digest of its files does.
-        self.version = manifest_digest(folder)[:12]
-        self.model = ServedModel.load(folder, accelerator="auto")
+        with verified_snapshot(Path(context.artifacts[BUNDLE_ARTIFACT])) as snapshot:
+            # MLflow does not tell a model which version it is; the digest of its files does.
+            self.version = manifest_digest(snapshot)[:12]
+            self.model = ServedModel.load_snapshot(snapshot, accelerator="auto")
 
     def predict(self, model_input: list[Request]) -> list[Response]:
         """Answer questions, or abstain.

@@ -3,20 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reliabit.confidence.estimator import FittedEstimator
 from reliabit.confidence.scalar import MAXPROB
-from reliabit.errors import ReliabitError
 from reliabit.inference.features import BLOCKS, FeatureSettings
 from reliabit.serving.bundle import SELECTOR
 from reliabit.serving.description import Description
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass
@@ -43,22 +39,3 @@ def load_estimator(folder: Path, description: Description) -> FittedEstimator:
     from reliabit.confidence.store import load_selector
 
     return load_selector(folder / SELECTOR)
-
-
-def device_of(accelerator: str) -> "torch.device":
-    """The device that Lightning's name of an accelerator stands for.
-
-    Raises:
-        ReliabitError: There is none.
-
-    >>> device_of("cpu")
-    device(type='cpu')
-    """
-    import torch
-
-    gpu = torch.cuda.is_available()
-    if accelerator not in ("cpu", "gpu", "auto"):
-        raise ReliabitError(f"there is no accelerator {accelerator!r}; choose cpu, gpu or auto")
-    if accelerator == "gpu" and not gpu:
-        raise ReliabitError("this machine has no GPU that torch can use; serve with accelerator=cpu")
-    return torch.device("cuda" if gpu and accelerator != "cpu" else "cpu")

@@ -37,6 +37,7 @@ def reference_page(document: Mapping[str, Any]) -> str:
             for method, endpoint in methods.items()
             for part in _endpoint(f"{method.upper()} {path}", endpoint)
         ),
+        *_keys(document.get("components", {}).get("securitySchemes", {})),
         *_schemas(document.get("components", {}).get("schemas", {})),
         "</main></body></html>",
     ]
@@ -45,12 +46,23 @@ def reference_page(document: Mapping[str, Any]) -> str:
 
 def _endpoint(name: str, endpoint: Mapping[str, Any]) -> Iterator[str]:
     yield f"<section><h2><code>{escape(name)}</code></h2><p>{escape(endpoint.get('description', ''))}</p>"
+    if endpoint.get("security"):
+        yield "<p>With the service's key, where it has one.</p>"
     for kind, content in endpoint.get("requestBody", {}).get("content", {}).items():
         yield f"<h3>Body: <code>{escape(kind)}</code></h3>{_json(content.get('schema', {}))}"
     yield "<h3>Answers</h3><dl>"
     for status, response in endpoint["responses"].items():
         yield f"<dt><code>{escape(str(status))}</code></dt><dd>{escape(response.get('description', ''))}</dd>"
     yield "</dl></section>"
+
+
+def _keys(schemes: Mapping[str, Any]) -> Iterator[str]:
+    if schemes:
+        ways = " or ".join(
+            f"<code>{escape(one['name'] if one['type'] == 'apiKey' else 'Authorization: Bearer')}</code>"
+            for one in schemes.values()
+        )
+        yield f"<section><h2>Key</h2><p>It is sent in the header {ways}.</p></section>"
 
 
 def _schemas(schemas: Mapping[str, Any]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from starlette.responses import JSONResponse
 
 
 class RefusalError(Exception):
@@ -29,11 +30,17 @@ class RefusalError(Exception):
         self.retry_after = retry_after
 
 
+def refusal_response(error: RefusalError) -> JSONResponse:
+    """What a client is told."""
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"detail": error.reason}, status_code=error.status, headers=headers)
+
+
 def invalid(error: ValidationError) -> RefusalError:
-    """What is wrong with a body: 400 where it is no JSON, 422 where it is not the JSON that is wanted."""
+    """What is wrong with an object: 422, with the first three of its faults."""
     problems: Sequence[Any] = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(problem["type"] == "json_invalid" for problem in problems):
-        return RefusalError(400, "the body is no JSON; send an object with image and question")
     named = [f"{_place(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}" for problem in problems[:3]]
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
     return RefusalError(422, "; ".join(named) + more)

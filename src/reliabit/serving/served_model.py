@@ -17,9 +17,10 @@ from reliabit.inference.features import FeatureSettings
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.models.admission import Admission, context_length
 from reliabit.models.checkpoint import load_checkpoint
-from reliabit.serving.bundle import CHECKPOINT, read_calibration, verify_bundle
+from reliabit.models.spread import device_of
+from reliabit.serving.bundle import CHECKPOINT, read_calibration, read_description, verified_snapshot
 from reliabit.serving.description import Description, certificate_id
-from reliabit.serving.parts import KeptStates, device_of, load_estimator
+from reliabit.serving.parts import KeptStates, load_estimator
 from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
 
 if TYPE_CHECKING:
@@ -99,28 +100,39 @@ class ServedModel:
         )
 
     @classmethod
-    def load(cls, folder: Path, *, accelerator: str = "cpu") -> "ServedModel":
-        """Load a bundle, every file of which is checked against its manifest before any is loaded.
+    def load(cls, folder: Path, *, digest: str | None = None, accelerator: str = "cpu") -> "ServedModel":
+        """Load a bundle from one verified snapshot of it.
 
         Args:
             folder: The bundle.
+            digest: What its `manifest_digest` must be, as it is kept elsewhere; `None` where nobody keeps it.
             accelerator: `cpu`, `gpu`, or `auto` for whichever there is.
 
         Raises:
             ReliabitError: The bundle is damaged, cannot be loaded or cannot answer, or there is no such accelerator.
         """
-        description = verify_bundle(folder)
+        with verified_snapshot(folder, digest=digest) as snapshot:
+            return cls.load_snapshot(snapshot, accelerator=accelerator)
+
+    @classmethod
+    def load_snapshot(cls, snapshot: Path, *, accelerator: str = "cpu") -> "ServedModel":
+        """Load what `verified_snapshot` gave; it is not verified again.
+
+        Raises:
+            ReliabitError: It cannot be loaded or cannot answer, or there is no such accelerator.
+        """
+        description = read_description(snapshot)
         model = cls(
             description=description,
             checkpoint=load_checkpoint(
-                folder / CHECKPOINT,
+                snapshot / CHECKPOINT,
                 family=description.family,
                 dtype=description.dtype,
                 template=description.template,
                 max_pixels=description.max_pixels,
             ),
-            estimator=load_estimator(folder, description),
-            calibration=read_calibration(folder),
+            estimator=load_estimator(snapshot, description),
+            calibration=read_calibration(snapshot),
             device=device_of(accelerator),
         )
         model.warm_up()
@@ -178,7 +190,7 @@ class ServedModel:
 
         with ONE_AT_A_TIME, torch.inference_mode():
             batch = encode(questions, admission=self.admission)
-            rows = self.answering.predict_step(batch.to(self.device), 0)
+            rows = self.answering.step(batch.to(self.device), 0)
             confidences = self._confidences(rows)
         return [
             self._judge(one, row["answer"], confidence)

@@ -19,7 +19,7 @@ from reliabit.tasks.cells import Answered, answered_cell
 from reliabit.tasks.chunked_answers import answer_store, encoded_store
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
-from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
+from reliabit.tasks.quantized import QuantizedCheckpoint, check_model, load_quantized
 from reliabit.tasks.questions import TRAINING_SPLIT
 from reliabit.tasks.runtime import set_up
 
@@ -34,6 +34,7 @@ SAMPLED = ("self_consistency", "semantic_entropy")
 def answer(config: Config) -> None:
     """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
+    check_model(config.model)
     output = config.paths.output_folder()
     questions = asked_questions(config, training=needs_training(config.confidence), listed_in=output / BAD_SAMPLES)
     answer_on_devices(config, questions)

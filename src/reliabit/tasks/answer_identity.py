@@ -24,6 +24,10 @@ ANSWERING_BY_VALUE = ("reliabit.tasks.calibration_rows",)
 """The questions that a quantizer learns from are in the identity themselves (`calibration_digest`)."""
 
 
+HOW_ANSWERED = ("accelerator", "batch_size", "device_map", "device_memory", "host_memory")
+"""What of `trainer` answers depend on, if only by rounding."""
+
+
 def answering_identity(config: Config, *, features: FeatureSettings | None) -> str:
     """A digest of everything that decides an answer and its states but the question.
 
@@ -36,11 +40,13 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
         "asking": without(mapping["model"], "name", "path", "revision", "download"),
         "quant": quant,
         "calibration": calibration_digest(config),
-        # Answers of a spread model are the same and come at another cost, which is kept beside them.
-        "trainer": [config.trainer.accelerator, config.trainer.batch_size, config.trainer.device_map],
+        # Answers of a spread model come at another cost, which is kept beside them; what of it lies off the devices has
+        # no kernels, which shows in half types.
+        "trainer": {key: getattr(config.trainer, key) for key in HOW_ANSWERED},
         "features": None if features is None else vars(features),
         "code": code_digests(ANSWERING, by_value=ANSWERING_BY_VALUE),
         "libraries": library_versions(),
+        "kernels": _kernels_here(config),
     }
     return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -69,6 +75,7 @@ def encoding_identity(config: Config, model: "PreTrainedModel") -> str:
         "trainer": [config.trainer.accelerator, config.trainer.batch_size],
         "code": code_digests(ENCODING),
         "libraries": library_versions(),
+        "kernels": _kernels_here(config),
     }
     return sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -85,6 +92,14 @@ def _weights_digest(model: "PreTrainedModel") -> str:
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _kernels_here(config: Config) -> list[str]:
+    import torch
+
+    from reliabit.quant.kernels.dispatch import kernels_here
+
+    return kernels_here(getattr(torch, config.model.dtype))
 
 
 def without(mapping: dict[str, object], *keys: str) -> dict[str, object]:

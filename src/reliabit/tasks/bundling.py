@@ -1,34 +1,32 @@
 """The bundle of a measured configuration: its checkpoint is made again as recorded, and checked to be the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from omegaconf import OmegaConf
 
 from reliabit.composition import project_root, to_config
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.roles import CERTIFIED, judged, rows_of
 from reliabit.identity import FINGERPRINT, Fingerprint, explain
 from reliabit.inference.predictions import NO_SHIFT
 from reliabit.registry.card import CardFacts, model_card
 from reliabit.registry.decision import Decision
-from reliabit.registry.evidence import Configuration
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Confidence, Description
 from reliabit.tasks.asked import asked_questions
+from reliabit.tasks.cells import LAYERS, layers_by_kernel
 from reliabit.tasks.quantize import stream_quantized
 from reliabit.tasks.run_identity import run_identity
 from reliabit.tasks.select import SELECTOR_FOLDER
 from reliabit.tracking.context import COMMIT
 from reliabit.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 CHECKED = 64
 """Questions whose answers a bundle must give as its run did."""
@@ -38,7 +36,7 @@ TOLERANCE = 1e-3
 
 
 @contextmanager
-def bundle_of(candidate: Configuration, decision: Decision, tracker: Tracker, *, config: Config) -> Iterator[Path]:
+def bundle_of(candidate: Cell, decision: Decision, tracker: Tracker, *, config: Config) -> Iterator[Path]:
     """Make the bundle of a candidate in a temporary folder.
 
     The checkpoint is quantized again as the run did, which its fingerprint proves; the Selector is the run's own.
@@ -60,22 +58,21 @@ def bundle_of(candidate: Configuration, decision: Decision, tracker: Tracker, *,
     with TemporaryDirectory() as fetched:
         text = tracker.fetch(candidate.run_id, FINGERPRINT, Path(fetched)).read_text(encoding="utf-8")
     check_unchanged(Fingerprint.from_json(text), recorded)
-    run = tracker.client.get_run(candidate.run_id).data
+    tags = tracker.client.get_run(candidate.run_id).data.tags
     description = describe(candidate, decision, recorded)
     card = model_card(
         CardFacts(
             candidate=candidate,
             decision=decision,
             description=description,
-            metrics=run.metrics,
-            commit=run.tags.get(COMMIT, ""),
+            commit=tags.get(COMMIT, ""),
             stand_in=Path(recorded.model.path).resolve().is_relative_to(project_root() / "models"),
         )
     )
     confidence = decision.policy.settings.confidence
     with TemporaryDirectory() as made:
         folder = Path(made, "bundle")
-        sample = judged(rows_of(_predictions(candidate), CERTIFIED), confidence)
+        sample = judged(rows_of(candidate.answers, CERTIFIED), confidence)
         write_bundle(
             folder,
             description=description,
@@ -88,7 +85,7 @@ def bundle_of(candidate: Configuration, decision: Decision, tracker: Tracker, *,
         yield folder
 
 
-def recorded_config(candidate: Configuration, config: Config) -> Config:
+def recorded_config(candidate: Cell, config: Config) -> Config:
     """The configuration of a run, with the places and the use of the machine of the present one."""
     found = to_config(OmegaConf.create({**candidate.config, "hydra": {}}))
     trainer = replace(found.trainer, threads=config.trainer.threads, progress_bar=config.trainer.progress_bar)
@@ -107,7 +104,7 @@ def check_unchanged(before: Fingerprint, recorded: Config) -> None:
         raise ReliabitError(f"what was measured cannot be made again ({changes}); run the sweep again, then promote")
 
 
-def describe(candidate: Configuration, decision: Decision, recorded: Config) -> Description:
+def describe(candidate: Cell, decision: Decision, recorded: Config) -> Description:
     """What the bundle says of itself."""
     settings = decision.policy.settings
     return Description(
@@ -129,12 +126,13 @@ def describe(candidate: Configuration, decision: Decision, recorded: Config) -> 
     )
 
 
-def check_answers(folder: Path, candidate: Configuration, recorded: Config, *, confidence: str) -> None:
-    """Check that a bundle answers as its run did.
+def check_answers(folder: Path, candidate: Cell, recorded: Config, *, confidence: str) -> None:
+    """Check that a bundle answers as its run did, and by the same kernels.
 
     Raises:
         ReliabitError: It does not.
     """
+    from reliabit.quant import kernels_of
     from reliabit.serving.questions import Asked
     from reliabit.serving.served_model import ServedModel
 
@@ -144,6 +142,8 @@ def check_answers(folder: Path, candidate: Configuration, recorded: Config, *, c
     asked = questions.select(chosen)
     expected = _by_question(candidate, confidence)
     model = ServedModel.load(folder, accelerator=recorded.trainer.accelerator)
+    network = model.answering.model
+    check_kernels(kernels_of(network, dtype=network.dtype), candidate.metrics, run_id=candidate.run_id)
     found = model.answer([Asked(image=row["image"], question=row["question"]) for row in asked])
     for row, answered in zip(asked, found, strict=True):
         answer, sure = expected[row["question_id"]]
@@ -154,14 +154,32 @@ def check_answers(folder: Path, candidate: Configuration, recorded: Config, *, c
             )
 
 
-def _predictions(candidate: Configuration) -> "pa.Table":
-    if candidate.predictions is None:
-        raise ReliabitError(f"the run {candidate.run_id} recorded no predictions; run it again")
-    return candidate.predictions
+def check_kernels(served: Mapping[str, str], metrics: Mapping[str, float], *, run_id: str) -> None:
+    """Check that a bundle multiplies by its layers as was measured: another kernel has another latency and rounding.
+
+    Args:
+        served: The kernel of each layer of the bundle.
+        metrics: What the run recorded.
+        run_id: The run.
+
+    Raises:
+        ReliabitError: It does not.
+    """
+    measured = {name: value for name, value in metrics.items() if name.startswith(LAYERS)}
+    here = layers_by_kernel(served)
+    if here != measured:
+        raise ReliabitError(
+            f"the run {run_id} multiplied by {_in_words(measured)}, and the bundle by {_in_words(here)} on this "
+            "machine; promote it on one like that, or run the sweep again on this one"
+        )
 
 
-def _by_question(candidate: Configuration, confidence: str) -> dict[str, tuple[str, float]]:
-    table = _predictions(candidate)
+def _in_words(layers: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.removeprefix(LAYERS)} in {count:.0f} layers" for name, count in sorted(layers.items()))
+
+
+def _by_question(candidate: Cell, confidence: str) -> dict[str, tuple[str, float]]:
+    table = candidate.answers
     columns = (table[name].to_pylist() for name in ("question_id", "shift", "answer", f"conf_{confidence}"))
     return {
         question: (answer, sure) for question, shift, answer, sure in zip(*columns, strict=True) if shift == NO_SHIFT
@@ -176,7 +194,7 @@ def _checkpoint(recorded: Config, folder: Path) -> Path:
     return folder
 
 
-def _selector(tracker: Tracker, candidate: Configuration, confidence: str, folder: Path) -> Path:
+def _selector(tracker: Tracker, candidate: Cell, confidence: str, folder: Path) -> Path:
     name = f"{SELECTOR_FOLDER}/{confidence}"
     try:
         return tracker.fetch(candidate.run_id, name, folder)

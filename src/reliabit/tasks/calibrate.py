@@ -9,6 +9,7 @@ from reliabit.files import replacing
 from reliabit.tasks.calibrated import load_batches, load_statistics
 from reliabit.tasks.calibration_rows import FOLDER
 from reliabit.tasks.encoders import encoder_of
+from reliabit.tasks.quantized import check_model
 from reliabit.tasks.runtime import set_up
 
 
@@ -26,6 +27,7 @@ def calibrate(config: Config) -> None:
         _note(config)
         return
     set_up(config)
+    check_model(config.model)
     encoder = encoder_of(config.model)
     batches = load_batches(config, encoder)
     statistics = load_statistics(config, batches, decoder_layers=encoder.adapter.decoder_layers)

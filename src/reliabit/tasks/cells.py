@@ -1,11 +1,13 @@
 """What a cell is called, what it is filtered by, and what it costs, whether it is run at once or stage by stage."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
-from reliabit.config import UNQUANTIZED, Config
+from reliabit.config import UNQUANTIZED, UNQUANTIZED_BITS, Config
 from reliabit.data.prepare import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell
@@ -16,8 +18,8 @@ from reliabit.tracking.redaction import redact_config
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BASELINE_BITS = 16
-"""The width of the weights that the checkpoints store unquantized, in bfloat16."""
+LAYERS = "efficiency/layers_"
+"""What the metrics that count the layers of a kernel begin with."""
 
 PLACES = ("paths", "tracking", "sweep", "task")
 
@@ -51,7 +53,7 @@ def run_tags(config: Config) -> dict[str, str]:
         "kind": "cell",
         "model": config.model.name,
         "quant": config.quant.name,
-        "bits": str(BASELINE_BITS if config.quant.name == UNQUANTIZED else config.quant.bits or "mixed"),
+        "bits": str(UNQUANTIZED_BITS if config.quant.name == UNQUANTIZED else config.quant.bits or "mixed"),
         "data": config.data.name,
         CELL_TAG: cell_digest(to_mapping(config)),
     }
@@ -62,7 +64,7 @@ def efficiency(config: Config, model: QuantizedCheckpoint, answered: Answered) -
     bits = model.size.quantized_effective_bits
     if bits is None:
         # Another format does not tell its quantized weights apart.
-        bits = BASELINE_BITS if config.quant.name == UNQUANTIZED else model.size.effective_bits
+        bits = UNQUANTIZED_BITS if config.quant.name == UNQUANTIZED else model.size.effective_bits
     return {
         "efficiency/stored_bytes": float(model.size.stored_bytes),
         "efficiency/resident_bytes": float(model.size.resident_bytes),
@@ -70,8 +72,18 @@ def efficiency(config: Config, model: QuantizedCheckpoint, answered: Answered) -
         "efficiency/effective_bits_whole_model": model.size.effective_bits,
         "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
         "efficiency/peak_memory_bytes": float(answered.peak_bytes),
+        **layers_by_kernel(model.kernels),
         **{f"efficiency/{name}_seconds": seconds for name, seconds in answered.extra_seconds.items()},
     }
+
+
+def layers_by_kernel(kernels: Mapping[str, str]) -> dict[str, float]:
+    """How many layers each kernel multiplies by, as a cell's efficiency has it.
+
+    >>> layers_by_kernel({"up_proj": "int4pack", "down_proj": "int4pack", "lm_head": "eager"})
+    {'efficiency/layers_int4pack': 2.0, 'efficiency/layers_eager': 1.0}
+    """
+    return {f"{LAYERS}{kernel}": float(layers) for kernel, layers in Counter(kernels.values()).items()}
 
 
 def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered) -> AnsweredCell:
@@ -83,4 +95,5 @@ def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered
         config=redact_config({key: value for key, value in to_mapping(config).items() if key not in PLACES}),
         table=table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
         efficiency=efficiency(config, model, answered),
+        kernels=model.kernels,
     )

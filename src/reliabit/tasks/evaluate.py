@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reliabit.config import Config, TrackingConfig
-from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.report import build_report
 from reliabit.evaluation.report_figures import report_figures, write_figures
@@ -19,13 +18,12 @@ RUN = "runs:/"
 
 def evaluate(config: Config) -> float:
     """Write the report of a predictions table, and its comparison with another one; returns its AURC."""
-    if config.task.predictions is None:
-        raise ReliabitError("task.predictions is not set; name the predictions table to evaluate")
-    with located(config.task.predictions, config.tracking) as path:
+    place = config.task.place("predictions")
+    with located(place, config.tracking) as path:
         table, digest = read_predictions(path), sha256(path)
     output = config.paths.output_folder()
     report = build_report(table, config.evaluation)
-    title = config.task.predictions.split("/")[-1]
+    title = place.split("/")[-1]
     drawn = report_figures(table, report, split=config.evaluation.reported, title=title)
     write_manifest(output, [*report.write(output), *write_figures(drawn, output)], predictions=digest)
     for name, interval in sorted(report.intervals.items()):

@@ -116,6 +116,9 @@ def _work(config: Config, rank: int, devices: Sequence[str], parent: int) -> Non
     except ReliabitError as error:
         sys.stderr.write(in_one_line(error))
         sys.exit(2)
+    except KeyboardInterrupt:
+        # The process that started this one gets the signal too, and says so.
+        sys.exit(130)
 
 
 def _fill(config: Config, rank: int, devices: Sequence[str], parent: int) -> None:

@@ -12,6 +12,7 @@ from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.identity import cell_digest
+from reliabit.inference.answered import KERNELS, kernels_text
 from reliabit.tasks.asked import BAD_SAMPLES
 from reliabit.tasks.calibrated import scales_table
 from reliabit.tasks.cells import run_name, run_tags
@@ -22,8 +23,9 @@ from reliabit.tasks.runtime import set_up
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.lightning_logger import RunLogger
 from reliabit.tracking.opening import open_tracker
+from reliabit.tracking.resuming import check_not_deleted
 from reliabit.tracking.system_metrics import system_metrics
-from reliabit.tracking.tracker import PARENT_TAG, TrackedRun, Tracker, read_parent
+from reliabit.tracking.tracker import TrackedRun, Tracker, read_parent
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,6 +37,7 @@ def pipeline(config: Config) -> float:
     tracker = open_tracker(config.tracking)
     parent = read_parent(config.tracking.parent_file)
     if parent is not None:
+        check_not_deleted(tracker, parent)
         tracker.supersede(cell_digest(to_mapping(config)), parent=parent)
     with recorded_failure(config, tracker, parent=parent):
         identity = run_identity(config)
@@ -67,8 +70,8 @@ def reuse(finished: "Run", config: Config, tracker: Tracker, *, parent: str | No
         tracker: Where it is recorded.
         parent: The sweep that it becomes a member of as well.
     """
-    if parent is not None and finished.data.tags.get(PARENT_TAG) != parent:
-        tracker.adopt(finished.info.run_id, parent=parent)
+    if parent is not None:
+        tracker.adopt(finished.info.run_id, parent=parent, cell=cell_digest(to_mapping(config)))
     tracker.fetch_all(finished.info.run_id, config.paths.output_folder())
     sys.stdout.write(
         f"{run_name(config)} is finished already: run {finished.info.run_id} has the same identity; its files are in "
@@ -97,6 +100,7 @@ def _run(config: Config, run: TrackedRun) -> float:
 def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path) -> None:
     if (folder / BAD_SAMPLES).is_file():
         run.log_file(folder / BAD_SAMPLES)
+    run.log_text(kernels_text(model.kernels), KERNELS)
     if model.report is None:
         return
     run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")

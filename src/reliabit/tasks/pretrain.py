@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +28,43 @@ def pretrain(config: Config) -> None:
     """Train the reference model of a configuration's family and write it to `model.path`.
 
     Raises:
-        ReliabitError: The task has no recipe, or there is a checkpoint at the path already.
+        ReliabitError: There is a checkpoint at the path already, or another process is training it.
     """
-    from reliabit.models.pretraining import train
-
-    recipe, folder = config.task.recipe, Path(config.model.path)
-    if recipe is None:
-        raise ReliabitError("task.recipe is not set; run with task=pretrain")
+    folder = Path(config.model.path)
     if folder.exists():
         raise ReliabitError(f"model.path={folder} exists already; move it away to train the model anew")
+    checkpoints = Path(config.paths.root) / "checkpoints" / f"pretrain-{folder.name}"
+    with alone(checkpoints):
+        _pretrain(config, checkpoints)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the one process that trains with the checkpoints of a folder; whoever comes after a dead one goes on there.
+
+    Raises:
+        ReliabitError: Another process does.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ReliabitError(
+            f"another process is training with the checkpoints {folder}; wait for it, or set model.path to another name"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _pretrain(config: Config, checkpoints: Path) -> None:
+    from reliabit.models.pretraining import train
+
+    recipe, folder = config.task.training(), Path(config.model.path)
     set_up(config)
     tables = {name: prepare(source_spec(spec), root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     training = {name: load_split(table, "train") for name, table in tables.items()}
@@ -45,7 +75,7 @@ def pretrain(config: Config) -> None:
         train_tables=training,
         validation_tables={name: load_split(table, "val") for name, table in tables.items()},
         recipe=to_recipe(recipe, seed=config.seed),
-        checkpoints=Path(config.paths.root) / "checkpoints" / f"pretrain-{folder.name}",
+        checkpoints=checkpoints,
         precision=recipe.precision,
         accelerator=config.trainer.accelerator,
         progress_bar=config.trainer.progress_bar,

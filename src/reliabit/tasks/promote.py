@@ -9,12 +9,11 @@ import yaml
 
 from reliabit.composition import project_root
 from reliabit.config import Config
-from reliabit.errors import ReliabitError
 from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.files import staged_folder
 from reliabit.registry.choosing import Choice, choose
 from reliabit.registry.policy import policy_of
-from reliabit.registry.written import Cells, configurations_of_results
+from reliabit.tracking.cells import Competing
 
 
 def promote(config: Config) -> None:
@@ -23,11 +22,9 @@ def promote(config: Config) -> None:
     Raises:
         ReliabitError: A cell is missing, or `task.results` is not set.
     """
-    if config.task.results is None:
-        raise ReliabitError("task.results is not set; name the folder of the pipeline's results")
     pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
-    cells = Cells(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
-    choice = choose(configurations_of_results(Path(config.task.results), cells), policy_of(config.registry))
+    cells = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
+    choice = choose(cells.read(Path(config.task.place("results"))), policy_of(config.registry))
     write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
     sys.stdout.write(choice.markdown())
 

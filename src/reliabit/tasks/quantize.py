@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config
-from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import check_checkpoint, find_adapter
+from reliabit.models.checkpoint import find_adapter
+from reliabit.quant.destination import check_destination
 from reliabit.tasks.calibrated import load_calibration, scales_table
-from reliabit.tasks.quantized import build_plan, load_model
+from reliabit.tasks.plan import build_plan
+from reliabit.tasks.quantized import check_model, kept_type, load_model
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
@@ -27,17 +28,13 @@ def quantize(config: Config) -> None:
     files, which are checked whenever it is loaded.
 
     Raises:
-        ReliabitError: There is nothing to quantize, or nowhere to write it.
+        ReliabitError: The model cannot be quantized, or not written there.
     """
-    from reliabit.quant.checkpoint import check_destination, checkpoint_bytes
+    from reliabit.quant.checkpoint import checkpoint_bytes
 
-    if config.quant.method == "none":
-        raise ReliabitError("task=quantize has nothing to do with quant=none; choose a quantizer")
-    if config.task.checkpoint is None:
-        raise ReliabitError("task.checkpoint is not set; name the folder to write to")
     set_up(config)
-    folder, original = Path(config.task.checkpoint), Path(config.model.path)
-    check_checkpoint(original, family=config.model.family)
+    folder, original = Path(config.task.place("checkpoint")), Path(config.model.path)
+    check_model(config.model)
     check_destination(folder, source=original)
     report = _export(config, folder) if config.task.format == "compressed_tensors" else stream_quantized(config, folder)
     sys.stdout.write(scales_table(report.scales))
@@ -49,6 +46,9 @@ def quantize(config: Config) -> None:
 
 def stream_quantized(config: Config, folder: Path) -> "Report":
     """Quantize the configured model into a folder, in our own format, a layer at a time; see `quantize_checkpoint`."""
+    import torch
+
+    from reliabit.quant.shards import stored_types
     from reliabit.quant.streaming.quantize import quantize_checkpoint
 
     return quantize_checkpoint(
@@ -57,6 +57,7 @@ def stream_quantized(config: Config, folder: Path) -> "Report":
         build_plan(config.quant),
         decoder_layers=find_adapter(config.model.family).decoder_layers,
         calibration=load_calibration(config),
+        dtype=getattr(torch, kept_type(stored_types(Path(config.model.path)), config.model.dtype)),
     )
 
 

@@ -1,15 +1,21 @@
 """The model that a configuration names, quantized in memory as it says."""
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reliabit.config import Config, ModelConfig, QuantConfig, TrainerConfig
+from reliabit.config import Config, ModelConfig, TrainerConfig
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import Checkpoint, load_checkpoint
-from reliabit.models.quantization_record import OUR_FORMAT, quantized_as
-from reliabit.models.spread import Spread, offloaded
-from reliabit.quant import Plan, Report, Size, model_size, plan_from_config, quantize_model
+from reliabit.models.checkpoint import Checkpoint, check_loadable, load_checkpoint
+from reliabit.models.spread import Spread, device_of, is_spread, offloaded
+from reliabit.quant import Report, Size, kernels_of, model_size, quantize_model
+from reliabit.quant.record import OUR_FORMAT, quantized_as
+from reliabit.quant.shards import stored_types
 from reliabit.tasks.calibrated import load_calibration
+from reliabit.tasks.plan import build_plan
+
+BASELINE_TYPE = "bfloat16"
+"""The type that the weights of the baseline are counted as stored in."""
 
 
 @dataclass(frozen=True)
@@ -19,26 +25,31 @@ class QuantizedCheckpoint:
     Attributes:
         checkpoint: The model, ready to answer.
         report: The modules that were converted; `None` for the baseline.
-        size: Its bytes, weights that are not quantized counted as stored in bfloat16; of checkpoints in other formats
+        kernels: What multiplies by the weight of each quantized layer, by its name; `eager` where no kernel does.
+        size: Its bytes, weights that are not quantized counted as a checkpoint of it has them (`kept_type`), all of the
+            baseline's in bfloat16; of checkpoints in other formats
             what is stored is the size of their files, and which weights are quantized is not told.
     """
 
     checkpoint: Checkpoint
     report: Report | None
+    kernels: Mapping[str, str]
     size: Size
 
 
-def build_plan(quant: QuantConfig) -> Plan:
-    """The plan that a configuration describes."""
-    defaults = {
-        "method": quant.method,
-        "bits": quant.bits,
-        "group_size": quant.group_size,
-        "zero": quant.zero,
-        "solver": quant.solver,
-        "p_norm": quant.p_norm,
-    }
-    return plan_from_config(quant.rules, defaults=defaults)
+def check_model(model: ModelConfig) -> None:
+    """Check all of a checkpoint that can be checked without its weights, before data is prepared for it.
+
+    Raises:
+        ReliabitError: A file of it is missing or damaged, or describes no model that can answer.
+    """
+    check_loadable(
+        Path(model.path),
+        family=model.family,
+        template=model.template,
+        max_pixels=model.max_pixels,
+        dtype=model.dtype,
+    )
 
 
 def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:
@@ -65,8 +76,24 @@ def spread_of(trainer: TrainerConfig) -> Spread | None:
     )
 
 
+def kept_type(stored: Set[str], computed: str) -> str:
+    """The type that the weights of a checkpoint are quantized from and, those that are not quantized, written in.
+
+    It is that of the cell that is measured, or a shorter one where that loses nothing: a bundle is made of it.
+
+    Args:
+        stored: The types that the unquantized checkpoint has them in.
+        computed: The type that the model computes in.
+
+    >>> kept_type({"bfloat16"}, "float32"), kept_type({"float32"}, "float32"), kept_type({"float32"}, "bfloat16")
+    ('bfloat16', 'float32', 'bfloat16')
+    """
+    [only] = stored if len(stored) == 1 else {computed}
+    return only if computed == "float32" and only in ("bfloat16", "float16") else computed
+
+
 def load_quantized(config: Config) -> QuantizedCheckpoint:
-    """Load the model and quantize it in memory.
+    """Load the model where it is to answer, and quantize it in memory.
 
     Raises:
         ReliabitError: It is to be quantized, and some of it lies off the devices.
@@ -85,9 +112,14 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
                 "task=quantize, and answer with model.path=<its folder> quant=none"
             )
         report = quantize_model(checkpoint.model, build_plan(config.quant), load_calibration(config))
-    size = model_size(checkpoint.model, stored_dtype=torch.bfloat16)
+    if not is_spread(checkpoint.model):
+        # Kernels are of a device; a model is quantized where it was loaded, as checkpoints are.
+        checkpoint.model.to(device_of(config.trainer.accelerator))
+    kernels = kernels_of(checkpoint.model, dtype=checkpoint.model.dtype)
+    stored = BASELINE_TYPE if report is None else kept_type(stored_types(Path(config.model.path)), config.model.dtype)
+    size = model_size(checkpoint.model, stored_dtype=getattr(torch, stored))
     found = quantized_as(Path(config.model.path))
     if found is not None and found.format != OUR_FORMAT:
         # Read by other code into modules of its own, or dequantized; what is stored the files alone tell.
         size = replace(size, stored_bytes=checkpoint_bytes(Path(config.model.path)))
-    return QuantizedCheckpoint(checkpoint=checkpoint, report=report, size=size)
+    return QuantizedCheckpoint(checkpoint=checkpoint, report=report, kernels=kernels, size=size)

@@ -57,17 +57,33 @@ def load_questions(config: Config, *, training: bool) -> "Dataset":
     """
     from datasets import concatenate_datasets
 
+    check_asked(config, training=training)
     splits = [split for split in _asked_splits(config.data) if training or split != TRAINING_SPLIT]
-    missing = [split for split in (TRAINING_SPLIT, CHOOSING_SPLIT) if training and split not in splits]
+    return concatenate_datasets([*_splits(config, splits), *_shifted(config), *_other_data(config)])
+
+
+def check_asked(config: Config, *, training: bool) -> None:
+    """Check that something is asked, and what estimators are trained on where one is trained.
+
+    Raises:
+        ReliabitError: It is not.
+    """
+    asked = _asked_splits(config.data)
+    missing = [split for split in (TRAINING_SPLIT, CHOOSING_SPLIT) if training and split not in asked]
     if missing:
         raise ReliabitError(
             f"confidence={config.confidence.name} is trained on the split {TRAINING_SPLIT} and chosen on "
             f"{CHOOSING_SPLIT}, and data.ask leaves out {' and '.join(missing)}; ask them, or set confidence=maxprob"
         )
-    asked = [*_splits(config, splits), *_shifted(config), *_other_data(config)]
-    if not asked:
+    if not ({*asked} - {TRAINING_SPLIT} or training or config.data.shifts or config.other_data):
         raise ReliabitError(f"data.ask={config.data.ask} asks nothing; name at least one split with a number of images")
-    return concatenate_datasets(asked)
+    shifted = {f"other_data.{name}": data for name, data in config.other_data.items()}
+    for name, data in (shifted | ({"data": config.data} if config.data.shifts else {})).items():
+        if not data.splits.get(SHIFTED_SPLIT):
+            raise ReliabitError(
+                f"{name}.splits has no images in {SHIFTED_SPLIT}, which is asked as a shift; give it some, or ask none "
+                "(data.shifts=[], no other_data)"
+            )
 
 
 def prepared_split(config: Config, data: DataConfig, split: str) -> "Dataset":

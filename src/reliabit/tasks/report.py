@@ -4,9 +4,9 @@ import sys
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.paper import paper_report
+from reliabit.tracking.cells import cells_of
 from reliabit.tracking.opening import open_tracker
-from reliabit.tracking.paper_cells import report_of_sweep
-from reliabit.tracking.recorded_predictions import recorded_predictions
 
 
 def report(config: Config) -> None:
@@ -15,14 +15,11 @@ def report(config: Config) -> None:
     Raises:
         ReliabitError: No sweep is named, or it has no finished cell.
     """
-    if config.task.sweep is None:
-        raise ReliabitError("task.sweep is not set; name the parent run of the sweep to report on")
-    tracking = config.tracking
+    sweep, tracking = config.task.place("sweep"), config.tracking
     tracker = open_tracker(tracking)
-    finished = [run for run in tracker.children(config.task.sweep) if run.info.status == "FINISHED"]
+    finished = [run for run in tracker.children(sweep) if run.info.status == "FINISHED"]
     if not finished:
-        raise ReliabitError(f"the run {config.task.sweep} has no finished cells in {tracking.uri}; was it a sweep?")
-    with recorded_predictions(tracker) as predictions:
-        found = report_of_sweep(finished, predictions=predictions, settings=config.evaluation)
+        raise ReliabitError(f"the run {sweep} has no finished cells in {tracking.uri}; was it a sweep?")
+    found = paper_report(cells_of(tracker, finished), config.evaluation)
     for path in found.write(config.paths.output_folder()):
         sys.stdout.write(f"{path}\n")

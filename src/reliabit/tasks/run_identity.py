@@ -8,8 +8,8 @@ from reliabit.config import Config
 from reliabit.data.prepare import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.identity import Fingerprint, identify
-from reliabit.models.checkpoint import check_checkpoint
 from reliabit.tasks.answer_identity import calibration_digest
+from reliabit.tasks.quantized import check_model
 from reliabit.tasks.questions import source_spec
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ def run_identity(config: Config) -> Fingerprint:
     """Everything that decides the numbers of a run; its data is prepared first, where it is not yet.
 
     Raises:
-        ReliabitError: A file that the run would read is missing, or data differs from its manifest.
+        ReliabitError: A file that the run would read is missing or damaged, or data differs from its manifest.
     """
     cache = DigestCache(Path(config.paths.cache) / "digests")
-    check_checkpoint(Path(config.model.path), family=config.model.family)
+    check_model(config.model)
     inputs = checkpoint_inputs(Path(config.model.path), cache=cache)
     for name, data in {"data": config.data, **config.other_data}.items():
         folder = prepare(source_spec(data), root=Path(config.paths.data))

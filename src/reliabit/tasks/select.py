@@ -80,22 +80,20 @@ class Selected:
         return values | {f"confidence/val_aurc.{name}": found.val_aurc for name, found in self.selectors.items()}
 
     def write(self, folder: Path) -> list[Path]:
-        """Write the table and the Selectors."""
+        """Write the table and the Selectors; returns the files, and none that was there before."""
         from reliabit.confidence.store import save_selector
 
         write_predictions(self.predictions, folder / PREDICTIONS)
+        written = [folder / PREDICTIONS]
         for name, found in self.selectors.items():
-            save_selector(found, folder / SELECTOR_FOLDER / name)
-        saved = [path for path in sorted((folder / SELECTOR_FOLDER).glob("*/*")) if path.is_file()]
-        return [folder / PREDICTIONS, *saved]
+            written += save_selector(found, folder / SELECTOR_FOLDER / name)
+        return written
 
 
 def select(config: Config) -> None:
     """Fit the configured estimators to a predictions table and its features."""
     set_up(config)
-    if config.task.predictions is None:
-        raise ReliabitError("task.predictions is not set; name the predictions table that task=answer wrote")
-    path = Path(config.task.predictions)
+    path = Path(config.task.place("predictions"))
     selected = fit_estimators(config, read_predictions(path), features=path.parent / FEATURES)
     output = config.paths.output_folder()
     written = selected.write(output)

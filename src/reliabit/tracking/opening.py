@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from reliabit.config import TrackingConfig
+from reliabit.tracking.address import JOURNAL
 from reliabit.tracking.journal import Journal
 from reliabit.tracking.tracker import Tracker
-
-JOURNAL = "journal://"
 
 
 def open_tracker(tracking: TrackingConfig) -> Tracker:

@@ -16,7 +16,7 @@ from reliabit.errors import ReliabitError
 from reliabit.files import MANIFEST, check_hash, check_manifest
 from reliabit.files import sha256 as file_sha256
 from reliabit.identity import identify
-from reliabit.inference.answered import ANSWERED, REMEDY, read_answered
+from reliabit.inference.answered import ANSWERED, KERNELS, REMEDY, kernels_text, read_answered
 from reliabit.inference.predictions import PREDICTIONS
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
@@ -100,7 +100,8 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
         if table.resolve().is_relative_to(root.resolve()):
             source = resolve(f"{SCHEME}{table.resolve().relative_to(root.resolve()).as_posix()}", root=root)
             run.log_inputs([dataset_input(source, name=config["data"]["name"], context="evaluation")])
-        run.log_metrics({**_metrics(folder), **answered.efficiency})
+        run.log_metrics({**report_metrics(folder), **answered.efficiency})
+        run.log_text(kernels_text(answered.kernels), KERNELS)
         for part in (folder / SELECTED, folder / REPORT):
             files = [path for path in sorted(part.rglob("*")) if path.is_file() and not path.name.startswith(".")]
             # The run keeps hashes of its own.
@@ -108,7 +109,12 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
         return run.run_id
 
 
-def _metrics(folder: Path) -> Mapping[str, float]:
+def report_metrics(folder: Path) -> Mapping[str, float]:
+    """The metrics of a cell's report.
+
+    Raises:
+        ReliabitError: They are missing or damaged.
+    """
     path = folder / REPORT / METRICS
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.heartbeat import heartbeat_tags
+from reliabit.tracking.heartbeat import heartbeat_tags, is_dead
 from reliabit.tracking.redaction import REDACTED, redact
 from reliabit.tracking.tracker import TrackedRun, Tracker
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LAST = "last"
+SHOWN = 3
+"""So many sweeps are named where there is a choice."""
 SWEEP = {"kind": "sweep"}
 OVERRIDES = "overrides.json"
 """The tag that holds a sweep's overrides as a list."""
@@ -45,9 +48,50 @@ def find_sweep(tracker: Tracker, which: str) -> "Run":
         return sweeps[-1]
     found = [run for run in sweeps if run.info.run_id == which]
     if not found:
+        check_not_deleted(tracker, which)
         known = f"the last one is {sweeps[-1].info.run_id}" if sweeps else "run one first"
         raise ReliabitError(f"there is no sweep {which} in this experiment; {known}")
     return found[0]
+
+
+def sweep_to_resume(tracker: Tracker, which: str) -> "Run":
+    """The parent run of a sweep to go on with.
+
+    Args:
+        tracker: Where it is recorded.
+        which: Its id, or `last` for the last one that is unfinished and that nobody is running.
+
+    Raises:
+        ReliabitError: There is no such sweep.
+    """
+    if which != LAST:
+        return find_sweep(tracker, which)
+    sweeps, now = tracker.runs_with(SWEEP), datetime.now(UTC)
+    unfinished = [run for run in sweeps if run.info.status != "FINISHED"]
+    stopped = [run for run in unfinished if run.info.status != "RUNNING" or is_dead(run, now)]
+    if stopped:
+        return stopped[-1]
+    for run in unfinished[-1:]:
+        check_ended(run)
+    there = ", ".join(f"{run.info.run_id} ({str(run.info.run_name)[:60]})" for run in sweeps[-SHOWN:])
+    raise ReliabitError(
+        "no sweep of this experiment is unfinished, so there is none to go on with; "
+        + (f"all are finished: {there}; name one with sweep.resume=<id>" if sweeps else "run one first")
+    )
+
+
+def check_not_deleted(tracker: Tracker, run_id: str) -> None:
+    """Check that the parent run of a sweep was not deleted in the store.
+
+    Raises:
+        ReliabitError: It was.
+    """
+    if tracker.is_deleted(run_id):
+        raise ReliabitError(
+            f"the parent run {run_id} of the sweep was deleted in the store; restore it (mlflow runs restore --run-id "
+            f"{run_id}, with MLFLOW_TRACKING_URI set to tracking.uri) and go on with sweep.resume={run_id}, or start "
+            "the sweep anew"
+        )
 
 
 def check_ended(sweep: "Run") -> None:

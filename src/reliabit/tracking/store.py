@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
+from reliabit.tracking.address import check_address
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.store_failures import guarded, sentence
+from reliabit.tracking.store_failures import deleted, guarded, sentence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,8 +63,7 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
         ReliabitError: The store is of a kind that MLflow no longer writes, cannot be reached, is locked, read-only or
             full, or is of another version than MLflow; the client's calls raise it as well.
     """
-    if "://" not in uri or uri.startswith("file:"):
-        raise ReliabitError(f"tracking.uri={uri} is a plain folder, which MLflow 3 refuses; use sqlite:///<file>")
+    check_address(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -82,6 +82,9 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
             _check_server(uri)
             client = guarded(MlflowClient(tracking_uri=uri), uri=uri)
             found = client.get_experiment_by_name(experiment)
+            if found is not None and found.lifecycle_stage == "deleted":
+                told = deleted("experiment", found.experiment_id)
+                raise ReliabitError(redact(f"the tracking store {uri} {told}"))
             if found is not None:
                 return client, found.experiment_id
             if not uri.startswith(SQLITE):

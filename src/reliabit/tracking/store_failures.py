@@ -24,6 +24,11 @@ _FULL = "has no space left on its disk; make room there and run again (a sweep g
 _READ_ONLY = "cannot be written, it is read-only; make it writable or set tracking.uri"
 _LOCKED = "is locked by another process; end what holds it (an open sqlite shell, a backup) and run again"
 
+_DELETED = re.compile(
+    r"(?:The )?(?P<kind>run|experiment) '?(?P<id>\w+)'? must be in (?:the )?'active'",
+    re.IGNORECASE,
+)
+
 _TEXTS = {
     "database is locked": _LOCKED,
     "attempt to write a readonly database": _READ_ONLY,
@@ -108,9 +113,24 @@ def _of_one(error: BaseException, *, uri: str) -> str | None:
     if isinstance(error, OSError) and error.errno in _NUMBERS:
         return _NUMBERS[error.errno]
     text = str(error)
+    if found := _DELETED.search(text):
+        return deleted(found["kind"].lower(), found["id"])
     if found := _SCHEMA.search(text):
         return _of_schema(found["found"], uri=uri)
     return next((told for part, told in _TEXTS.items() if part in text), None)
+
+
+def deleted(kind: str, name: str) -> str:
+    """What to do about a run or an experiment that was deleted in the store.
+
+    >>> deleted("run", "17")
+    'has the run 17 among its deleted ones; restore it (mlflow runs restore --run-id 17, with MLFLOW_TRACKING_URI ...
+    """
+    return (
+        f"has the {kind} {name} among its deleted ones; restore it (mlflow {kind}s restore --{kind}-id {name}, with "
+        f"MLFLOW_TRACKING_URI set to tracking.uri), or "
+        f"{'name another with tracking.experiment' if kind == 'experiment' else 'run again'}"
+    )
 
 
 def _of_schema(revision: str, *, uri: str) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -27,13 +27,16 @@ class Column:
 
 COLUMNS = (
     Column("accuracy %", "accuracy/mean", ".1f", 100),
-    Column("ECE %", "calibration/ece_15", ".1f", 100),
-    Column("C@1% %", "selective/coverage_at_1pct_risk", ".1f", 100),
-    Column("C@5% %", "selective/coverage_at_5pct_risk", ".1f", 100),
-    Column("AURC %", "selective/aurc", ".2f", 100),
-    Column("C@1% Selector %", "selective/coverage_at_1pct_risk.selector", ".1f", 100),
-    Column("AURC Selector %", "selective/aurc.selector", ".2f", 100),
-    Column("certified C@5% %", "certified/coverage_at_5pct_risk", ".1f", 100),
+    Column("ECE maxprob %", "calibration/ece_15", ".1f", 100),
+    Column("C@1% maxprob %", "selective/coverage_at_1pct_risk", ".1f", 100),
+    Column("C@5% maxprob %", "selective/coverage_at_5pct_risk", ".1f", 100),
+    Column("AURC maxprob %", "selective/aurc", ".2f", 100),
+    Column("C@1% selector %", "selective/coverage_at_1pct_risk.selector", ".1f", 100),
+    Column("C@5% selector %", "selective/coverage_at_5pct_risk.selector", ".1f", 100),
+    Column("AURC selector %", "selective/aurc.selector", ".2f", 100),
+)
+
+COSTS = (
     Column("bits/weight", "efficiency/effective_bits", ".2f"),
     Column("stored MiB", "efficiency/stored_bytes", ".2f", 2**-20),
     Column("resident MiB", "efficiency/resident_bytes", ".2f", 2**-20),
@@ -71,19 +74,29 @@ class Summary:
         return text.getvalue()
 
 
-def summarize(runs: "Sequence[Run]", *, parent: str | None = None) -> Summary:
+def summarize(
+    runs: "Sequence[Run]",
+    *,
+    parent: str | None = None,
+    certified: "Mapping[str, Mapping[str, float]] | None" = None,
+) -> Summary:
     """Build the table of some runs; one that did not finish shows its state and no numbers.
 
     Args:
         runs: The runs.
         parent: The sweep that they are shown for; runs of another one were reused by it.
+        certified: Columns of certified coverage by their label, each by the name of the run. A run alone cannot say
+            it, as a certificate depends on how many cells it is chosen among.
     """
     names = labels(runs)
-    ordered = sorted(runs, key=_order)
-    return Summary(
-        headings=["configuration", "state", *(column.heading for column in COLUMNS)],
-        rows=[[names[run.info.run_id], state(run, parent=parent), *_cells(run)] for run in ordered],
-    )
+    together = certified or {}
+    headings = [*(column.heading for column in COLUMNS), *(f"{label} %" for label in together)]
+    rows = []
+    for run in sorted(runs, key=_order):
+        name = names[run.info.run_id]
+        shares = [f"{100 * values[name]:.1f}" if name in values else "-" for values in together.values()]
+        rows.append([name, state(run, parent=parent), *_numbers(run, COLUMNS), *shares, *_numbers(run, COSTS)])
+    return Summary(["configuration", "state", *headings, *(column.heading for column in COSTS)], rows)
 
 
 def labels(runs: "Sequence[Run]") -> dict[str, str]:
@@ -117,11 +130,11 @@ def state(run: "Run", *, parent: str | None = None) -> str:
     return "ok" if parent is None or run.data.tags.get(PARENT_TAG) == parent else REUSED
 
 
-def _cells(run: "Run") -> list[str]:
+def _numbers(run: "Run", columns: Sequence[Column]) -> list[str]:
     metrics = run.data.metrics
     return [
         format(metrics[column.metric] * column.scale, column.form) if column.metric in metrics else "-"
-        for column in COLUMNS
+        for column in columns
     ]
 
 

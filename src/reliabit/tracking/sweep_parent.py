@@ -1,68 +1,88 @@
-"""The parent run of a sweep, as a Hydra callback: opened before the cells, closed with their table."""
+"""The parent run of a sweep: opened before the cells, closed with their table."""
 
 import os
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.config import EvaluationConfig, RegistryConfig, TrackingConfig
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.paper import paper_report
+from reliabit.evaluation.pareto_figure import pareto_figure
+from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
+from reliabit.tracking.cells import cells_of
 from reliabit.tracking.differences import compare_with_baselines
 from reliabit.tracking.opening import open_tracker
-from reliabit.tracking.paper_cells import report_of_sweep
 from reliabit.tracking.reaping import reap
-from reliabit.tracking.recorded_predictions import RecordedPredictions, recorded_predictions
-from reliabit.tracking.resuming import find_sweep, reopen, start_parent
+from reliabit.tracking.resuming import check_not_deleted, reopen, start_parent, sweep_to_resume
 from reliabit.tracking.summary import Summary, summarize
 from reliabit.tracking.sweep_pareto import pareto_of_sweep
-from reliabit.tracking.tracker import TrackedRun, Tracker, parent_file, write_parent
+from reliabit.tracking.tracker import TrackedRun, Tracker, cell_tags_of, parent_file, write_parent
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from reliabit.evaluation.cells import Cell
+    from reliabit.evaluation.pareto_points import Pareto
+
 
 @dataclass
 class OpenSweep:
-    """A sweep under way in this process, how its cells are compared, and the policy that may choose among them."""
+    """A sweep under way in this process, how its cells are compared, and the policy that may choose among them.
+
+    Attributes:
+        tracker: Where it is recorded.
+        run: Its parent run.
+        new: Whether it was begun here, and not gone on with.
+        asked: How many different cells it is to have.
+        settings: How they are compared.
+        policy: What may choose among them.
+        paper: Whether it ends with the paper's tables.
+    """
 
     tracker: Tracker
     run: TrackedRun
+    new: bool
+    asked: int
     settings: EvaluationConfig
     policy: RegistryConfig
     paper: bool
 
 
-_open: list[OpenSweep] = []
-_refused: list[ReliabitError] = []
+@contextmanager
+def sweep_parent(config: DictConfig, *, asked: int) -> Iterator[TrackedRun]:
+    """Make a sweep one parent run, whatever launches its cells in the block.
 
+    The store is created here, in the launching process, before any worker starts. A sweep that is cut short is closed
+    as a failed one, with the table of what there is.
 
-class SweepParent(Callback):
-    """Makes every sweep one parent run, whatever launches its cells.
+    Args:
+        config: The sweep's configuration, Hydra's own included.
+        asked: How many different cells it is to have.
 
-    The store is created here, in the launching process, before any worker starts. Hydra does not call
-    `on_multirun_end` when the sweep raises; the entry point calls `close_abandoned` then.
+    Raises:
+        ReliabitError: The store cannot be opened, the sweep to go on with is unknown or still running, or the parent
+            was deleted meanwhile.
     """
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Open the parent run, or keep for `raise_refusal` why that is refused."""
-        try:
-            _open.append(open_sweep(config))
-        except ReliabitError as error:
-            _refused.append(error)
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Put the table of the cells on the parent run, print it, and close the parent."""
-        if _open:
-            close(_open.pop(), status="FINISHED")
+    sweep = open_sweep(config, asked=asked)
+    try:
+        yield sweep.run
+    except BaseException:
+        # What cut it short is the error to report.
+        with suppress(ReliabitError):
+            close(sweep, status="FAILED")
+        raise
+    close(sweep, status="FINISHED")
 
 
-def open_sweep(config: DictConfig) -> OpenSweep:
+def open_sweep(config: DictConfig, *, asked: int) -> OpenSweep:
     """Create the store, close what dead processes left, open the parent run, and leave its id for the cells.
 
     Raises:
@@ -76,84 +96,86 @@ def open_sweep(config: DictConfig) -> OpenSweep:
         or not isinstance(policy, RegistryConfig)
     ):
         raise TypeError("the schema decides the type of a configuration")
-    tracker = open_tracker(tracking)
+    tracker, resume = open_tracker(tracking), config.sweep.resume
     for found in reap(tracker):
         sys.stdout.write(f"closed the run {found.name} ({found.run_id}): {found.reason}\n")
-    if config.sweep.resume is None:
+    if resume is None:
         run = start_parent(tracker, overrides=list(config.hydra.overrides.task))
     else:
-        run = reopen(tracker, find_sweep(tracker, config.sweep.resume))
+        run = reopen(tracker, sweep_to_resume(tracker, resume))
     write_parent(parent_file(Path(config.hydra.sweep.dir)), run.run_id)
-    return OpenSweep(tracker=tracker, run=run, settings=settings, policy=policy, paper=config.sweep.paper)
-
-
-def raise_refusal() -> None:
-    """Raise what kept the parent run from being opened; Hydra only warns of what its callbacks raise.
-
-    Raises:
-        ReliabitError: The parent run was refused.
-    """
-    if _refused:
-        raise _refused.pop()
-
-
-def close_abandoned() -> None:
-    """Close the parent of a sweep that was cut short by an error, with the table of what there is."""
-    while _open:
-        close(_open.pop(), status="FAILED")
+    return OpenSweep(
+        tracker=tracker,
+        run=run,
+        new=resume is None,
+        asked=asked,
+        settings=settings,
+        policy=policy,
+        paper=config.sweep.paper,
+    )
 
 
 def close(sweep: OpenSweep, *, status: str) -> None:
-    """Put the table of a sweep's cells on its parent run, print it, and end the parent."""
-    runs = sweep.tracker.children(sweep.run.run_id)
-    if not runs:
+    """Put the table of a sweep's cells on its parent run, print it, and end the parent.
+
+    Raises:
+        ReliabitError: The parent was deleted meanwhile.
+    """
+    client, parent = sweep.tracker.client, sweep.run.run_id
+    check_not_deleted(sweep.tracker, parent)
+    runs = sweep.tracker.children(parent)
+    if not runs and sweep.new:
         # Refused before its first cell: an empty parent would only be in the way.
-        sweep.tracker.client.delete_run(sweep.run.run_id)
+        client.delete_run(parent)
         return
     finished = [run for run in runs if run.info.status == "FINISHED"]
+    done = len(cell_tags_of(finished, parent=parent))
     try:
-        _record(sweep, runs=runs, finished=finished)
+        _record(sweep, runs=runs)
+        sweep.run.log_metrics({"sweep/cells": sweep.asked, "sweep/finished": done})
     except BaseException:
-        # Hydra only warns when a callback raises; the parent must not stay open then.
-        sweep.tracker.client.set_terminated(sweep.run.run_id, "FAILED")
+        # The parent must not stay open then.
+        client.set_terminated(parent, "FAILED")
         raise
-    sweep.tracker.client.set_terminated(sweep.run.run_id, status)
-    sys.stdout.write(f"{len(finished)} of {len(runs)} cells finished; parent run {sweep.run.run_id}\n")
-    if len(finished) < len(runs):
-        sys.stdout.write(f"Run the others again: python src/run.py sweep.resume={sweep.run.run_id}\n")
+    client.set_terminated(parent, status)
+    sys.stdout.write(f"{done} of {sweep.asked} cells finished; parent run {parent}\n")
+    if done < sweep.asked:
+        sys.stdout.write(f"Run the others: python src/run.py sweep.resume={parent}\n")
     sys.stdout.write("Compare them in the MLflow UI: make ui\n")
 
 
-def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", finished: "Sequence[Run]") -> None:
-    summary = summarize(runs, parent=sweep.run.run_id)
-    sweep.run.log_text(summary.markdown(), "summary.md")
-    sweep.run.log_text(summary.csv(), "summary.csv")
-    show(summary)
-    with recorded_predictions(sweep.tracker) as predictions:
-        _record_comparisons(sweep, finished, predictions)
-    sweep.run.log_metrics({"sweep/cells": len(runs), "sweep/finished": len(finished)})
+def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
+    fronts: dict[str, Pareto] = {}
+    try:
+        cells = cells_of(sweep.tracker, runs)
+        done = [cell for cell in cells if cell.finished]
+        fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
+    finally:
+        # What cells cannot be measured together for is no reason not to show what each has recorded.
+        certified: dict[str, dict[str, float]] = defaultdict(dict)
+        for front in fronts.values():
+            certified[front.certified_label] |= front.certified
+        summary = summarize(runs, parent=sweep.run.run_id, certified=certified)
+        sweep.run.log_text(summary.markdown(), "summary.md")
+        sweep.run.log_text(summary.csv(), "summary.csv")
+        show(summary)
+    _record_comparisons(sweep, done)
+    _record_pareto(sweep, fronts)
 
 
-def _record_comparisons(sweep: OpenSweep, finished: "Sequence[Run]", predictions: RecordedPredictions) -> None:
-    compared = compare_with_baselines(finished, predictions=predictions, settings=sweep.settings)
+def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
+    compared = compare_with_baselines(cells, settings=sweep.settings)
     for name, table in compared.tables.items():
         sweep.run.log_text(table, name)
     for name, figure in compared.figures.items():
         sweep.run.log_figure(figure, name)
-    _record_pareto(sweep, finished, predictions)
-    if sweep.paper and finished:
+    if sweep.paper and cells:
         with TemporaryDirectory() as folder:
-            report = report_of_sweep(finished, predictions=predictions, settings=sweep.settings)
-            for path in report.write(Path(folder)):
+            for path in paper_report(cells, sweep.settings).write(Path(folder)):
                 sweep.run.log_file(path)
 
 
-def _record_pareto(sweep: OpenSweep, finished: "Sequence[Run]", predictions: RecordedPredictions) -> None:
-    # Hydra loads this module for every run; what it takes to draw is needed by sweeps alone.
-    from reliabit.evaluation.pareto_figure import pareto_figure
-    from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
-
-    fronts = pareto_of_sweep(finished, predictions=predictions, policy=sweep.policy)
+def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]") -> None:
     if fronts:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")

@@ -1,30 +1,24 @@
-"""The Pareto fronts of a recorded sweep: one for each model, data set and way of measuring."""
+"""The Pareto fronts of a sweep: one for each model, data set and way of measuring."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reliabit.config import RegistryConfig
-from reliabit.tracking.differences import families_of
-from reliabit.tracking.recorded_predictions import RecordedPredictions
-from reliabit.tracking.summary import labels
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
+    from reliabit.evaluation.cells import Cell
     from reliabit.evaluation.pareto_points import Pareto
 
 
-def pareto_of_sweep(
-    runs: "Sequence[Run]", *, predictions: RecordedPredictions, policy: RegistryConfig
-) -> "dict[str, Pareto]":
-    """Place the finished cells of a sweep, from the predictions that they recorded.
+def pareto_of_sweep(cells: "Sequence[Cell]", *, policy: RegistryConfig, compared: int) -> "dict[str, Pareto]":
+    """Place the finished cells of a sweep.
 
     Args:
-        runs: The finished cells. Those from before costs were measured are left out.
-        predictions: What they recorded.
+        cells: The finished cells. Those from before costs were measured are left out.
         policy: What will choose among them: its confidence (MaxProb where a cell has no other), risk, delta, resamples
             and level.
+        compared: How many cells the sweep has, finished or not: what the gate corrects for.
 
     Returns:
         Fronts by model and data set, numbered where a sweep has several sets of cells of both.
@@ -33,22 +27,16 @@ def pareto_of_sweep(
         ReliabitError: A cell has no predictions, or lacks the split that reports.
     """
     # Hydra loads this module for every run; scipy, which takes a second to import, is needed by sweeps alone.
-    from reliabit.evaluation.paired_reliability import pareto_settings
-    from reliabit.evaluation.pareto_points import SPEED, pareto_of
-    from reliabit.evaluation.roles import MAXPROB, confidences_of
+    from reliabit.evaluation.cells import SPEED, families_of, numbered
+    from reliabit.evaluation.paired_reliability import Measurements, pareto_settings
+    from reliabit.evaluation.pareto_points import pareto_of
+    from reliabit.evaluation.roles import MAXPROB
 
-    names = labels(runs)
     settings = pareto_settings(policy)
     fronts: dict[str, Pareto] = {}
-    for members in families_of([run for run in runs if SPEED in run.data.metrics]):
-        tables = {names[run.info.run_id]: predictions.read(run) for run in members}
-        everywhere = all(settings.confidence in confidences_of(table) for table in tables.values())
-        confidence = settings.confidence if everywhere else MAXPROB
-        where = f"{members[0].data.tags.get('model', '')} · {members[0].data.tags.get('data', '')}"
-        same = sum(name == where or name.startswith(f"{where} · ") for name in fronts)
-        fronts[f"{where} · {same + 1}" if same else where] = pareto_of(
-            tables,
-            {names[run.info.run_id]: run.data.metrics for run in members},
-            replace(settings, confidence=confidence),
-        )
+    for members in families_of([cell for cell in cells if SPEED in cell.metrics]):
+        everywhere = all(settings.confidence in cell.confidences for cell in members)
+        own = settings if everywhere else replace(settings, confidence=MAXPROB)
+        where = numbered(members[0].place, fronts, between=" · ")
+        fronts[where] = pareto_of(members, Measurements(own, comparisons=compared))
     return fronts

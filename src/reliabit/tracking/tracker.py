@@ -167,15 +167,35 @@ class Tracker:
         found = [run for run in self.runs_with({FINGERPRINT_TAG: fingerprint}) if run.info.status == "FINISHED"]
         return found[-1] if found else None
 
-    def adopt(self, run_id: str, *, parent: str) -> None:
-        """Make a finished run a member of another sweep, which needs not repeat it."""
-        self.client.set_tag(run_id, adoption_tag(parent), REUSED)
+    def adopt(self, run_id: str, *, parent: str, cell: str) -> None:
+        """Make a finished run a cell of a sweep, its own or another one, which needs not repeat it.
+
+        Args:
+            run_id: The run.
+            parent: The sweep.
+            cell: The digest of the cell that asked for it; see `reliabit.identity.cell_digest`.
+        """
+        tags = self.client.get_run(run_id).data.tags
+        if tags.get(PARENT_TAG) != parent:
+            self.client.set_tag(run_id, adoption_tag(parent), REUSED)
+        if tags.get(PARENT_TAG) != parent or tags.get(CELL_TAG) != cell:
+            self.client.set_tag(run_id, f"{adoption_tag(parent)}.{cell}", REUSED)
 
     def supersede(self, cell: str, *, parent: str) -> None:
         """Take attempts at a cell that did not finish out of a sweep; MLflow keeps them among its deleted runs."""
         for run in self.runs_with({PARENT_TAG: parent, CELL_TAG: cell}):
             if run.info.status not in ("FINISHED", "RUNNING"):
                 self.client.delete_run(run.info.run_id)
+
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether a run was deleted in the store, from where it can be restored."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client.get_run(run_id).info.lifecycle_stage) == "deleted"
+        except (MlflowException, FileNotFoundError, ReliabitError):
+            # It never was, or is no longer.
+            return False
 
     def fetch(self, run_id: str, name: str, folder: Path) -> Path:
         """Download an artifact of a run, a file or a folder, into a folder, and check what was hashed of it.
@@ -262,6 +282,23 @@ def adoption_tag(parent: str) -> str:
     return f"sweep.{parent}"
 
 
+def cell_tags_of(runs: "Iterable[Run]", *, parent: str) -> set[str]:
+    """The digests of the cells of a sweep that some runs are; one run may be several, where their inputs are equal.
+
+    Args:
+        runs: Runs that belong to it.
+        parent: The sweep.
+    """
+    found: set[str] = set()
+    prefix = f"{adoption_tag(parent)}."
+    for run in runs:
+        tags = run.data.tags
+        adopted = {name.removeprefix(prefix) for name in tags if name.startswith(prefix)}
+        own = tags.get(PARENT_TAG) == parent or not adopted
+        found |= adopted | ({tags.get(CELL_TAG, run.info.run_id)} if own else set())
+    return found
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings into dotted keys.
 
@@ -289,7 +326,16 @@ def write_parent(path: Path, run_id: str) -> None:
 
 
 def read_parent(path: str | None) -> str | None:
-    """The parent run of the sweep that a cell belongs to, or `None` outside a sweep."""
-    if path is None or not Path(path).is_file():
+    """The parent run of the sweep that a cell belongs to, or `None` outside a sweep.
+
+    Raises:
+        ReliabitError: The file that names it is gone.
+    """
+    if path is None:
         return None
+    if not Path(path).is_file():
+        raise ReliabitError(
+            f"{path}, which names the sweep's parent run, is gone; go on with the sweep in a folder of its own: "
+            "sweep.resume=last"
+        )
     return str(json.loads(Path(path).read_text())["run_id"])

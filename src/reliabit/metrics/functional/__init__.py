@@ -15,6 +15,7 @@ from reliabit.metrics.functional.answers import (
 )
 from reliabit.metrics.functional.area import (
     augrc,
+    augrc_parts,
     aurc,
     aurc_boundary,
     aurc_mean,
@@ -51,6 +52,7 @@ __all__ = [
     "Variant",
     "accuracy_from_matches",
     "augrc",
+    "augrc_parts",
     "aupr_error",
     "aurc",
     "aurc_boundary",

@@ -134,6 +134,37 @@ def augrc(confidence: VectorLike, accuracy: VectorLike) -> float:
     return float(augrc_of(rank(confidence, accuracy).groups()))
 
 
+def augrc_parts(confidence: VectorLike, accuracy: VectorLike) -> FloatArray:
+    """What each prediction has to do with AUGRC: its influence on it, plus AUGRC.
+
+    AUGRC is the mean, over pairs of predictions, of the loss of the surer one (half of it where both are as sure, a
+    prediction and itself among them). A prediction takes part in such pairs as either: `loss * share of the less sure +
+    mean loss of the surer - AUGRC`. The mean of the parts is AUGRC, and AUGRC on other weights is their weighted mean
+    but for terms of second order (von Mises 1947), so that it can be treated as a mean.
+
+    Args:
+        confidence: Shape `(N,)`, higher is surer.
+        accuracy: Shape `(N,)` in [0, 1].
+
+    Returns:
+        Shape `(N,)`; a difference of two of them lies in [-1, 1] but for the mean losses.
+
+    Raises:
+        ReliabitError: An argument is unusable.
+
+    >>> augrc_parts([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0]).round(2).tolist()
+    [-0.12, -0.12, 0.48, 0.08, 0.28]
+    """
+    ranking = rank(confidence, accuracy)
+    groups, n_items = ranking.groups(), ranking.n_items
+    # Of a tie, half counts as surer and half as less sure.
+    less_sure = np.repeat(n_items - groups.accepted + groups.size / 2, groups.size)
+    surer = np.repeat(groups.accepted_loss - groups.loss / 2, groups.size)
+    parts = np.empty(n_items)
+    parts[ranking.order] = (ranking.loss * less_sure + surer) / (groups.unit * n_items) - augrc_of(groups)
+    return parts
+
+
 def prediction_rejection_ratio(confidence: VectorLike, accuracy: VectorLike) -> float:
     """PRR: how much of the way from a random ranking to the best possible one the confidence goes.
 

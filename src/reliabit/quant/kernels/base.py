@@ -2,13 +2,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from reliabit.quant.linear import QuantLinear
+from reliabit.quant.packed import PackedWeight
 
 
 @dataclass(frozen=True)
@@ -31,22 +30,20 @@ class Kernel(ABC):
 
     @classmethod
     @abstractmethod
-    def supports(cls, layer: "QuantLinear", dtype: torch.dtype) -> bool:
-        """Whether the kernel exists here and can hold this layer."""
+    def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
+        """Whether the kernel exists here and can hold this weight."""
 
     @classmethod
     @abstractmethod
-    def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
-        """Bring the layer's weight into the kernel's form."""
+    def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
+        """Bring a weight into the kernel's form."""
 
     @abstractmethod
     def multiply(self, inputs: Tensor) -> Tensor:
         """`inputs @ weight.T` without the bias, `[batch, in_features]` to `[batch, out_features]`."""
 
     def takes(self, inputs: Tensor) -> bool:
-        """Whether these inputs are for the kernel: its type, its device, few enough rows, and no gradient wanted."""
-        if inputs.requires_grad and torch.is_grad_enabled():
-            return False
+        """Whether these inputs, which want no gradient, are for the kernel: its type, its device, few enough rows."""
         if inputs.dtype != self.dtype or inputs.device != self.tensors[0].device:
             return False
         return not self.largest_batch or inputs.numel() // inputs.shape[-1] <= self.largest_batch

@@ -1,15 +1,13 @@
 """Kernels of stock torch on x86 CPUs: `_weight_int4pack_mm_for_cpu` and `_weight_int8pack_mm`, for bfloat16 inputs."""
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from reliabit.quant.kernels.base import Kernel
+from reliabit.quant.packed import PackedWeight
 from reliabit.quant.packing import unpack
-
-if TYPE_CHECKING:
-    from reliabit.quant.linear import QuantLinear
 
 INT4_BITS = 4
 INT4_GROUPS = (256, 128, 64, 32)
@@ -48,18 +46,18 @@ class Int4Pack(Kernel):
     device_type: ClassVar[str] = "cpu"
 
     @classmethod
-    def supports(cls, layer: "QuantLinear", dtype: torch.dtype) -> bool:
+    def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
         """See `Kernel.supports`."""
         has_kernel = hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
-        return has_kernel and dtype == torch.bfloat16 and not layer.rows % INT4_ROWS and bool(_int4_group(layer))
+        return has_kernel and dtype == torch.bfloat16 and not weight.rows % INT4_ROWS and bool(_int4_group(weight))
 
     @classmethod
-    def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
+    def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
         """See `Kernel.prepare`."""
         # Block by block, which the packing allows: it wants four bytes a code.
         blocks = [
-            _int4_block(layer, slice(start, min(start + INT4_BLOCK_ROWS, layer.rows)))
-            for start in range(0, layer.rows, INT4_BLOCK_ROWS)
+            _int4_block(weight, slice(start, min(start + INT4_BLOCK_ROWS, weight.rows)))
+            for start in range(0, weight.rows, INT4_BLOCK_ROWS)
         ]
         planes = list(zip(*blocks, strict=True))
         packed = [torch.cat([plane.packed for plane in parts]) for parts in planes]
@@ -84,19 +82,19 @@ class Int8Pack(Kernel):
     device_type: ClassVar[str] = "cpu"
 
     @classmethod
-    def supports(cls, layer: "QuantLinear", dtype: torch.dtype) -> bool:
+    def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
         """See `Kernel.supports`."""
-        layout = layer.layout
-        whole_row = layout.groups(layer.columns) == 1
+        layout = weight.layout
+        whole_row = layout.groups(weight.columns) == 1
         fits = whole_row and layout.zero == "symmetric" and layout.bits == 8
         return fits and hasattr(torch.ops.aten, "_weight_int8pack_mm") and dtype == torch.bfloat16
 
     @classmethod
-    def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
+    def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
         """See `Kernel.prepare`."""
-        weight = layer.quantized_weight()
-        codes = (weight.codes.to(torch.int16) - 128).to(torch.int8)
-        return cls(dtype, INT8_LARGEST_BATCH, (codes, weight.scale.reshape(-1).to(dtype)))
+        held = weight.quantized_weight()
+        codes = (held.codes.to(torch.int16) - 128).to(torch.int8)
+        return cls(dtype, INT8_LARGEST_BATCH, (codes, held.scale.reshape(-1).to(dtype)))
 
     def multiply(self, inputs: Tensor) -> Tensor:
         """See `Kernel.multiply`."""
@@ -105,18 +103,20 @@ class Int8Pack(Kernel):
         return product
 
 
-def _int4_group(layer: "QuantLinear") -> int:
-    """The group size the layer has for the kernel, 0 where it has none; a longer group is split into equal ones."""
-    length = layer.layout.group_length(layer.columns)
+def _int4_group(weight: PackedWeight) -> int:
+    """The group size the weight has for the kernel, 0 where it has none; a longer group is split into equal ones."""
+    length = weight.layout.group_length(weight.columns)
     return next((size for size in INT4_GROUPS if not length % size), 0)
 
 
-def _int4_block(layer: "QuantLinear", rows: slice) -> list[_Plane]:
+def _int4_block(weight: PackedWeight, rows: slice) -> list[_Plane]:
     """The planes of some rows."""
-    group, bits = _int4_group(layer), layer.layout.bits
-    repeats = layer.layout.group_length(layer.columns) // group
-    scale, zero = (part[rows].float().repeat_interleave(repeats, dim=1) for part in (layer.weight_scale, layer.zeros()))
-    codes = unpack(layer.weight_codes[rows], bits, layer.columns).reshape(*scale.shape, group)
+    group, bits = _int4_group(weight), weight.layout.bits
+    repeats = weight.layout.group_length(weight.columns) // group
+    scale, zero = (
+        part[rows].float().repeat_interleave(repeats, dim=1) for part in (weight.weight_scale, weight.zeros())
+    )
+    codes = unpack(weight.weight_codes[rows], bits, weight.columns).reshape(*scale.shape, group)
     if bits <= INT4_BITS:
         centre = _centre(zero, bits)
         return [_plane(codes, centre, scale, scale * (centre - zero))]

@@ -7,15 +7,13 @@ is always right. Both libraries only import where CUDA is, so they are imported 
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from reliabit.quant.kernels.base import Kernel
-
-if TYPE_CHECKING:
-    from reliabit.quant.linear import QuantLinear
+from reliabit.quant.packed import PackedWeight
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
 GEMLITE_BITS = (1, 2, 4, 8)
@@ -47,19 +45,19 @@ class Humming(_ModuleKernel):
     name: ClassVar[str] = "humming"
 
     @classmethod
-    def supports(cls, layer: "QuantLinear", dtype: torch.dtype) -> bool:
+    def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
         """See `Kernel.supports`."""
-        bits = layer.layout.bits
-        dense = not layer.columns * bits % HUMMING_WORD
+        bits = weight.layout.bits
+        dense = not weight.columns * bits % HUMMING_WORD
         return _usable("humming") and dtype in HALF_TYPES and bits in HUMMING_BITS and dense
 
     @classmethod
-    def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
+    def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
         """See `Kernel.prepare`."""
         from humming.layer import HummingLayer  # type: ignore[import-not-found, unused-ignore]
         from humming.ops import pack_weight  # type: ignore[import-not-found, unused-ignore]
 
-        weight, layout = layer.quantized_weight(), layer.layout
+        held, layout = weight.quantized_weight(), weight.layout
         has_zero = layout.zero != "symmetric"
         config: dict[str, Any] = {
             "dtype": f"uint{layout.bits}",
@@ -67,14 +65,14 @@ class Humming(_ModuleKernel):
             "has_zero_point": has_zero,
             "is_fp_zero_point": has_zero,
         }
-        module = HummingLayer(layer.rows, layer.columns, weight_config=config, torch_dtype=dtype)
-        module = module.to(weight.codes.device)
+        module = HummingLayer(weight.rows, weight.columns, weight_config=config, torch_dtype=dtype)
+        module = module.to(held.codes.device)
         tensors = {
-            "weight": pack_weight(weight.codes.to(torch.int32), layout.bits),
-            "weight_scale": weight.scale.to(dtype),
+            "weight": pack_weight(held.codes.to(torch.int32), layout.bits),
+            "weight_scale": held.scale.to(dtype),
         }
         if has_zero:
-            tensors["zero_point"] = weight.zero.to(dtype)
+            tensors["zero_point"] = held.zero.to(dtype)
         module.load_from_tensors(tensors)
         module.transform()
         return cls(dtype, 0, tuple(module.parameters()), module)
@@ -86,18 +84,18 @@ class GemLite(_ModuleKernel):
     name: ClassVar[str] = "gemlite"
 
     @classmethod
-    def supports(cls, layer: "QuantLinear", dtype: torch.dtype) -> bool:
+    def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
         """See `Kernel.supports`."""
-        return _usable("gemlite") and dtype in HALF_TYPES and layer.layout.bits in GEMLITE_BITS
+        return _usable("gemlite") and dtype in HALF_TYPES and weight.layout.bits in GEMLITE_BITS
 
     @classmethod
-    def prepare(cls, layer: "QuantLinear", dtype: torch.dtype) -> Self:
+    def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
         """See `Kernel.prepare`."""
         from gemlite.helper import A16Wn  # type: ignore[import-not-found, unused-ignore]
 
-        weight, layout = layer.quantized_weight(), layer.layout
-        module = A16Wn(device=str(weight.codes.device), dtype=dtype).from_weights(
-            weight.codes, weight.scale, weight.zero, layout.bits, layout.group_length(layer.columns)
+        held, layout = weight.quantized_weight(), weight.layout
+        module = A16Wn(device=str(held.codes.device), dtype=dtype).from_weights(
+            held.codes, held.scale, held.zero, layout.bits, layout.group_length(weight.columns)
         )
         return cls(dtype, 0, (*module.parameters(), *module.buffers()), module)
 

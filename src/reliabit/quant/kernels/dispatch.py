@@ -1,17 +1,17 @@
-"""Choose a kernel for each layer, and refuse one that does not give what eager dequantization gives."""
+"""Choose a kernel for a weight, and refuse one that does not give what eager dequantization gives."""
 
 import logging
-from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reliabit.quant.chunks import one_thread
 from reliabit.quant.grid import dequantize
 from reliabit.quant.kernels.base import Kernel
 from reliabit.quant.kernels.cpu import Int4Pack, Int8Pack
-from reliabit.quant.kernels.cuda import GemLite, Humming
-from reliabit.quant.linear import QuantLinear
+from reliabit.quant.kernels.cuda import HALF_TYPES, GemLite, Humming
+from reliabit.quant.packed import PackedWeight
 from reliabit.quant.packing import unpack
 
 KERNELS: tuple[type[Kernel], ...] = (Int8Pack, Int4Pack, Humming, GemLite)
@@ -20,76 +20,90 @@ KERNELS: tuple[type[Kernel], ...] = (Int8Pack, Int4Pack, Humming, GemLite)
 TOLERANCE = 1e-2
 """Largest error of a kernel relative to eager, in the Euclidean norm; bfloat16 alone gives about 4e-3."""
 
+LIBRARIES = ("humming-kernels", "gemlite")
+"""What kernels for GPUs come from, as it is installed."""
+
 _TESTED_ROWS = 256
 _TESTED_BATCHES = (1, 16)
 _LOG = logging.getLogger(__name__)
 
 
 @torch.no_grad()
-def prepare_kernels(model: nn.Module, *, dtype: torch.dtype = torch.bfloat16) -> dict[str, int]:
-    """Give each quantized linear layer the fastest kernel that passes its self-test.
+def choose_kernel(weight: PackedWeight, dtype: torch.dtype) -> Kernel | None:
+    """The first kernel that holds the weight for inputs of a type and passes its self-test, or None.
 
-    Kernels only take inputs of their own type, so float32 inputs, with which answers must not depend on the size of a
-    batch, always go the eager way. What a kernel holds comes beside the packed codes, which saving needs.
-
-    Args:
-        model: A model with quantized layers; each one's `kernel` is set or cleared.
-        dtype: The type of the inputs.
-
-    Returns:
-        How many layers got which kernel; `eager` counts those without one.
+    Kernels only take inputs of their own type, and none takes float32: answers must not depend on the size of a batch
+    there, so float32 inputs always go the eager way. What a kernel holds comes beside the packed codes, which saving
+    needs.
 
     Example:
-        >>> from reliabit.quant.convert import quantize_model
-        >>> from reliabit.quant.plan import Plan, Rule, Scheme
-        >>> model = nn.ModuleDict({"lm_head": nn.Linear(64, 32)})
-        >>> _ = quantize_model(model, Plan((Rule(Scheme(), components=("lm_head",)),)))
-        >>> prepare_kernels(model, dtype=torch.float32)
-        {'eager': 1}
+        >>> from reliabit.quant.grid import Layout
+        >>> choose_kernel(PackedWeight(32, 64, Layout(bits=4, group_size=64)), torch.float32) is None
+        True
     """
-    chosen: Counter[str] = Counter()
-    for name, layer in model.named_modules():
-        if isinstance(layer, QuantLinear):
-            layer.kernel = choose_kernel(layer, dtype=dtype, name=name)
-            chosen[layer.kernel.name if layer.kernel else "eager"] += 1
-    return dict(chosen)
-
-
-def choose_kernel(layer: QuantLinear, *, dtype: torch.dtype, name: str) -> Kernel | None:
-    """The first kernel that supports the layer and passes its self-test, or None."""
     for kind in KERNELS:
-        if kind.device_type != layer.weight_codes.device.type or not kind.supports(layer, dtype):
+        if kind.device_type != weight.weight_codes.device.type or not kind.supports(weight, dtype):
             continue
         with one_thread():
-            kernel = kind.prepare(layer, dtype)
-            error = self_test(kernel, layer)
+            kernel = kind.prepare(weight, dtype)
+            error = self_test(kernel, weight)
         if error <= TOLERANCE:
             return kernel
-        _LOG.warning("%s: kernel %s is off by %.2g relative to eager and is not used", name, kernel.name, error)
+        _LOG.warning(
+            "kernel %s is off by %.2g relative to eager for a weight of %dx%d at %d bits, and is not used there",
+            kernel.name,
+            error,
+            weight.rows,
+            weight.columns,
+            weight.layout.bits,
+        )
     return None
 
 
-def self_test(kernel: Kernel, layer: QuantLinear) -> float:
-    """How far a kernel is from eager on random inputs, over some of the layer's rows.
+def kernels_here(dtype: torch.dtype) -> list[str]:
+    """What decides on this machine which kernels there are for inputs of a type, and how they round.
+
+    Answers in half types differ a little between machines that differ in it; float32 goes the eager way everywhere.
+
+    Example:
+        >>> kernels_here(torch.float32)
+        []
+    """
+    if dtype not in HALF_TYPES:
+        return []
+    installed = [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
+    gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return [torch.backends.cpu.get_cpu_capability(), *gpus, *installed]
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def self_test(kernel: Kernel, weight: PackedWeight) -> float:
+    """How far a kernel is from eager on random inputs, over some of the weight's rows.
 
     Kernels take different ways for one input and for many, so both are tried.
 
     Returns:
         The larger error relative to eager in float32, in the Euclidean norm; infinity where the kernel gives NaN.
     """
-    rows = torch.arange(0, layer.rows, max(1, layer.rows // _TESTED_ROWS), device=layer.weight_codes.device)
-    weight = _some_rows(layer, rows)
-    return max(_error(kernel, weight, rows, batch) for batch in _TESTED_BATCHES)
+    rows = torch.arange(0, weight.rows, max(1, weight.rows // _TESTED_ROWS), device=weight.weight_codes.device)
+    exact = _some_rows(weight, rows)
+    return max(_error(kernel, exact, rows, batch) for batch in _TESTED_BATCHES)
 
 
-def _error(kernel: Kernel, weight: Tensor, rows: Tensor, batch: int) -> float:
+def _error(kernel: Kernel, exact: Tensor, rows: Tensor, batch: int) -> float:
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn((batch, weight.shape[1]), generator=generator).to(kernel.dtype).to(weight.device)
-    expected = inputs.float() @ weight.T
+    inputs = torch.randn((batch, exact.shape[1]), generator=generator).to(kernel.dtype).to(exact.device)
+    expected = inputs.float() @ exact.T
     error = (kernel.multiply(inputs)[:, rows].float() - expected).norm() / expected.norm().clamp_min(1e-30)
     return float(error) if torch.isfinite(error) else float("inf")
 
 
-def _some_rows(layer: QuantLinear, rows: Tensor) -> Tensor:
-    codes = unpack(layer.weight_codes[rows], layer.layout.bits, layer.columns)
-    return dequantize(codes, layer.weight_scale[rows], layer.zeros()[rows])
+def _some_rows(weight: PackedWeight, rows: Tensor) -> Tensor:
+    codes = unpack(weight.weight_codes[rows], weight.layout.bits, weight.columns)
+    return dequantize(codes, weight.weight_scale[rows], weight.zeros()[rows])

@@ -12,7 +12,7 @@ from reliabit.files import staged_folder
 from reliabit.quant.mbq.batch import MODALITIES, CalibrationBatch, check_batches
 from reliabit.quant.mbq.decoder import Decoder
 from reliabit.quant.mbq.identity import CollectionSettings
-from reliabit.quant.mbq.sensitivity import PLACES, ratio_intervals, token_gradients
+from reliabit.quant.mbq.sensitivity import PLACES, check_finite, ratio_intervals, token_gradients
 from reliabit.quant.mbq.spool import MemorySpool, Spool
 from reliabit.quant.mbq.statistics import LayerCollector, check_attention
 from reliabit.quant.mbq.store import Statistics, read_statistics, write_layer, write_record
@@ -77,6 +77,8 @@ def summary(gradients: Tensor, tokens: Tokens) -> dict[str, Any]:
 
 def _first_inputs(decoder: Decoder, batches: Sequence[CalibrationBatch]) -> tuple[list[Tensor], list[dict[str, Any]]]:
     found = [decoder.inputs(batch) for batch in batches]
+    for number, (inputs, batch) in enumerate(zip(found, batches, strict=True)):
+        _check_states(inputs.hidden, "inputs of the decoder", batch, number)
     return [inputs.hidden for inputs in found], [inputs.keywords for inputs in found]
 
 
@@ -104,6 +106,12 @@ def _walk(
             for number, batch in enumerate(batches):
                 spool.put(index, number, hidden[number])
                 hidden[number] = collector.run(layer, hidden[number], keywords[number], batch, number)
+                _check_states(hidden[number], f"outputs of {decoder.path}.{index}", batch, number)
         write_layer(folder, index, collector.statistics())
         attention = attention or collector.attention
     return attention
+
+
+def _check_states(states: Tensor, what: str, batch: CalibrationBatch, number: int) -> None:
+    """Refuse states that overflowed; those at padding mean nothing."""
+    check_finite(states[batch.attended], what, dtype=states.dtype, batch=number)

@@ -206,7 +206,9 @@ def walk_observed(
 ) -> None:
     """Show a visitor every layer with what its groups see in every batch, quantization left out."""
     if not batches:
-        raise ReliabitError("a faithful scale search needs the calibration batches themselves; use search=fast")
+        raise ReliabitError(
+            "a faithful scale search needs the calibration batches themselves; set quant.scaling.search=fast"
+        )
     inputs = [decoder.inputs(batch) for batch in batches]
     hidden = [found.hidden for found in inputs]
     for index in range(decoder.depth):

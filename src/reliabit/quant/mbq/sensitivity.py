@@ -89,12 +89,22 @@ def token_gradients(
                 gradients[number], found = _differentiate(layer, hidden, keywords[number], gradients[number])
                 part = magnitudes[index, :, tokens.of_batch(number)]
                 part.copy_(torch.stack([place[batch.attended] for place in found]))
-                if not torch.isfinite(part).all():
-                    raise ReliabitError(
-                        f"the gradients at {decoder.path}.{index} are not finite in calibration batch {number}; "
-                        "calibrate in float32 or bfloat16, and check the model"
-                    )
+                check_finite(part, f"gradients at {decoder.path}.{index}", dtype=hidden.dtype, batch=number)
     return magnitudes
+
+
+def check_finite(numbers: Tensor, what: str, *, dtype: torch.dtype, batch: int) -> None:
+    """Refuse what overflowed while a calibration set was measured.
+
+    Raises:
+        ReliabitError: A number is NaN or infinite.
+    """
+    if not torch.isfinite(numbers).all():
+        computed = str(dtype).removeprefix("torch.")
+        raise ReliabitError(
+            f"the {what} are not finite in calibration batch {batch}, computed in {computed}; set model.dtype=bfloat16 "
+            "or model.dtype=float32, or see whether the checkpoint is whole"
+        )
 
 
 def _differentiate(

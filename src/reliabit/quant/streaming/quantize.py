@@ -8,17 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from reliabit.quant.checkpoint import check_destination, copy_processor
+from reliabit.quant.checkpoint import copy_processor
 from reliabit.quant.checksums import write_checksums
 from reliabit.quant.convert import Report, check_schemes, convert, packed_modules, scheme_records
+from reliabit.quant.destination import check_destination
 from reliabit.quant.empty import replace_by_empty
-from reliabit.quant.linear import PackedWeight
 from reliabit.quant.mbq.evidence import walk_observed
 from reliabit.quant.mbq.fold import fold_layer
 from reliabit.quant.mbq.identity import folder_digest
 from reliabit.quant.mbq.observation import Observed
 from reliabit.quant.mbq.scaling import Calibration, by_layer, check_statistics
 from reliabit.quant.mbq.search import GroupScale, LayerSchemes, search_layer
+from reliabit.quant.packed import PackedWeight
 from reliabit.quant.plan import Plan, Scheme
 from reliabit.quant.plugin import attach
 from reliabit.quant.streaming.decoder import StreamedDecoder

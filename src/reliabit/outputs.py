@@ -1,0 +1,166 @@
+"""Output folders: each belongs to the one process that took it, so what two processes write never mixes.
+
+A folder is taken by creating a file in it that nobody may create twice, before anything else is written there; the file
+goes when its process is done, and what was written keeps the folder taken. Folders that are named after the time are
+given another name where somebody was faster; folders that a user named are refused.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+
+from reliabit.errors import ReliabitError
+from reliabit.tracking.processes import ProcessIdentity, has_ended, is_here, this_process
+
+CLAIM = ".reliabit.claim"
+"""The file whose creation takes a folder; it says which process did."""
+
+
+class TakenError(ReliabitError):
+    """A folder belongs to somebody else, or holds somebody's work."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A folder that this process has taken.
+
+    Attributes:
+        folder: The folder.
+        made: Whether it was not there before.
+    """
+
+    folder: Path
+    made: bool
+
+    def release(self, *, unless: Iterable[str] = ()) -> None:
+        """Let go of the folder, and remove it where it was made for nothing.
+
+        Args:
+            unless: Names of what may lie in it and is nobody's work; it goes with a folder that holds nothing else.
+        """
+        (self.folder / CLAIM).unlink(missing_ok=True)
+        if not self.made or not self.folder.is_dir():
+            return
+        found = list(self.folder.iterdir())
+        if all(path.name in {*unless} for path in found):
+            for path in found:
+                _remove(path)
+            # Somebody else may have taken it just now.
+            with suppress(OSError):
+                self.folder.rmdir()
+
+
+def claim(folder: Path, *, key: str) -> Claim:
+    """Take a folder that is not there yet or is empty, for this process alone.
+
+    Args:
+        folder: The folder; those above it are made as well.
+        key: What names it, for the message.
+
+    Raises:
+        TakenError: It belongs to another process, or something lies in it.
+        ReliabitError: It cannot be made.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as parent:
+        ...     mine = claim(Path(parent, "out"), key="paths.output")
+        ...     claim(mine.folder, key="paths.output")
+        Traceback (most recent call last):
+        ...
+        reliabit.outputs.TakenError: paths.output=.../out is being written by process ...; name another folder
+    """
+    try:
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / CLAIM).open("x", encoding="utf-8") as file:
+            json.dump(asdict(this_process()), file)
+    except FileExistsError as error:
+        raise TakenError(_taken(folder, key=key)) from error
+    except OSError as error:
+        raise ReliabitError(f"{key}={folder} cannot be made ({error.strerror}); name another folder") from error
+    if any(path.name != CLAIM for path in folder.iterdir()):
+        (folder / CLAIM).unlink()
+        raise TakenError(f"{key}={folder} holds files already; name another folder, or move them away")
+    return Claim(folder, made=made)
+
+
+def claim_free(folder: Path, *, key: str) -> Claim:
+    """Take a folder, or the first of `<folder>-2`, `<folder>-3` and so on that nobody has.
+
+    Args:
+        folder: The name to begin with.
+        key: What names it, for the message.
+
+    Raises:
+        ReliabitError: It cannot be made.
+    """
+    for number in count(1):
+        try:
+            return claim(folder if number == 1 else folder.with_name(f"{folder.name}-{number}"), key=key)
+        except TakenError:
+            continue
+    raise AssertionError("numbers do not end")
+
+
+@contextmanager
+def claimed(claim: Claim) -> Iterator[Path]:
+    """Hold a folder for as long as a block runs."""
+    try:
+        yield claim.folder
+    finally:
+        claim.release()
+
+
+def check_distinct(folders: Sequence[Path], *, key: str, remedy: str) -> None:
+    """Check that the cells of a sweep write to a folder each.
+
+    Args:
+        folders: The folder of each cell.
+        key: What names them, for the message.
+        remedy: What to do.
+
+    Raises:
+        ReliabitError: Two of them share one.
+
+    >>> check_distinct([Path("out"), Path("x/../out")], key="paths.output", remedy="leave it out")
+    Traceback (most recent call last):
+    ...
+    reliabit.errors.ReliabitError: paths.output=out is one folder for 2 of 2 cells, ...; leave it out
+    """
+    places = [Path(os.path.normpath(folder.absolute())) for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        shared = places.count(place)
+        if shared > 1:
+            raise ReliabitError(
+                f"{key}={folder} is one folder for {shared} of {len(folders)} cells, which would write over each "
+                f"other; {remedy}"
+            )
+
+
+def _taken(folder: Path, *, key: str) -> str:
+    if folder.exists() and not folder.is_dir():
+        return f"{key}={folder} is a file; name a folder"
+    try:
+        owner = ProcessIdentity(**json.loads((folder / CLAIM).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return f"{key}={folder} is being written by another process; name another folder"
+    if is_here(owner) and has_ended(owner):
+        return (
+            f"{key}={folder} holds what process {owner.pid} left behind when it was killed; name another folder, or "
+            "remove this one"
+        )
+    return f"{key}={folder} is being written by process {owner.pid} on {owner.host}; name another folder"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        for below in path.iterdir():
+            _remove(below)
+        path.rmdir()
+    else:
+        path.unlink()

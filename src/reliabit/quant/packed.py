@@ -1,0 +1,92 @@
+"""`PackedWeight`: a quantized matrix as densely packed codes, which layers and kernels share."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from reliabit.quant.chunks import row_chunks
+from reliabit.quant.grid import Layout, QuantizedWeight, dequantize
+from reliabit.quant.packing import pack, packed_width, unpack
+
+
+class PackedWeight(nn.Module):
+    """Buffers of a quantized matrix, shared by the layers that hold one.
+
+    The buffers are what a checkpoint stores: `weight_codes`, uint8 `[rows, packed_width]`; `weight_scale`,
+    `[rows, groups]`; `weight_zero`, `[rows, groups]` for float zeros, one densely packed row for integer ones, and
+    absent for symmetric grids.
+
+    Attributes:
+        rows: Outputs of a linear layer, tokens of an embedding.
+        columns: Inputs of a linear layer, width of an embedding.
+        layout: How the weight is stored.
+    """
+
+    weight_codes: Tensor
+    weight_scale: Tensor
+    weight_zero: Tensor | None
+
+    def __init__(self, rows: int, columns: int, layout: Layout, device: torch.device | str | None = None) -> None:
+        """Make empty buffers; `hold` or a checkpoint fills them."""
+        super().__init__()
+        self.rows, self.columns, self.layout = rows, columns, layout
+        groups, metadata = layout.groups(columns), layout.metadata_dtype
+        codes = torch.zeros((rows, packed_width(columns, layout.bits)), dtype=torch.uint8, device=device)
+        self.register_buffer("weight_codes", codes)
+        self.register_buffer("weight_scale", torch.zeros((rows, groups), dtype=metadata, device=device))
+        zero: Tensor | None = None
+        if layout.zero == "float":
+            zero = torch.zeros((rows, groups), dtype=metadata, device=device)
+        elif layout.zero == "integer":
+            zero = torch.zeros((1, packed_width(rows * groups, layout.bits)), dtype=torch.uint8, device=device)
+        self.register_buffer("weight_zero", zero)
+
+    def hold(self, weight: QuantizedWeight) -> None:
+        """Take over a quantized weight of this module's layout."""
+        self.weight_codes = pack(weight.codes, self.layout.bits)
+        self.weight_scale = weight.scale
+        if self.layout.zero == "float":
+            self.weight_zero = weight.zero
+        elif self.layout.zero == "integer":
+            self.weight_zero = pack(weight.zero.to(torch.uint8).reshape(1, -1), self.layout.bits)
+
+    def quantized_weight(self) -> QuantizedWeight:
+        """Unpack the codes, `[rows, columns]`, with their scales and zeros."""
+        codes = unpack(self.weight_codes, self.layout.bits, self.columns)
+        return QuantizedWeight(codes, self.weight_scale, self.zeros(), self.layout)
+
+    def zeros(self) -> Tensor:
+        """The zero of each group, `[rows, groups]`, in the layout's metadata type."""
+        if self.weight_zero is None:
+            return torch.full_like(self.weight_scale, self.layout.symmetric_zero)
+        if self.layout.zero == "float":
+            return self.weight_zero
+        packed = unpack(self.weight_zero, self.layout.bits, self.weight_scale.numel())
+        return packed.reshape(self.weight_scale.shape).to(self.layout.metadata_dtype)
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The weight that the codes stand for, `[rows, columns]`; computed in float32, then cast."""
+        weight = torch.empty((self.rows, self.columns), dtype=dtype, device=self.weight_codes.device)
+        zeros = self.zeros()
+        for rows in row_chunks(self.rows, self.columns, weight.device):
+            codes = unpack(self.weight_codes[rows], self.layout.bits, self.columns)
+            weight[rows] = dequantize(codes, self.weight_scale[rows], zeros[rows])
+        return weight
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedWeight":
+        """Move buffers, but keep the type of scales and zeros: `model.to(torch.bfloat16)` would ruin them.
+
+        A cast leaves integers alone, so scales and zeros pass through it as integers.
+        """
+        metadata = [self.weight_scale] if self.weight_zero is None else [self.weight_scale, self.weight_zero]
+        protected = {id(buffer) for buffer in metadata}
+
+        def keep_type(tensor: Tensor) -> Tensor:
+            if id(tensor) not in protected or not tensor.is_floating_point():
+                return fn(tensor)
+            as_integers = torch.int16 if tensor.itemsize == 2 else torch.int32
+            return fn(tensor.view(as_integers)).view(tensor.dtype)
+
+        super()._apply(keep_type, recurse)  # type: ignore[no-untyped-call]
+        return self

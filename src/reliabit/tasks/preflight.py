@@ -1,0 +1,198 @@
+"""Mistakes that a configuration alone shows, refused before anything heavy is imported, read or recorded.
+
+A check is a function of a configuration that raises `ReliabitError`. To add one, write it below (or, where the rule
+belongs to another floor, there) and name it in `CHECKS` for every task that it concerns. It may look at files and read
+small ones, such as a checkpoint's config.json; it may neither open a tracking store nor import torch, transformers,
+MLflow, Lightning or datasets, which a test watches. Single runs are checked before they have a folder, and all cells of
+a sweep before its parent run is opened, so what is refused here leaves nothing behind.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from reliabit.config import Config, DataConfig
+from reliabit.data.chat import check_chats
+from reliabit.data.prepare import is_prepared
+from reliabit.data.sources import check_files
+from reliabit.errors import ReliabitError
+from reliabit.inference.features import FEATURES, check_features
+from reliabit.models.checkpoint import check_checkpoint, check_folder, find_adapter
+from reliabit.models.hub import SCHEME, check_pin, find_checkpoint, is_pinned
+from reliabit.models.reference import check_family
+from reliabit.quant.destination import check_destination
+from reliabit.tasks.estimators import TRANSFER, needs_features, needs_training
+from reliabit.tasks.plan import build_plan
+from reliabit.tasks.questions import check_asked, source_spec
+from reliabit.tracking.address import check_address
+
+Check = Callable[[Config], None]
+
+RUN = "runs:/"
+
+
+def preflight(config: Config) -> None:
+    """Run every check of a configuration's task.
+
+    Raises:
+        ReliabitError: The first mistake that was found.
+    """
+    for check in CHECKS[config.task.name]:
+        check(config)
+
+
+def check_store(config: Config) -> None:
+    """Check that runs can be recorded at `tracking.uri`, as far as the address tells."""
+    check_address(config.tracking.uri)
+
+
+def check_model(config: Config) -> None:
+    """Check that the model is a checkpoint of its family with all its shards, and takes the limit of pixels."""
+    find_adapter(config.model.family).check_limit(config.model.max_pixels)
+    folder = model_folder(config)
+    if folder is not None:
+        check_checkpoint(folder, family=config.model.family)
+
+
+def check_model_config(config: Config) -> None:
+    """Check that the model's folder describes a model of its family, whatever weights it holds."""
+    folder = model_folder(config)
+    if folder is not None:
+        check_folder(folder, family=config.model.family)
+
+
+def model_folder(config: Config) -> Path | None:
+    """The folder of the model; `None` for one that is to be fetched first."""
+    model = config.model
+    check_pin(model.path, revision=model.revision)
+    if model.path.startswith(SCHEME) and model.download:
+        return None
+    if not is_pinned(model.path, revision=model.revision):
+        return Path(model.path)
+    return find_checkpoint(model.path, revision=model.revision, download=False)
+
+
+def check_plan(config: Config) -> None:
+    """Check the rules of the quantization plan."""
+    if config.quant.method != "none":
+        build_plan(config.quant)
+
+
+def check_calibration(config: Config) -> None:
+    """Check that what a data-aware quantizer is calibrated on is there."""
+    wanted = config.quant.calibration
+    if config.quant.method == "none" or config.quant.scaling.search == "none":
+        return
+    if wanted.chat is not None:
+        check_chats(Path(wanted.chat), images=Path(wanted.chat_images or ""))
+        return
+    if not config.data.splits.get(wanted.split):
+        raise ReliabitError(
+            f"quant.calibration.split={wanted.split} is to be learned from, and data.splits leaves it empty; give "
+            f"data.splits.{wanted.split} images, or choose another split"
+        )
+    _check_source(config.data, config=config)
+
+
+def check_calibrating(config: Config) -> None:
+    """Check the model that statistics are measured of, and the calibration set; other quantizers learn nothing."""
+    if config.quant.scaling.search != "none":
+        check_model(config)
+        check_calibration(config)
+
+
+def check_data(config: Config) -> None:
+    """Check that the files of `data` are there, unless its table is prepared already."""
+    _check_source(config.data, config=config)
+
+
+def check_questions(config: Config) -> None:
+    """Check that something is asked, also of what estimators are trained on, and that its files are there."""
+    check_asked(config, training=needs_training(config.confidence))
+    for data in (config.data, *config.other_data.values()):
+        _check_source(data, config=config)
+
+
+def check_training(config: Config) -> None:
+    """Check that a reference model can be trained: what it is trained on is there, and no model where it goes."""
+    check_family(config.model.family)
+    recipe, folder = config.task.training(), Path(config.model.path)
+    if folder.exists():
+        raise ReliabitError(f"model.path={folder} exists already; move it away to train the model anew")
+    for data in recipe.data.values():
+        _check_source(data, config=config)
+
+
+def check_quantized(config: Config) -> None:
+    """Check that there is something to quantize, and a folder to write it to."""
+    if config.quant.method == "none":
+        raise ReliabitError("task=quantize has nothing to do with quant=none; choose a quantizer")
+    destination, folder = Path(config.task.place("checkpoint")), model_folder(config)
+    if folder is not None:
+        check_destination(destination, source=folder)
+
+
+def check_predictions(config: Config) -> None:
+    """Check that the predictions tables are there that are evaluated; those of runs are looked for later."""
+    named = {"task.predictions": config.task.place("predictions"), "task.baseline": config.task.baseline}
+    for key, place in named.items():
+        if place is None:
+            continue
+        if place.startswith(RUN):
+            check_store(config)
+        else:
+            _check_table(Path(place), key=key)
+
+
+def check_answers(config: Config) -> None:
+    """Check that the predictions are there that estimators are fitted to, and the features that they read."""
+    path = Path(config.task.place("predictions"))
+    _check_table(path, key="task.predictions")
+    if needs_features(config.confidence):
+        check_features(path.parent / FEATURES)
+    if TRANSFER in config.confidence.estimators and config.quant.method != "none":
+        # The unquantized model is asked what the transferred Selector learns from.
+        check_model(config)
+        check_questions(config)
+
+
+def check_sweep(config: Config) -> None:
+    """Check that a sweep is named."""
+    config.task.place("sweep")
+    check_store(config)
+
+
+def check_results(config: Config) -> None:
+    """Check that the folder of results is there."""
+    folder = config.task.place("results")
+    if not Path(folder).is_dir():
+        raise ReliabitError(f"task.results={folder} does not exist; run dvc repro, or correct the path")
+
+
+CHECKS: Mapping[str, tuple[Check, ...]] = MappingProxyType(
+    {
+        "prepare": (check_data,),
+        "pretrain": (check_training,),
+        "calibrate": (check_calibrating,),
+        "quantize": (check_quantized, check_model, check_plan, check_calibration),
+        "footprint": (check_model_config, check_plan),
+        "answer": (check_model, check_plan, check_calibration, check_questions),
+        "select": (check_answers,),
+        "evaluate": (check_predictions,),
+        "report": (check_sweep,),
+        "promote": (check_results,),
+        "pipeline": (check_store, check_model, check_plan, check_calibration, check_questions),
+    }
+)
+"""The checks of each task."""
+
+
+def _check_source(data: DataConfig, *, config: Config) -> None:
+    spec = source_spec(data)
+    if not is_prepared(spec, root=Path(config.paths.data)):
+        check_files(spec)
+
+
+def _check_table(path: Path, *, key: str) -> None:
+    if not path.is_file():
+        raise ReliabitError(f"{key}={path} does not exist; name the predictions table that a run wrote")
