@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 
 class BaselineSweeper(BasicSweeper):
@@ -24,12 +24,13 @@ class BaselineSweeper(BasicSweeper):
         """
         from reliabit.jobs import SWEEP_FOLDER, take_timed
         from reliabit.outputs import claimed
+        from reliabit.tracking.hydra_records import write_redacted
         from reliabit.tracking.sweep_parent import sweep_parent
 
         swept, cells = self._swept(), self._cells(arguments)
         asked = self._check(cells)
         with claimed(take_timed(swept, key=SWEEP_FOLDER)) as folder:
-            OmegaConf.save(swept, folder / "multirun.yaml")
+            write_redacted(swept, folder / "multirun.yaml")
             with sweep_parent(swept, asked=asked):
                 return self._launch(cells)
 

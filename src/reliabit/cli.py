@@ -16,6 +16,7 @@ from reliabit.config import Config
 from reliabit.config_errors import check_arguments, in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
+from reliabit.tracking.redaction import print_redacted, redact
 
 REFUSED = 1
 """The status of a command that did its work and answers no."""
@@ -31,12 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    sys.excepthook = print_redacted
     options = parser().parse_args(arguments)
     try:
         with plain_disk_errors():
             done = options.command(compose_config(options.overrides), options)
     except (ReliabitError, HydraException, OmegaConfBaseException) as error:
-        sys.stderr.write(in_one_line(error))
+        sys.stderr.write(redact(in_one_line(error)))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -18,9 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 from reliabit.composition import to_config
 from reliabit.config import Config
 from reliabit.config_errors import quoted
+from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 from reliabit.outputs import Claim, claim, claim_free
 from reliabit.tasks.preflight import preflight
+from reliabit.tracking.hydra_records import RECORDS, write_records
 
 WRITING = ("answer", "select", "evaluate", "report", "promote", "pipeline")
 """The tasks that write to `paths.output`."""
@@ -56,6 +58,19 @@ class BeforeRun(Callback):
             raise Refusal(error) from error
 
 
+class Records(Callback):
+    """Writes what Hydra would leave of a job beside its output, without credentials."""
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Write it; where the user has Hydra write it as well, in the place of that."""
+        folder = Path(str(config.hydra.runtime.output_dir), config.hydra.output_subdir or RECORDS)
+        try:
+            with plain_disk_errors():
+                write_records(config, folder)
+        except ReliabitError as error:
+            raise Refusal(error) from error
+
+
 def release(*, refused: bool) -> None:
     """Let go of the folders of a single run.
 
@@ -63,7 +78,7 @@ def release(*, refused: bool) -> None:
         refused: Whether it came to nothing, so that a folder with nothing but Hydra's records goes as well.
     """
     while _held:
-        _held.pop().release(unless=(".hydra", "reliabit.log") if refused else ())
+        _held.pop().release(unless=(RECORDS, "reliabit.log") if refused else ())
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from reliabit.config import Config, ModelConfig
 from reliabit.config_errors import check_arguments, in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
+from reliabit.tracking.redaction import print_redacted, redact
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,6 +52,7 @@ def _model_folder(model: ModelConfig) -> str:
 
 def main() -> None:
     """Run from the command line; what the user can put right ends in one line and status 2, Ctrl-C in one and 130."""
+    sys.excepthook = print_redacted
     show_traceback = "HYDRA_FULL_ERROR" in os.environ
     # Hydra would print exceptions itself, over several lines, and exit; ours to do.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -65,7 +67,7 @@ def main() -> None:
     if error is not None:
         if show_traceback:
             raise error
-        sys.stderr.write(in_one_line(error))
+        sys.stderr.write(redact(in_one_line(error)))
         sys.exit(2)
 
 

@@ -7,10 +7,13 @@ and every text that has the form of an access token goes.
 
 import functools
 import json
+import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -40,9 +43,9 @@ _ADDRESSES = (
     re.compile(rf"(?P<kept>(?!https?:|file:|s3:){_SCHEME}//)[^\s:@/]*:\S*@", re.IGNORECASE),
     # Addresses with a slash, or the scheme, forgotten.
     re.compile(rf"(?P<kept>{_SCHEME}/?)[^\s:@/]+:[^\s@]+@", re.IGNORECASE),
-    re.compile(r"(?P<kept>=)[^\s:@/=]+:[^\s@=]+@(?=\w)"),
+    re.compile(r"(?P<kept>=)[^\s:@/=]+:[^\s/@=][^\s@=]*@(?=\w)"),
 )
-_PASSWORD = re.compile(r"(?:\b[a-z][a-z0-9+.-]*:/{0,2}|=|^)[^\s:@/=]*:(?P<password>\S+)@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?:\b[a-z][a-z0-9+.-]*:/{0,2}|=|^)[^\s:@/=]*:(?!//)(?P<password>\S+)@", re.IGNORECASE)
 _QUERIES = re.compile(
     r"(?P<kept>[?&](?:access_?token|token|password|secret|sig|signature|api_?key|x-amz-[a-z-]+)=)[^&\s#]+",
     re.IGNORECASE,
@@ -109,6 +112,19 @@ def redact_config(config: Any, *, environ: Mapping[str, str] = os.environ) -> An
     if isinstance(config, list | tuple):
         return [redact_config(value, environ=environ) for value in config]
     return redact(config, environ=environ) if isinstance(config, str) else config
+
+
+class RedactingFormatter(logging.Formatter):
+    """Writes log records without credentials; Hydra logs the overrides of every cell."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a text, its traceback included."""
+        return redact(super().format(record))
+
+
+def print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what nobody caught, as `sys.excepthook` does, without credentials."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _redacted(key: str, value: str, *, environ: Mapping[str, str]) -> str:
