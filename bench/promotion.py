@@ -1,7 +1,7 @@
 """What a promotion over a sweep costs: `reliabit promote --dry-run` of this checkout against that of another one.
 
-Run from the repository's root, with a checkout of what to compare with, once each of the two has recorded the sweep (runs
-are known by fingerprints that the other one may not read):
+Run from the repository's root, with a checkout of what to compare with, once each of the two has recorded the sweep
+(runs are known by fingerprints that the other one may not read):
 
     git worktree add ../before e15aba5
     python src/run.py -m quant=hqq,mbq quant.bits=2,3,4,8 confidence=selector    # here, and in ../before
