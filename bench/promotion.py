@@ -1,14 +1,14 @@
 """What a promotion over a sweep costs: `reliabit promote --dry-run` of this checkout against that of another one.
 
-Run from the repository's root, with a checkout of what to compare with and a store that holds a finished sweep:
+Run from the repository's root, with a checkout of what to compare with, once each of the two has recorded the sweep
+(runs are known by fingerprints that the other one may not read):
 
-    git worktree add /tmp/before e15aba5
-    python src/run.py -m quant=hqq,mbq quant.bits=2,3,4,8 confidence=selector
-    python bench/promotion.py --against /tmp/before --store mlruns
+    git worktree add ../before e15aba5
+    python src/run.py -m quant=hqq,mbq quant.bits=2,3,4,8 confidence=selector    # here, and in ../before
+    python bench/promotion.py --against ../before
 
-Both checkouts judge the same sweep, in turn and one thread each, and have to choose the same candidate for the same
-verdicts. What counts are processor seconds of the whole process, imports included. Writes
-`bench/results/promotion.json`.
+Both judge the same cells, in turn and one thread each. What counts are processor seconds of the whole process, imports
+included; whether verdicts and estimates are the same is recorded, too. Writes `bench/results/promotion.json`.
 """
 
 import argparse
@@ -65,12 +65,12 @@ def standings(printed: str) -> list[str]:
     return [re.sub(r" \[[^]]*\]", "", line) for line in lines]
 
 
-def measure(before: Path, store: Path) -> dict[str, Any]:
-    """Run both in turn."""
+def measure(stores: dict[str, tuple[Path, Path]]) -> dict[str, Any]:
+    """Run both in turn, each on its own store."""
     seconds: dict[str, list[float]] = {"before": [], "after": []}
     printed = {}
     for _ in range(ROUNDS):
-        for name, checkout in (("before", before), ("after", ROOT)):
+        for name, (checkout, store) in stores.items():
             taken, printed[name] = promote(checkout, store)
             seconds[name].append(round(taken, 2))
             print(json.dumps({name: seconds[name][-1]}), flush=True)
@@ -96,13 +96,20 @@ def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--against", type=Path, required=True, help="a checkout of what to compare with")
-    parser.add_argument("--store", type=Path, required=True, help="a folder with mlflow.db and artifacts")
+    parser.add_argument("--store", type=Path, default=ROOT / "mlruns", help="this checkout's mlflow.db and artifacts/")
+    parser.add_argument("--against-store", type=Path, help="the other's; by default what is recorded in it")
     options = parser.parse_args()
+    against = options.against.resolve()
     results = {
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "threads": 1},
-        "before": commit_of(options.against),
+        "before": commit_of(against),
         "rounds": ROUNDS,
-        **measure(options.against.resolve(), options.store.resolve()),
+        **measure(
+            {
+                "before": (against, (options.against_store or against / "mlruns").resolve()),
+                "after": (ROOT, options.store.resolve()),
+            }
+        ),
     }
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 

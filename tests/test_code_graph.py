@@ -268,7 +268,7 @@ def test_what_a_configuration_names_to_be_called_computes_nothing():
     for target in named:
         module = target.rpartition(".")[0].removeprefix("reliabit.").replace(".", "/")
         assert f"{module}.py" not in reached, target
-    assert "reliabit.tracking.sweep_parent.SweepParent" in named
+    assert "reliabit.jobs.BeforeRun" in named
 
 
 def test_no_result_reads_its_own_source_or_documentation():
@@ -287,7 +287,7 @@ def test_what_identities_hold_as_values_is_plain_data():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and hasattr(node, "name")
     }
-    assert functions == {"choice", "positive", "cache_bytes", "output_folder"}
+    assert functions == {"choice", "positive", "cache_bytes", "output_folder", "place", "training"}
 
 
 def test_identities_are_computed_in_no_time():

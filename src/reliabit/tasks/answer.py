@@ -17,9 +17,10 @@ from reliabit.tasks.answered_chunks import answer_chunk
 from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.cells import Answered, answered_cell
 from reliabit.tasks.chunked_answers import answer_store, encoded_store
+from reliabit.tasks.encoders import check_model
 from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
-from reliabit.tasks.quantized import QuantizedCheckpoint, check_model, load_quantized
+from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import TRAINING_SPLIT
 from reliabit.tasks.runtime import set_up
 

@@ -8,8 +8,7 @@ from reliabit.config import Config
 from reliabit.files import replacing
 from reliabit.tasks.calibrated import load_batches, load_statistics
 from reliabit.tasks.calibration_rows import FOLDER
-from reliabit.tasks.encoders import encoder_of
-from reliabit.tasks.quantized import check_model
+from reliabit.tasks.encoders import check_model, encoder_of
 from reliabit.tasks.runtime import set_up
 
 

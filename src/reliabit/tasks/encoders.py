@@ -1,10 +1,10 @@
-"""What encodes the questions of a configured model, and which of them it takes."""
+"""What encodes the questions of a configured model, which of them it takes, and whether it can be loaded at all."""
 
 from pathlib import Path
 
 from reliabit.config import ModelConfig
 from reliabit.models.admission import Admission, read_context_length
-from reliabit.models.checkpoint import load_encoder
+from reliabit.models.checkpoint import check_loadable, load_encoder
 from reliabit.models.encoding import Encoder
 
 
@@ -21,3 +21,18 @@ def admission_of(model: ModelConfig, *, answer_tokens: int) -> Admission:
         answer_tokens: Tokens to leave room for after the prompt.
     """
     return Admission(encoder_of(model), longest=read_context_length(Path(model.path)) - answer_tokens)
+
+
+def check_model(model: ModelConfig) -> None:
+    """Check all of a checkpoint that can be checked without its weights, before data is prepared for it.
+
+    Raises:
+        ReliabitError: A file of it is missing or damaged, or describes no model that can answer.
+    """
+    check_loadable(
+        Path(model.path),
+        family=model.family,
+        template=model.template,
+        max_pixels=model.max_pixels,
+        dtype=model.dtype,
+    )

@@ -9,8 +9,9 @@ from reliabit.config import Config
 from reliabit.models.checkpoint import find_adapter
 from reliabit.quant.destination import check_destination
 from reliabit.tasks.calibrated import load_calibration, scales_table
+from reliabit.tasks.encoders import check_model
 from reliabit.tasks.plan import build_plan
-from reliabit.tasks.quantized import check_model, kept_type, load_model
+from reliabit.tasks.quantized import kept_type, load_model
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:

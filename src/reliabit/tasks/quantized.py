@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reliabit.config import Config, ModelConfig, TrainerConfig
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import Checkpoint, check_loadable, load_checkpoint
+from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import Report, Size, kernels_of, model_size, quantize_model
 from reliabit.quant.record import OUR_FORMAT, quantized_as
@@ -35,21 +35,6 @@ class QuantizedCheckpoint:
     report: Report | None
     kernels: Mapping[str, str]
     size: Size
-
-
-def check_model(model: ModelConfig) -> None:
-    """Check all of a checkpoint that can be checked without its weights, before data is prepared for it.
-
-    Raises:
-        ReliabitError: A file of it is missing or damaged, or describes no model that can answer.
-    """
-    check_loadable(
-        Path(model.path),
-        family=model.family,
-        template=model.template,
-        max_pixels=model.max_pixels,
-        dtype=model.dtype,
-    )
 
 
 def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:

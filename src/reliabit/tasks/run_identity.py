@@ -9,7 +9,7 @@ from reliabit.data.prepare import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.identity import Fingerprint, identify
 from reliabit.tasks.answer_identity import calibration_digest
-from reliabit.tasks.quantized import check_model
+from reliabit.tasks.encoders import check_model
 from reliabit.tasks.questions import source_spec
 
 if TYPE_CHECKING:
