@@ -1,15 +1,25 @@
 """A disk that takes nothing more: one sentence, status 2, and nothing half-written."""
 
 import errno
+import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models
 
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
+from reliabit.files import replacing, staged_folder
 
 PROJECT = Path(__file__).parents[1]
 
@@ -55,3 +65,108 @@ def test_a_file_in_the_place_of_a_folder_ends_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ReliabitError, match="file needs a folder where there is a file"), plain_disk_errors():
         (tmp_path / "file").mkdir(parents=True, exist_ok=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a disk of so many KiB, where this user may."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = []
+
+    def mount(kib: int) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            pytest.skip("this user may mount no disk")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for one in mounted:
+        subprocess.run(["umount", str(one)], check=True)
+
+
+DATA = np.random.default_rng(0).integers(0, 255, 1_000_000, dtype=np.uint8)
+
+
+def write_tensors(path):
+    save_file({"a": torch.from_numpy(DATA)}, path)
+
+
+def write_array(path):
+    with path.open("wb") as file:
+        np.save(file, DATA)
+
+
+def write_checkpoint(path):
+    torch.save(torch.from_numpy(DATA), path)
+
+
+def write_table(path):
+    pq.write_table(pa.table({"a": DATA}), path)
+
+
+def write_image(path):
+    Image.fromarray(DATA.reshape(1000, 1000)).save(path, format="png")
+
+
+def write_tokenizer(path):
+    vocabulary = {f"{number:012d}": number for number in range(20_000)}
+    Tokenizer(models.WordLevel(vocabulary, unk_token="0" * 12)).save(str(path))
+
+
+WRITERS = [write_tensors, write_array, write_checkpoint, write_table, write_image, write_tokenizer]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_full_disk_is_told_alike_whichever_library_writes_and_leaves_nothing(write, small_disk):
+    disk = small_disk(200)
+    with (
+        pytest.raises(ReliabitError, match=rf"^{disk}/kept/file has no space left; make room"),
+        plain_disk_errors(),
+        replacing(disk / "kept" / "file") as unfinished,
+    ):
+        write(unfinished)
+    with (
+        pytest.raises(ReliabitError, match=rf"^{disk}/folder has no space left; make room"),
+        plain_disk_errors(),
+        staged_folder(disk / "folder") as staging,
+    ):
+        write(staging / "file")
+    assert [path for path in disk.rglob("*") if path.is_file() or path.name == "folder"] == []
+
+
+SWEEP = ("-m", "task=footprint", "quant.bits=2,3")
+
+
+@pytest.mark.parametrize(
+    ("kib", "arguments", "told"),
+    [
+        (4, ["task=footprint", "hydra.run.dir={disk}/run"], "/disk/run/.hydra/"),
+        (8, [*SWEEP, "hydra.sweep.dir={disk}/s", "tracking.uri=journal://{free}/j"], "/disk/s/"),
+        (
+            100,
+            [*SWEEP, "hydra.sweep.dir={free}/s", "tracking.uri=sqlite:///{disk}/m.db"],
+            "/disk/m.db has no space left",
+        ),
+    ],
+)
+def test_a_full_disk_below_a_run_s_folder_a_sweep_s_or_the_store_is_one_sentence(
+    kib, arguments, told, small_disk, tmp_path
+):
+    disk = small_disk(kib)
+    placed = [argument.format(disk=disk, free=tmp_path / "free") for argument in arguments]
+    done = subprocess.run(
+        [sys.executable, "src/run.py", *placed, f"paths.cache={tmp_path}/cache"],
+        cwd=PROJECT,
+        env={name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stderr
+    [sentence] = done.stderr.splitlines()
+    assert told in sentence
+    assert "has no space left" in sentence
+    assert [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"] == []

@@ -1,10 +1,12 @@
 """What a disk that takes nothing more means, in one sentence."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reliabit.errors import ReliabitError
+from reliabit.files import WRITING
 
 FULL = {
     errno.ENOSPC: "has no space left",
@@ -18,6 +20,31 @@ REFUSED = {
     errno.ENOTDIR: "needs a folder where there is a file",
     errno.EEXIST: "needs a folder where there is a file",
 }
+
+
+_RUST = re.compile(r"\(os error (?P<number>\d+)\)$")
+"""How safetensors and tokenizers end what the system told them."""
+
+_CUT_SHORT = re.compile(r"^\d+ requested and \d+ written$|unexpected pos \d+ vs \d+$")
+"""What NumPy and PyTorch say of a file that did not take all of an array; a full disk is the reason that there is."""
+
+
+def number_of(error: BaseException) -> int | None:
+    """The operating system's number for what an exception says, whichever library raises it.
+
+    >>> number_of(Exception("I/O error: No space left on device (os error 28)")) == errno.ENOSPC
+    True
+    >>> number_of(OSError("100 requested and 7 written")) == errno.ENOSPC
+    True
+    >>> number_of(ValueError("no number")) is None
+    True
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    text = str(error).strip()
+    if found := _RUST.search(text):
+        return int(found["number"])
+    return errno.ENOSPC if _CUT_SHORT.search(text) else None
 
 
 @contextmanager
@@ -38,14 +65,26 @@ def plain_disk_errors() -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        place = error.filename or "the disk that is written to"
-        if error.errno in REFUSED and error.filename:
-            raise ReliabitError(f"{place} {REFUSED[error.errno]}; correct the path or its permissions") from error
-        if error.errno not in FULL:
+    except ReliabitError:
+        raise
+    except Exception as error:
+        number, named = number_of(error), _place(error)
+        if isinstance(error, OSError) and number in REFUSED and named is not None:
+            raise ReliabitError(f"{named} {REFUSED[number]}; correct the path or its permissions") from error
+        if number not in FULL:
             raise
         raise ReliabitError(
-            f"{place} {FULL[error.errno]}; make room (reliabit doctor --keep-gib 1) or set the path that it lies below "
-            "(paths.output, paths.cache, paths.data, task.checkpoint) to another disk, then run again (a sweep goes on "
-            "with sweep.resume=last)"
+            f"{named or 'the disk that is written to'} {FULL[number]}; make room (reliabit doctor --keep-gib 1) or set "
+            "the path that it lies below (paths.output, paths.cache, paths.data, task.checkpoint) to another disk, "
+            "then run again (a sweep goes on with sweep.resume=last)"
         ) from error
+
+
+def _place(error: BaseException) -> str | None:
+    """Where an exception says that it happened: of two places, the one that was written to."""
+    if isinstance(error, OSError) and (error.filename2 or error.filename):
+        return str(error.filename2 or error.filename)
+    # What was written under a temporary name carries its own along; see `reliabit.files`.
+    return next(
+        (note.removeprefix(WRITING) for note in getattr(error, "__notes__", ()) if note.startswith(WRITING)), None
+    )

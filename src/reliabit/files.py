@@ -11,6 +11,9 @@ from typing import Any
 
 from reliabit.errors import DamagedError
 
+WRITING = "while writing "
+"""What begins the note that an exception gets which ends the writing of a file or folder."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -22,6 +25,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.chmod(0o644)
         unfinished.replace(path)
+    except Exception as error:
+        error.add_note(f"{WRITING}{path}")
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -46,8 +52,9 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         aside = staging.with_name(f"{staging.name}.old")
         take_place(staging, folder, aside=aside)
         shutil.rmtree(aside, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
+        error.add_note(f"{WRITING}{folder}")
         raise
 
 

@@ -82,6 +82,9 @@ def claim(folder: Path, *, key: str) -> Claim:
     except FileExistsError as error:
         raise TakenError(_taken(folder, key=key)) from error
     except OSError as error:
+        # Nobody else's: it was made here, and half of it would keep the folder taken.
+        with suppress(OSError):
+            (folder / CLAIM).unlink()
         raise ReliabitError(f"{key}={folder} cannot be made ({error.strerror}); name another folder") from error
     if any(path.name != CLAIM for path in folder.iterdir()):
         (folder / CLAIM).unlink()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from reliabit.disk_errors import number_of
 from reliabit.errors import ReliabitError
 from reliabit.tracking.redaction import redact
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _SCHEMA = re.compile(r"out-of-date database schema \(found version (?P<found>\w+)")
 
 _FULL = "has no space left on its disk; make room there and run again (a sweep goes on with sweep.resume=last)"
+_LIMITED = (
+    "cannot be written to its end; look whether its files may grow (ulimit -f, a quota) and whether its disk is whole, "
+    "and run again (a sweep goes on with sweep.resume=last)"
+)
 _READ_ONLY = "cannot be written, it is read-only; make it writable or set tracking.uri"
 _LOCKED = "is locked by another process; end what holds it (an open sqlite shell, a backup) and run again"
 
@@ -33,8 +38,9 @@ _TEXTS = {
     "database is locked": _LOCKED,
     "attempt to write a readonly database": _READ_ONLY,
     "database or disk is full": _FULL,
+    "disk I/O error": _LIMITED,
 }
-_NUMBERS = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EROFS: _READ_ONLY}
+_NUMBERS = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EFBIG: _LIMITED, errno.EROFS: _READ_ONLY}
 
 
 def sentence(error: BaseException, *, uri: str) -> str | None:
@@ -110,8 +116,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _of_one(error: BaseException, *, uri: str) -> str | None:
-    if isinstance(error, OSError) and error.errno in _NUMBERS:
-        return _NUMBERS[error.errno]
+    if (number := number_of(error)) in _NUMBERS:
+        return _NUMBERS[number]
     text = str(error)
     if found := _DELETED.search(text):
         return deleted(found["kind"].lower(), found["id"])
