@@ -170,3 +170,25 @@ def test_a_full_disk_below_a_run_s_folder_a_sweep_s_or_the_store_is_one_sentence
     assert told in sentence
     assert "has no space left" in sentence
     assert [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+@pytest.mark.slow
+def test_a_full_disk_below_the_cache_is_one_sentence_and_keeps_nothing_half_written(small_disk, tmp_path):
+    disk = small_disk(400)
+    arguments = [
+        *("task=answer", "data=scenes", "data.splits={train:4,val:2,test:2}", f"paths.data={tmp_path}/data"),
+        *(f"paths.cache={disk}/cache", f"hydra.run.dir={tmp_path}/run"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "src/run.py", *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: {disk}/cache/encoded/")
+    assert "has no space left; make room" in done.stderr
+    assert not [path for path in disk.rglob("*") if path.is_file() and path.suffix == ".safetensors"]
+    assert not (tmp_path / "run").exists()
