@@ -7,7 +7,7 @@ what only the store itself can tell, make files of this machine part of a run, o
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
@@ -109,8 +109,12 @@ def _faults(run: RecordedRun) -> Iterator[tuple[str, str]]:
             f"it has the tag {reserved[:80]!a}, which only this store sets",
             "remove its folder, and find out who wrote it",
         )
-    counts = {"tags": (run.tags, TAGS), "parameters": (run.parameters, PARAMETERS)}
-    counts |= {"artifacts": (run.artifacts, ARTIFACT_FILES), "data sets": (run.datasets, DATASETS)}
+    counts: dict[str, tuple[Sized, int]] = {
+        "tags": (run.tags, TAGS),
+        "parameters": (run.parameters, PARAMETERS),
+        "artifacts": (run.artifacts, ARTIFACT_FILES),
+        "data sets": (run.datasets, DATASETS),
+    }
     for kind, (found, most) in counts.items():
         if len(found) > most:
             yield f"it has {len(found)} {kind}, and {most} are the most", remove

@@ -218,7 +218,8 @@ def _with_two_values(records: Sequence[Mapping[str, Any]]) -> str | None:
     """A parameter that was given another value later, which no store takes."""
     values: dict[str, str] = {}
     for record in records:
-        for key, value in record.get("parameters", {}).items():
+        parameters: dict[str, str] = record.get("parameters", {})
+        for key, value in parameters.items():
             if values.setdefault(key, value) != value:
                 return key
     return None
