@@ -25,7 +25,7 @@ from reliabit.inference.features import FeatureSettings, feature_writer, read_fe
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, read_predictions, write_predictions
 from reliabit.models.encoding import Batch
 from reliabit.tasks.evaluate import located
-from reliabit.tracking.results_sync import digest_of
+from reliabit.tracking.results_sync import digest_of, sync_results
 from reliabit.tracking.tracker import CONFIG
 from tracking.stores import artifacts_of, store_at, tracker_at
 
@@ -340,13 +340,17 @@ def test_runs_from_before_there_were_hashes_are_read_as_ever(tmp_path):
     assert read_predictions(tracker.fetch(run.run_id, PREDICTIONS, tmp_path / "fetched")).equals(predictions_of())
 
 
+def answered_cell(tags):
+    return AnsweredCell(
+        "a cell", tags=tags, config={"seed": 0}, table="data/d", efficiency={"bytes": 1.5}, kernels={"lm_head": "eager"}
+    )
+
+
 @pytest.fixture
 def results(tmp_path, written):
     """A cell's folder as the stages leave it."""
     cell = tmp_path / "results" / "m-none-d"
-    AnsweredCell("a cell", tags={"kind": "cell"}, config={"seed": 0}, table="data/d", efficiency={"bytes": 1.5}).write(
-        cell
-    )
+    answered_cell({"kind": "cell"}).write(cell)
     (cell / "selected").mkdir()
     (cell / "selected" / PREDICTIONS).write_bytes(written.read_bytes())
     write_manifest(cell / "selected", [cell / "selected" / PREDICTIONS])
@@ -393,6 +397,19 @@ def test_results_that_do_not_belong_together_are_refused(results, written):
         DamagedError, match=r"reliabit_files\.json cannot be read .No such file or directory.; bring it up to date"
     ):
         read_results(results)
+
+
+@pytest.mark.parametrize(
+    "tags", [{"kind": "promotion"}, {"promotion.number": "1"}, {"kind": "cell", "mlflow.user": "x"}]
+)
+def test_a_cell_s_file_cannot_bring_tags_of_the_store(results, tmp_path, tags):
+    """Whole by itself: it is what the store alone may say that it says."""
+    answered_cell(tags).write(results / "m-none-d")
+    tracker = tracker_at(tmp_path)
+    with pytest.raises(ReliabitError, match="has the tag '.*', which no cell has") as raised:
+        sync_results(results, tracker, root=tmp_path, cache=DigestCache(tmp_path / "digests"))
+    assert is_one_sentence(raised.value)
+    assert tracker.runs_with({}) == []
 
 
 def test_a_table_beside_a_manifest_is_the_one_that_it_names(results):
