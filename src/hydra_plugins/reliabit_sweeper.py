@@ -4,12 +4,14 @@ Hydra loads sweepers from the namespace `hydra_plugins` only, for every run; thi
 there, and it imports what sweeps alone need when there is one.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobStatus
 from omegaconf import DictConfig, open_dict
 
 
@@ -74,13 +76,17 @@ class BaselineSweeper(BasicSweeper):
         """Run the cells, all at once or, where those after a failed one are not to run, one by one."""
         if self.launcher is None:
             raise RuntimeError("Hydra sets the sweeper up before it asks for cells")
+        from reliabit.tracking.redaction import redact
+
         size = 1 if self._swept().sweep.on_failure == "stop" else len(cells)
         returns = []
         for first in range(0, len(cells), size):
             results = self.launcher.launch(cells[first : first + size], initial_job_idx=first)
             for result in results:
-                # Raises what a cell that failed has raised.
-                _ = result.return_value
+                if result.status == JobStatus.FAILED:
+                    # `return_value` raises the same, and prints the overrides with whatever passwords are in them.
+                    sys.stderr.write(f"the cell {redact(' '.join(result.overrides))} failed\n")
+                    raise result._return_value
             returns.append(results)
         return returns
 

@@ -1,5 +1,6 @@
 """The Hydra entry: composes a configuration, checks it, and hands it to the task it names."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def _model_folder(model: ModelConfig) -> str:
 def main() -> None:
     """Run from the command line; what the user can put right ends in one line and status 2, Ctrl-C in one and 130."""
     sys.excepthook = print_redacted
+    # A log that cannot be written, on a full disk, ends nothing and needs no traceback.
+    logging.raiseExceptions = False
     show_traceback = "HYDRA_FULL_ERROR" in os.environ
     # Hydra would print exceptions itself, over several lines, and exit; ours to do.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -100,7 +103,9 @@ def _run() -> Exception | None:
     try:
         check_arguments(sys.argv[1:])
         sys.argv[1:] = resumed(sys.argv[1:])
-        application()
+        # Hydra makes folders and opens logs before the task begins.
+        with plain_disk_errors():
+            application()
     except (ReliabitError, HydraException, OmegaConfBaseException) as error:
         refused = True
         return error

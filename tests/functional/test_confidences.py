@@ -61,14 +61,14 @@ def test_tables_figures_and_the_selector_itself_are_artifacts(cell, tmp_path):
 
 
 def test_what_trained_an_estimator_has_no_confidence(cell):
-    table = pq.read_table(next(cell.folder.rglob("run/predictions.parquet")))
+    table = pq.read_table(next(cell.folder.glob("output-1/predictions.parquet")))
     by_split = {row["split"]: row["conf_selector"] for row in table.to_pylist()}
     assert by_split.pop("dev") is None
     assert all(0 < value < 1 for value in by_split.values())
 
 
 def test_reporting_on_what_an_estimator_has_seen_is_an_error(cell):
-    path = next(cell.folder.rglob("run/predictions.parquet"))
+    path = next(cell.folder.glob("output-1/predictions.parquet"))
     done = cell.run("task=evaluate", f"task.predictions={path}", "evaluation.reported=dev")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1

@@ -1,7 +1,6 @@
 """The main job as a user runs it: a sweep in a process of its own, on the committed reference models."""
 
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -9,7 +8,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
 
 from functional.place import PROJECT, Place
 
@@ -160,19 +161,22 @@ def test_a_recorded_table_can_be_evaluated_again_without_a_model(sweep, tmp_path
 
 def test_a_failed_cell_fails_the_sweep_and_spares_the_others(tmp_path):
     place = Place(tmp_path)
-    shutil.copytree(PROJECT / "models" / "qwen2_vl_tiny", tmp_path / "cut")
-    # Nothing but reading them tells that the weights are not whole.
-    os.truncate(tmp_path / "cut" / "model.safetensors", 1000)
+    shutil.copytree(PROJECT / "models" / "qwen2_vl_tiny", tmp_path / "lost")
+    # Nothing but answering tells that a weight is lost.
+    weights = load_file(tmp_path / "lost" / "model.safetensors")
+    lost = next(name for name in weights if "layers.1.mlp.down_proj" in name)
+    weights[lost] = torch.full_like(weights[lost], torch.inf)
+    save_file(weights, tmp_path / "lost" / "model.safetensors", metadata={"format": "pt"})
     done = place.run(
         "-m",
-        f"model.path={PROJECT}/models/qwen2_vl_tiny,{tmp_path}/cut",
+        f"model.path={PROJECT}/models/qwen2_vl_tiny,{tmp_path}/lost",
         "quant=none",
         *SMALL,
         "data.ask={test: 5, val: 0, cal: 0}",
         "confidence=maxprob",
     )
     assert done.returncode == 2
-    assert f"{tmp_path}/cut" in done.stderr.strip().splitlines()[-1]
+    assert "the model's numbers are not finite" in done.stderr.strip().splitlines()[-1]
     assert "1 of 2 cells finished" in done.stdout
     assert sorted(run.info.status for run in place.runs("cell")) == ["FAILED", "FINISHED"]
     (parent,) = place.runs("sweep")

@@ -46,3 +46,13 @@ def test_no_secret_that_a_sweep_is_given_is_in_anything_it_writes(tmp_path):
     assert leaking == []
     (overrides,) = tmp_path.rglob("overrides.yaml")
     assert "tracking.artifacts='s3://[redacted]@bucket/runs?token=[redacted]" in overrides.read_text()
+
+
+def test_a_cell_that_fails_is_named_without_its_secrets(tmp_path):
+    """Hydra itself would print the overrides as they are."""
+    named = f"tracking.experiment={TOKEN}"
+    done = Place(tmp_path).run("-m", "task=report", "task.sweep=unknown", "sweep.baseline=false", "seed=1", named)
+    assert done.returncode == 2
+    assert "the cell task=report task.sweep=unknown " in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: the run unknown has no finished cells in sqlite:///")
+    assert TOKEN not in done.stdout + done.stderr

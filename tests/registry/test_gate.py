@@ -177,7 +177,7 @@ def test_a_coverage_of_all_of_few_questions_is_not_sure(baseline):
     candidate = configuration("sure", table(accuracy=0.99, images=asked))
     strict = replace(POLICY, minimum_coverage=0.95, slices=())
     decision = decide(candidate, None, strict, baseline=unquantized(table(accuracy=0.99, images=asked)), compared=1)
-    assert "answers 100.00 [94.04, 100.00] %" in text_of(decision, "certified coverage")
+    assert "is 100.00 [94.04, 100.00] %" in text_of(decision, "certified coverage")
     assert failed(decision) == ["certified coverage"]
 
 

@@ -60,7 +60,7 @@ def record(tracker, folder, config, name, *, accuracy, parent):
         run.log_parameters(to_mapping(config))
         run.log_text(yaml.safe_dump(dict(to_mapping(config))), "config.yaml")
         run.log_text(identity.to_json(), FINGERPRINT)
-        report = build_report(predictions, config.evaluation, title=name)
+        report = build_report(predictions, config.evaluation)
         run.log_metrics({**report.recorded(), **costs(stored=int(bits) / 4, resident=int(bits) / 4)})
         write_predictions(predictions, folder / PREDICTIONS)
         run.log_file(folder / PREDICTIONS)
@@ -80,7 +80,10 @@ def swept(place):
     for name, (override, accuracy) in CELLS.items():
         record(tracker, place, config_at(place, override), name, accuracy=accuracy, parent=parent.run_id)
     config = config_at(place)
-    close(OpenSweep(tracker, parent, config.evaluation, config.registry, paper=False), status="FINISHED")
+    sweep = OpenSweep(
+        tracker, parent, new=True, asked=len(CELLS), settings=config.evaluation, policy=config.registry, paper=False
+    )
+    close(sweep, status="FINISHED")
     return {
         name: tracker.fetch(parent.run_id, name, place / "fetched").read_text()
         for name in ("summary.md", "pareto.md", "pareto.csv")

@@ -255,7 +255,8 @@ def test_the_same_answers_dominate_surely_at_no_number_of_questions(efficiency):
     """That no difference was seen does not say that there is none; a bootstrap without one has no standard error."""
     for images in ({"test": 20}, IMAGES):
         answers = table(accuracy=0.9, images=images)
-        found = pareto_of({"none": answers, "4 bits": answers}, efficiency, SETTINGS)
+        twins = cells_of({"none": answers, "4 bits": answers}, efficiency)
+        found = pareto_of(twins, Measurements(SETTINGS, comparisons=2))
         assert found.points[0].qualities[ACCURACY].minus(found.points[1].qualities[ACCURACY]).replicates.std() == 0
         assert (found.places["none"].standing, found.places["none"].by) == ("undecided", ("4 bits",))
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from reliabit.errors import ReliabitError
+from reliabit.models.spread import device_of
 from reliabit.serving.bundle import BUNDLE
 from reliabit.serving.description import certificate_id
 from reliabit.serving.manifest import write_manifest
-from reliabit.serving.parts import device_of
 from reliabit.serving.questions import Asked, QuestionsRefusedError
 from reliabit.serving.served_model import ServedModel
 from serving.bundles import bundled, evaluate

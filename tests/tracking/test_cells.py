@@ -10,6 +10,7 @@ from registry.test_policy import CLEAN, answers, composed, record
 from reliabit.composition import to_mapping
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import families_of
+from reliabit.files import sha256, write_manifest
 from reliabit.inference.answered import AnsweredCell
 from reliabit.inference.predictions import PREDICTIONS, write_predictions
 from reliabit.tracking.cells import Competing, cell_of_run
@@ -23,10 +24,13 @@ def write_results(results, name, *, quantizer, bits):
     folder = results / name
     config = to_mapping(composed("quant=none", f"quant.name={quantizer}", f"model.path=checkpoints/{name}"))
     kept = {key: value for key, value in config.items() if key not in ("paths", "tracking", "sweep", "task")}
-    AnsweredCell(f"tiny·{quantizer}·s0", {"kind": "cell"}, kept, "data/made", costs()).write(folder)
-    write_predictions(answers(), folder / "selected" / PREDICTIONS)
-    (folder / "report").mkdir()
-    (folder / "report" / "metrics.json").write_text(json.dumps(METRICS))
+    AnsweredCell(f"tiny·{quantizer}·s0", {"kind": "cell"}, kept, "data/made", costs(), kernels={}).write(folder)
+    predictions, metrics = folder / "selected" / PREDICTIONS, folder / "report" / "metrics.json"
+    write_predictions(answers(), predictions)
+    write_manifest(predictions.parent, [predictions])
+    metrics.parent.mkdir()
+    metrics.write_text(json.dumps(METRICS))
+    write_manifest(metrics.parent, [metrics], predictions=sha256(predictions))
     return folder
 
 
@@ -59,5 +63,5 @@ def test_a_cell_without_answers_says_so_and_a_plan_has_no_single_width(tmp_path)
     planned = replace(cell, config={**cell.config, "quant": {"name": "hqq", "bits": None}})
     assert (planned.mixed, cell.mixed) == (True, False)
     (tmp_path / "qwen2_vl_tiny-hqq-3bit-easy_vqa" / "report" / "metrics.json").write_text("[")
-    with pytest.raises(ReliabitError, match=r"metrics.json cannot be read .* bring it up to date with dvc repro"):
+    with pytest.raises(ReliabitError, match="metrics.json differs from its hash; bring it up to date with dvc repro"):
         competing.read(tmp_path)

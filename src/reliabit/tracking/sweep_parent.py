@@ -130,14 +130,20 @@ def close(sweep: OpenSweep, *, status: str) -> None:
         return
     finished = [run for run in runs if run.info.status == "FINISHED"]
     done = len(cell_tags_of(finished, parent=parent))
+    sweep.run.log_metrics({"sweep/cells": sweep.asked, "sweep/finished": done})
     try:
         _record(sweep, runs=runs)
-        sweep.run.log_metrics({"sweep/cells": sweep.asked, "sweep/finished": done})
     except BaseException:
-        # The parent must not stay open then.
-        client.set_terminated(parent, "FAILED")
+        status = "FAILED"
         raise
-    client.set_terminated(parent, status)
+    finally:
+        # Whatever cannot be compared, the parent must not stay open, and what there is must be known.
+        client.set_terminated(parent, status)
+        _tell(sweep, done=done)
+
+
+def _tell(sweep: OpenSweep, *, done: int) -> None:
+    parent = sweep.run.run_id
     sys.stdout.write(f"{done} of {sweep.asked} cells finished; parent run {parent}\n")
     if done < sweep.asked:
         sys.stdout.write(f"Run the others: python src/run.py sweep.resume={parent}\n")
