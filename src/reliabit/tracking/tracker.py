@@ -215,8 +215,11 @@ class Tracker:
                 self._moved(run_id) or f"the run {run_id} has no {name} to read; was it finished?"
             ) from error
         for recorded, expected in hashes.items():
-            if name in ("", recorded) or recorded.startswith(f"{name}/"):
-                _check_recorded(folder / recorded, expected, run_id=run_id)
+            # MLflow does not say whether what is asked for by a path lies below the whole path, or its last part.
+            if recorded == name:
+                _check_recorded(found, expected, run_id=run_id)
+            elif not name or recorded.startswith(f"{name}/"):
+                _check_recorded(found / recorded.removeprefix(f"{name}/"), expected, run_id=run_id)
         return found
 
     def _moved(self, run_id: str) -> str | None:
