@@ -10,7 +10,8 @@ from reliabit.commands.promoting import show_history
 from reliabit.composition import register as register_configuration
 from reliabit.errors import ReliabitError
 from reliabit.registry import history as histories
-from reliabit.registry.history import LISTED, history
+from reliabit.registry.attempts import history_table
+from reliabit.registry.history import LISTED, MOVED, history
 from reliabit.registry.promotion import promote, record_decision, rollback
 from reliabit.registry.versions import find_alias
 from reliabit.tracking.journal import Journal
@@ -161,6 +162,19 @@ def test_champions_from_before_the_list_are_told_by_their_versions(tracker, prom
     with pytest.raises(ReliabitError, match="/3 never was champion"):
         rollback(tracker, name, to="3")
     assert rollback(tracker, name, to="2").version == "2"
+
+
+def test_a_version_whose_tags_were_changed_is_named_and_stops_nothing(tracker, promoted, name, caplog):
+    for key in [key for key in tracker.client.get_registered_model(name).tags if key.startswith(LISTED)]:
+        tracker.client.delete_registered_model_tag(name, key)
+    tracker.client.set_model_version_tag(name, "2", f"{MOVED}previous", "1; x")
+    tracker.client.set_model_version_tag(name, "1", f"{MOVED}at", "\x1b[2J")
+    found = history(tracker, name)
+    assert [(one.version, one.outcome) for one in found] == [("1", "accepted")]
+    assert "\x1b" not in history_table(found)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    # The runs of the three attempts, which nothing lists any more, and version 2.
+    assert told.endswith("and 3 more")
 
 
 def test_a_refusal_before_the_first_version_is_listed_too(tracker, name):

@@ -115,7 +115,7 @@ def history_table(attempts: Sequence[Attempt]) -> str:
 def _cells(attempt: Attempt) -> tuple[str, ...]:
     return (
         str(attempt.number or "-"),
-        attempt.at[:19].replace("T", " "),
+        _printable(attempt.at[:19].replace("T", " ")),
         attempt.action,
         attempt.version or "-",
         attempt.previous or "-",

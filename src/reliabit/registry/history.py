@@ -88,15 +88,23 @@ def history(tracker: Tracker, name: str) -> list[Attempt]:
     check_name(name)
     listed = _listed(tracker, name)
     found = {run.info.run_id: run for run in _runs(tracker, name)}
-    attempts, left_out = [], [(run_id, "the registry did not make it") for run_id in found if run_id not in listed]
+    attempts: list[Attempt] = []
+    left_out = [(f"the run {run_id}", "the registry did not make it") for run_id in found if run_id not in listed]
     for run_id, number in listed.items():
         try:
             attempts.append(_attempt(found.get(run_id) or _run(tracker, run_id), number=number))
         except ReliabitError as error:
-            left_out.append((run_id, str(error)))
+            left_out.append((f"the run {run_id}", str(error)))
+    moves = _earlier(tracker, name, attempts)
+    sound = [move for move in moves if move.previous is None or _VERSION.fullmatch(move.previous)]
+    left_out += [
+        (f"what version {move.version} says of when it became champion", "it names no version before it")
+        for move in moves
+        if move not in sound
+    ]
     if left_out:
         _name(name, tuple(sorted(left_out)))
-    return sorted([*_earlier(tracker, name, attempts), *attempts], key=lambda attempt: (attempt.number, attempt.at))
+    return sorted([*sound, *attempts], key=lambda attempt: (attempt.number, attempt.at))
 
 
 @contextmanager
@@ -228,8 +236,7 @@ def _earlier(tracker: Tracker, name: str, attempts: Sequence[Attempt]) -> list[A
     """The champions from before there was the list, as their versions tell."""
     first = min((attempt.at for attempt in attempts), default=None)
     moved = [version for version in list_versions(tracker, name) if f"{MOVED}at" in version.tags]
-    found = [_move(version) for version in moved if first is None or version.tags[f"{MOVED}at"] < first]
-    return [attempt for attempt in found if attempt.previous is None or _VERSION.fullmatch(attempt.previous)]
+    return [_move(version) for version in moved if first is None or version.tags[f"{MOVED}at"] < first]
 
 
 def _move(version: Version) -> Attempt:
@@ -251,10 +258,10 @@ def _move(version: Version) -> Attempt:
 
 @functools.lru_cache(maxsize=64)
 def _name(name: str, left_out: tuple[tuple[str, str], ...]) -> None:
-    """Say once which runs look like attempts and are none."""
+    """Say once what looks like an attempt and is none."""
     (first, why), *others = left_out
     more = f", and {len(others)} more" if others else ""
-    _log.warning("left out of the history of %s: the run %s (%s)%s", name, first, why, more)
+    _log.warning("left out of the history of %s: %s (%s)%s", name, first, why, more)
 
 
 def _attempt(run: "Run", *, number: int) -> Attempt:
