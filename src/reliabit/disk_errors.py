@@ -25,6 +25,9 @@ REFUSED = {
 _RUST = re.compile(r"\(os error (?P<number>\d+)\)$")
 """How safetensors and tokenizers end what the system told them."""
 
+_QUOTED = re.compile(r"\[Errno (?P<number>\d+)\]")
+"""How Python writes the system's number into the text of an error."""
+
 _CUT_SHORT = re.compile(r"^\d+ requested and \d+ written$|unexpected pos \d+ vs \d+$")
 """What NumPy and PyTorch say of a file that did not take all of an array; a full disk is the reason that there is."""
 
@@ -45,6 +48,28 @@ def number_of(error: BaseException) -> int | None:
     if found := _RUST.search(text):
         return int(found["number"])
     return errno.ENOSPC if _CUT_SHORT.search(text) else None
+
+
+def what_is_full(error: BaseException) -> str | None:
+    """What is said of a disk that takes nothing more, if an exception, or what it was raised from, is about one.
+
+    MLflow gathers what went wrong with several files into one text, numbers included.
+
+    >>> what_is_full(OSError(errno.ENOSPC, "No space left on device")), what_is_full(ValueError("x"))
+    ('has no space left', None)
+    >>> what_is_full(Exception("failures: a.txt: [Errno 28] No space left on device: 'a.txt'"))
+    'has no space left'
+    """
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        quoted = _QUOTED.search(str(cause))
+        number = int(quoted["number"]) if quoted else number_of(cause)
+        if number in FULL:
+            return FULL[number]
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 @contextmanager

@@ -54,6 +54,9 @@ def _model_folder(model: ModelConfig) -> str:
 def main() -> None:
     """Run from the command line; what the user can put right ends in one line and status 2, Ctrl-C in one and 130."""
     sys.excepthook = print_redacted
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
     # A log that cannot be written, on a full disk, ends nothing and needs no traceback.
     logging.raiseExceptions = False
     show_traceback = "HYDRA_FULL_ERROR" in os.environ
@@ -68,7 +71,7 @@ def main() -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
     if error is not None:
-        if show_traceback:
+        if show_traceback or not isinstance(error, ReliabitError | HydraException | OmegaConfBaseException):
             raise error
         sys.stderr.write(redact(in_one_line(error)))
         sys.exit(2)
@@ -93,10 +96,10 @@ def _run() -> Exception | None:
                 config = placed(to_config(composed))
                 with own_output(config):
                     return run_task(config)
-        except ReliabitError as error:
+        except Exception as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            # Raised as it is, it would be reported by Hydra as well.
+            # Raised as it is, it would be reported by Hydra as well, with the overrides, passwords and all.
             raise Refusal(error) from error
 
     refused = False
@@ -110,7 +113,7 @@ def _run() -> Exception | None:
         refused = True
         return error
     except Refusal as refusal:
-        refused = True
+        refused = isinstance(refusal.error, ReliabitError | HydraException | OmegaConfBaseException)
         return refusal.error
     finally:
         release(refused=refused)

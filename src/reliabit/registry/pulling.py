@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from reliabit.disk_errors import what_is_full
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256, staged_folder
 from reliabit.registry.registering import BUNDLE_PATH
@@ -165,6 +166,12 @@ def _fetch(repository: "ArtifactRepository", name: str, folder: Path, *, uri: st
     try:
         repository.download_artifacts(name, str(folder))
     except Exception as error:
+        if full := what_is_full(error):
+            # Not the folder itself, which is gone by the time this is read.
+            raise ReliabitError(
+                f"{folder.parent}, where {uri} is fetched to, {full}; make room there (TMPDIR names where temporary "
+                "files go)"
+            ) from error
         reason = " ".join(str(error).split())
         raise ReliabitError(
             f"{name} of {uri} cannot be fetched ({reason[:300]}); was it removed from the store?"

@@ -19,6 +19,8 @@ from reliabit.tracking.redaction import redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+READING = "download_artifacts"
+
 _SCHEMA = re.compile(r"out-of-date database schema \(found version (?P<found>\w+)")
 
 _FULL = "has no space left on its disk; make room there and run again (a sweep goes on with sweep.resume=last)"
@@ -94,6 +96,9 @@ class _Guarded:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
+        if name == READING:
+            # What is full is the disk that is read to; whoever reads says which.
+            return found
         return _guarded_call(found, self._uri) if callable(found) else found
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from reliabit import identity
+from reliabit.disk_errors import what_is_full
 from reliabit.errors import ReliabitError
 from reliabit.files import check_hash, replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
@@ -211,6 +213,14 @@ class Tracker:
             hashes = _hashes_of(self.client.get_run(run_id))
             found = Path(self.client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
+            full = what_is_full(error)
+            if isinstance(error, MlflowException):
+                full = full or self._does_not_fit(run_id, name, folder)
+            if full is not None:
+                raise ReliabitError(
+                    f"{folder.parent}, where {name} of the run {run_id} is read to, {full}; make room there (TMPDIR "
+                    "names where temporary files go)"
+                ) from error
             raise ReliabitError(
                 self._moved(run_id) or f"the run {run_id} has no {name} to read; was it finished?"
             ) from error
@@ -221,6 +231,19 @@ class Tracker:
             elif not name or recorded.startswith(f"{name}/"):
                 _check_recorded(found / recorded.removeprefix(f"{name}/"), expected, run_id=run_id)
         return found
+
+    def _does_not_fit(self, run_id: str, name: str, folder: Path) -> str | None:
+        """What is full, if an artifact is larger than the room where it was to go; MLflow itself does not say so."""
+        from mlflow.exceptions import MlflowException
+
+        above, _, _ = name.rpartition("/")
+        try:
+            listed = self.client.list_artifacts(run_id, above or None)
+        except (MlflowException, OSError, ReliabitError):
+            return None
+        free = shutil.disk_usage(folder).free
+        needed = max((one.file_size or 0 for one in listed if one.path == name), default=0)
+        return "has no space left" if needed > free else None
 
     def _moved(self, run_id: str) -> str | None:
         """What to do where the folder is gone in which a store on this machine keeps all artifacts.
