@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
 from typing import Any
 
-from reliabit.errors import DamagedError
+from reliabit.errors import DamagedError, ReliabitError
 
 WRITING = "while writing "
 """What begins the note that an exception gets which ends the writing of a file or folder."""
@@ -25,6 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.chmod(0o644)
         unfinished.replace(path)
+    except ReliabitError:
+        raise
     except Exception as error:
         error.add_note(f"{WRITING}{path}")
         raise
@@ -54,7 +56,8 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
-        error.add_note(f"{WRITING}{folder}")
+        if not isinstance(error, ReliabitError):
+            error.add_note(f"{WRITING}{folder}")
         raise
 
 

@@ -19,7 +19,7 @@ ORDER = ["prepare", "calibrate", "quantize", "answer", "select", "evaluate", "pr
 TASKS_OF = {"baseline": ("answer", "select", "evaluate")}
 """Stages that do what several others do."""
 
-PLUMBING = ("__init__.py", "errors.py", "files.py", "tasks/__init__.py")
+PLUMBING = ("__init__.py", "disk_errors.py", "errors.py", "files.py", "tasks/__init__.py")
 """What every task passes through, and none is decided by."""
 
 UNUSED = {
@@ -31,7 +31,16 @@ UNUSED = {
     # What questions the statistics are of is part of their name.
     "quantize": ("data/", "inference/", "metrics/", "tasks/questions.py", "tasks/calibration_rows.py", "cache.py"),
     # Which estimators there are is asked, not what they do; where answers are kept does not change them.
-    "answer": ("confidence/", "metrics/", "tasks/answer_identity.py", "cache.py", "tasks/parallel_answers.py"),
+    # What is taken out of a run's name as a secret does not change them either.
+    "answer": (
+        "confidence/",
+        "metrics/",
+        "tracking/__init__.py",
+        "tracking/redaction.py",
+        "tasks/answer_identity.py",
+        "cache.py",
+        "tasks/parallel_answers.py",
+    ),
     "select": ("data/", "evaluation/", "inference/", "metrics/", "tasks/questions.py"),
     # Predictions come from a file, not from a run.
     "evaluate": ("confidence/", "data/", "inference/", "tracking/"),
