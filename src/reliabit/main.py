@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _run() -> Exception | None:
-    """Compose and run what the command line says; returns what the user can put right."""
+    """Compose and run what the command line says; returns what ended it, for `main` to show without secrets."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
