@@ -280,14 +280,15 @@ def test_no_result_reads_its_own_source_or_documentation():
 
 
 def test_what_identities_hold_as_values_is_plain_data():
-    """The configuration is cut off the graph: it must hold fields, and compute no more than the places of files."""
+    """The configuration is cut off the graph: it must hold fields, check them, and compute the places of files."""
     functions = {
         node.name
-        for path in (PACKAGE / "config").glob("*.py")
+        for path in (*(PACKAGE / "config").glob("*.py"), PACKAGE / "settings.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and hasattr(node, "name")
     }
-    assert functions == {"choice", "positive", "cache_bytes", "output_folder", "place", "training"}
+    checks = {"choice", "positive", "listed", "check", "_check_choices"}
+    assert functions == {*checks, "cache_bytes", "output_folder", "place", "training"}
 
 
 def test_identities_are_computed_in_no_time():

@@ -14,6 +14,8 @@ PACKAGE = Path(reliabit.__file__).parent
 FLOORS = {
     "errors": -1,
     "files": 0,
+    "components": 0,
+    "settings": 0,
     "code_graph": 0,
     "disk_errors": 1,
     "cache": 0,

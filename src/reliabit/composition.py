@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reliabit.config import Config, DataConfig, QuantConfig, RegistryConfig, TrainerConfig
 from reliabit.errors import ReliabitError
+from reliabit.settings import check, listed
 
 
 def conf_folder() -> Path:
@@ -68,7 +69,7 @@ def validate(config: Config) -> None:
     Raises:
         ReliabitError: Names the key, its value, and what it may be.
     """
-    _check_fields(config, key="")
+    check(config, key="")
     _check_quant(config.quant)
     _check_template(config.model.template, key="model.template", fields=("question",))
     _check_template(config.confidence.p_true.template, key="confidence.p_true.template", fields=("question", "answer"))
@@ -200,22 +201,6 @@ def _check_quant(quant: QuantConfig) -> None:
         raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
 
 
-def _check_fields(config: object, *, key: str) -> None:
-    for entry in fields(config):  # type: ignore[arg-type]
-        value, name = getattr(config, entry.name), f"{key}{entry.name}"
-        if is_dataclass(value):
-            _check_fields(value, key=f"{name}.")
-            continue
-        choices = entry.metadata.get("choices")
-        for one in value if isinstance(value, list) else [value]:
-            if choices is not None and one not in choices:
-                raise ReliabitError(f"{name}={one} is not a value of this key; choose one of: {_listed(choices)}")
-        if choices is not None and isinstance(value, list) and (not value or len(set(value)) < len(value)):
-            raise ReliabitError(f"{name}={value} must name at least one value, and each once")
-        if entry.metadata.get("positive") and value is not None and value <= 0:
-            raise ReliabitError(f"{name}={value} must be above zero")
-
-
 def options_of(key: str) -> str:
     """What a key may hold, as a list to show; empty where any value of its type will do.
 
@@ -229,7 +214,7 @@ def options_of(key: str) -> str:
     if not is_dataclass(node):
         return ""
     found = [entry.metadata.get("choices", ()) for entry in fields(node) if entry.name == name]
-    return _listed(found[0]) if found else ""
+    return listed(found[0]) if found else ""
 
 
 def holds_text(key: str) -> bool:
@@ -286,7 +271,3 @@ def neighbours(key: str) -> str:
         return f"{'.'.join(above)} has no keys of its own"
     names = ", ".join(sorted(entry.name for entry in fields(node)))
     return f"{'.'.join(above) or 'the configuration'} has: {names}"
-
-
-def _listed(choices: Sequence[object]) -> str:
-    return ", ".join("null" if option is None else str(option) for option in choices)

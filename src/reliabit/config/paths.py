@@ -5,8 +5,8 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from reliabit.config.fields import positive
 from reliabit.errors import ReliabitError
+from reliabit.settings import positive
 
 
 @dataclass

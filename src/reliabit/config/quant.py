@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from reliabit.config.fields import choice, positive
+from reliabit.settings import choice, positive
 
 BITS = (2, 3, 4, 8)
 

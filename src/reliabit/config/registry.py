@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from reliabit.config.fields import choice, positive
+from reliabit.settings import choice, positive
 
 
 @dataclass

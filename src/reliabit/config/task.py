@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from reliabit.config.data import DataConfig
-from reliabit.config.fields import choice, positive
 from reliabit.errors import ReliabitError
+from reliabit.settings import choice, positive
 
 NEEDED = {
     "recipe": "run with task=pretrain",

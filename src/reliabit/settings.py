@@ -1,0 +1,66 @@
+"""What a component's settings may hold, beyond their types: fields that are checked, and the check.
+
+The settings of a component are one dataclass beside the code that reads them. It is the schema that a configuration is
+composed from, and it is checked once: by `check`, which calls the `check` of every dataclass within it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from reliabit.errors import ReliabitError
+
+
+def choice(*options: object, default: Any = MISSING) -> Any:
+    """A field that holds one of some options, or a list of some of them."""
+    return field(default=default, metadata={"choices": options})
+
+
+def positive(*, default: Any = MISSING) -> Any:
+    """A field that holds a number above zero."""
+    return field(default=default, metadata={"positive": True})
+
+
+def listed(options: Sequence[object]) -> str:
+    """Options as a message lists them.
+
+    >>> listed((None, 2, 3))
+    'null, 2, 3'
+    """
+    return ", ".join("null" if option is None else str(option) for option in options)
+
+
+def check(settings: object, *, key: str) -> None:
+    """Check every field, then what must hold between fields: a settings class says that in a method `check(key)`.
+
+    Args:
+        settings: A dataclass, dataclasses within it included.
+        key: Where it stands in a configuration, such as `confidence.selector`; empty for the whole.
+
+    Raises:
+        ReliabitError: Names the key, its value, and what it may be.
+    """
+    place = f"{key}." if key else ""
+    for entry in fields(settings):  # type: ignore[arg-type]
+        value, name = getattr(settings, entry.name), f"{place}{entry.name}"
+        if is_dataclass(value):
+            check(value, key=name)
+            continue
+        _check_choices(value, entry.metadata.get("choices"), name=name)
+        if entry.metadata.get("positive") and value is not None and value <= 0:
+            raise ReliabitError(f"{name}={value} must be above zero")
+    own = getattr(settings, "check", None)
+    if own is not None:
+        own(key)
+
+
+def _check_choices(value: object, choices: Sequence[object] | None, *, name: str) -> None:
+    if choices is None:
+        return
+    for one in value if isinstance(value, list) else [value]:
+        if one not in choices:
+            raise ReliabitError(f"{name}={one} is not a value of this key; choose one of: {listed(choices)}")
+    if isinstance(value, list) and (not value or len(set(value)) < len(value)):
+        raise ReliabitError(f"{name}={value} must name at least one value, and each once")
