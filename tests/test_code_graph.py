@@ -16,9 +16,10 @@ from hydra import compose, initialize_config_dir
 
 from reliabit import code_graph
 from reliabit.code_graph import PACKAGE, module_digests
-from reliabit.composition import conf_folder, register, to_config, to_mapping
+from reliabit.composition import register, to_config, to_mapping
 from reliabit.digests import BY_VALUE
 from reliabit.identity import MEASURING
+from reliabit.paths import conf_folder
 from reliabit.quant import _HOMES
 from reliabit.quant.mbq.identity import BY_VALUE as CODE_ALONE
 from reliabit.quant.mbq.identity import COLLECTING

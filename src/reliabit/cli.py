@@ -11,11 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from reliabit.commands import promoting, serving, upkeep
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import check_arguments, in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 from reliabit.tracking.redaction import print_redacted, redact
 
 REFUSED = 1

@@ -9,8 +9,9 @@ from dvc.repo import Repo
 from hydra import compose, initialize_config_dir
 
 from reliabit.code_graph import module_digests
-from reliabit.composition import conf_folder, register, to_config, to_mapping
+from reliabit.composition import register, to_config, to_mapping
 from reliabit.digests import BY_VALUE
+from reliabit.paths import conf_folder
 
 PROJECT = Path(__file__).parents[2]
 SOURCE = "src/reliabit/"

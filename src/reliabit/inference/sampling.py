@@ -9,26 +9,12 @@ from torch.utils.data import DataLoader
 from reliabit.errors import NotFiniteError
 from reliabit.inference.answering import end_of_answers, score_tokens
 from reliabit.inference.predicting import Predicting, predict
+from reliabit.inference.settings import SamplingSettings
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How answers are drawn.
-
-    Attributes:
-        samples: Answers a question.
-        temperature: Of the distribution that they are drawn from, above 0.
-        seed: Seeds the draws; they also depend on the batch size.
-    """
-
-    samples: int
-    temperature: float
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -42,18 +28,19 @@ class SampledAnswers:
 class Sampling(Predicting):
     """Draws answers; the vision tower runs once a batch, the language model once a draw."""
 
-    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, settings: SamplingSettings) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, settings: SamplingSettings, seed: int) -> None:
         """Wrap a model.
 
         Args:
             checkpoint: The model and its encoder.
             max_new_tokens: Where an answer is cut off.
             settings: How to draw.
+            seed: Seeds the draws; they also depend on the batch size.
         """
         from transformers import GenerationConfig
 
         super().__init__(checkpoint)
-        self.settings = settings
+        self.settings, self.seed = settings, seed
         tokenizer = checkpoint.encoder.processor.tokenizer
         self.generation = GenerationConfig(
             do_sample=True,
@@ -75,7 +62,7 @@ class Sampling(Predicting):
         shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.settings.seed * 1_000_003 + batch_index)
+            torch.manual_seed(self.seed * 1_000_003 + batch_index)
             drawn = [self._draw(batch, shared) for _ in range(self.settings.samples)]
         return [
             {"answers": [texts[i] for texts, _ in drawn], "log_probs": [scores[i] for _, scores in drawn]}
@@ -112,6 +99,7 @@ def sample_answers(
     checkpoint: Checkpoint,
     *,
     settings: SamplingSettings,
+    seed: int,
     batch_size: int,
     max_new_tokens: int,
     accelerator: str,
@@ -123,12 +111,13 @@ def sample_answers(
         table: The questions.
         checkpoint: The model and its encoder.
         settings: How to draw.
+        seed: Seeds the draws.
         batch_size: Questions a batch.
         max_new_tokens: Where an answer is cut off.
         accelerator: Lightning's name of the device.
         progress: Show a progress bar with the time left.
     """
-    module = Sampling(checkpoint, max_new_tokens=max_new_tokens, settings=settings)
+    module = Sampling(checkpoint, max_new_tokens=max_new_tokens, settings=settings, seed=seed)
     loader: DataLoader[Any] = DataLoader(table, batch_size=batch_size, shuffle=False, collate_fn=checkpoint.encoder)
     batches = predict(module, loader, accelerator=accelerator, progress=progress)
     return [SampledAnswers(**fields) for batch in batches for fields in batch]
