@@ -349,8 +349,8 @@ def test_what_identities_hold_as_values_is_plain_data():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and hasattr(node, "name")
     }
-    checks = {"choice", "positive", "listed", "check", "_check_choices"}
-    assert functions == {*checks, "cache_bytes", "output_folder", "place", "training"}
+    checks = {"choice", "component", "positive", "listed", "check", "check_template", "to_settings", "_check_choices"}
+    assert functions == {*checks, "place", "training"}
 
 
 def test_identities_are_computed_in_no_time():
@@ -372,6 +372,7 @@ from omegaconf import OmegaConf
 from reliabit.config import Config
 
 folder, loaded = sys.argv[1], {}
+loaded["configuration"] = [m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "reliabit"]
 # They were checked by whoever composed them, with modules that would be found here otherwise.
 plain, calibrated, trained = [
     OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), config)) for config in json.load(sys.stdin)
@@ -441,12 +442,16 @@ def test_whatever_is_loaded_while_a_result_is_computed_is_part_of_its_identity(t
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    loaded = json.loads(done.stdout.splitlines()[-1])
-    for scope, files in loaded.items():
+    loaded = {
+        scope: {Path(file).relative_to(PACKAGE).as_posix() for file in files}
+        for scope, files in json.loads(done.stdout.splitlines()[-1]).items()
+    }
+    # Settings that only a configuration imports are in an identity by their values.
+    settings = loaded.pop("configuration")
+    for scope, names in loaded.items():
         entries, by_value = SCOPES[scope]
-        names = {Path(file).relative_to(PACKAGE).as_posix() for file in files}
         assert len(names) > 30
-        free = {name for name in names if name_of(name).startswith(tuple(BY_VALUE))}
+        free = {*settings, *(name for name in names if name_of(name).startswith(tuple(BY_VALUE)))}
         # The questions of a calibration, which answers are known by, are drawn by modules of their own.
         free |= set(module_digests(ANSWERING_BY_VALUE, by_value=BY_VALUE)) if scope == "answers" else set()
         assert names - set(module_digests(entries, by_value=by_value)) <= free, scope

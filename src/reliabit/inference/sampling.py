@@ -28,19 +28,18 @@ class SampledAnswers:
 class Sampling(Predicting):
     """Draws answers; the vision tower runs once a batch, the language model once a draw."""
 
-    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, settings: SamplingSettings, seed: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, settings: SamplingSettings) -> None:
         """Wrap a model.
 
         Args:
             checkpoint: The model and its encoder.
             max_new_tokens: Where an answer is cut off.
             settings: How to draw.
-            seed: Seeds the draws; they also depend on the batch size.
         """
         from transformers import GenerationConfig
 
         super().__init__(checkpoint)
-        self.settings, self.seed = settings, seed
+        self.settings = settings
         tokenizer = checkpoint.encoder.processor.tokenizer
         self.generation = GenerationConfig(
             do_sample=True,
@@ -62,7 +61,7 @@ class Sampling(Predicting):
         shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.seed * 1_000_003 + batch_index)
+            torch.manual_seed(self.settings.seed * 1_000_003 + batch_index)
             drawn = [self._draw(batch, shared) for _ in range(self.settings.samples)]
         return [
             {"answers": [texts[i] for texts, _ in drawn], "log_probs": [scores[i] for _, scores in drawn]}
@@ -99,7 +98,6 @@ def sample_answers(
     checkpoint: Checkpoint,
     *,
     settings: SamplingSettings,
-    seed: int,
     batch_size: int,
     max_new_tokens: int,
     accelerator: str,
@@ -111,13 +109,12 @@ def sample_answers(
         table: The questions.
         checkpoint: The model and its encoder.
         settings: How to draw.
-        seed: Seeds the draws.
         batch_size: Questions a batch.
         max_new_tokens: Where an answer is cut off.
         accelerator: Lightning's name of the device.
         progress: Show a progress bar with the time left.
     """
-    module = Sampling(checkpoint, max_new_tokens=max_new_tokens, settings=settings, seed=seed)
+    module = Sampling(checkpoint, max_new_tokens=max_new_tokens, settings=settings)
     loader: DataLoader[Any] = DataLoader(table, batch_size=batch_size, shuffle=False, collate_fn=checkpoint.encoder)
     batches = predict(module, loader, accelerator=accelerator, progress=progress)
     return [SampledAnswers(**fields) for batch in batches for fields in batch]

@@ -75,10 +75,12 @@ class SamplingSettings:
     Attributes:
         samples: Answers a question.
         temperature: Of the distribution that they are drawn from.
+        seed: Seeds the draws; they also depend on the batch size.
     """
 
     samples: int = positive()
     temperature: float = positive()
+    seed: int = MISSING
 
 
 @dataclass

@@ -129,7 +129,6 @@ def _sampled(
         questions,
         model.checkpoint,
         settings=config.confidence.sampling,
-        seed=config.seed,
         max_new_tokens=config.model.max_new_tokens,
         **_how(config),
     )
