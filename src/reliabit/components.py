@@ -77,6 +77,10 @@ class Components(Generic[T]):
         """Every name, sorted; imports all of them."""
         return iter(self.names())
 
+    def __len__(self) -> int:
+        """How many there are; imports all of them."""
+        return len(self.names())
+
     def names(self) -> tuple[str, ...]:
         """Every name, sorted; imports all of them."""
         self._import_all()

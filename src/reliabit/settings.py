@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reliabit.components import Components
 from reliabit.errors import ReliabitError
 
 T = TypeVar("T")
@@ -22,8 +21,8 @@ def choice(*options: object, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"choices": options})
 
 
-def component(of: Components[Any], *, default: Any = MISSING) -> Any:
-    """A field that holds the name of a component of one kind."""
+def component(of: Collection[str], *, default: Any = MISSING) -> Any:
+    """A field that holds the name of one of some `reliabit.components.Components`, of which it imports no more."""
     return field(default=default, metadata={"choices": of})
 
 
@@ -96,14 +95,16 @@ def to_settings(schema: type[T], values: Mapping[str, Any], *, key: str) -> T:
         ReliabitError: A value is missing, not known or not one of its key's.
     """
     try:
-        found: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(values)))
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(values)))
     except OmegaConfBaseException as error:
         raise ReliabitError(f"{key} cannot be used: {' '.join(str(error).split())}") from error
+    if not isinstance(found, schema):
+        raise TypeError("the schema decides the type of settings")
     check(found, key=key)
     return found
 
 
-def _check_choices(value: object, choices: Collection[object] | Components[Any] | None, *, name: str) -> None:
+def _check_choices(value: object, choices: Collection[object] | None, *, name: str) -> None:
     if choices is None:
         return
     for one in value if isinstance(value, list) else [value]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from reliabit.confidence.estimator import ESTIMATORS, Fitting, needs_features
-from reliabit.confidence.estimators.formulas import Scalar
+from reliabit.confidence.estimators.formulas import Formula
 from reliabit.confidence.estimators.selectors import Selector
 from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks, examples_of
 from reliabit.confidence.leakage import FittedOn
@@ -182,7 +182,7 @@ def _fit(
         progress=config.trainer.progress_bar,
         logger_of=logger_of,
     )
-    if isinstance(estimator, Scalar):
+    if isinstance(estimator, Formula):
         return Family(name, estimator.fit(how=how), fit_seconds=0.0)
     with TemporaryDirectory() as folder:
         answers = (

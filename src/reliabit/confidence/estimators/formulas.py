@@ -14,7 +14,7 @@ from reliabit.metrics.functional.inputs import FloatArray
 
 
 @dataclass(frozen=True)
-class Scalar(Estimator):
+class Formula(Estimator):
     """A confidence that is a formula of columns: it needs no fitting.
 
     Attributes:
@@ -36,7 +36,7 @@ class Scalar(Estimator):
 
     def fit(
         self, train: Examples | None = None, validation: Examples | None = None, how: Fitting = PLAIN
-    ) -> "list[Scalar]":
+    ) -> "list[Formula]":
         """Nothing to learn: itself, at the cost that its settings make."""
         sampled = isinstance(how.settings, SamplingSettings)
         return [replace(self, extra_forwards=float(how.settings.samples)) if sampled else self]
@@ -67,19 +67,19 @@ def _geometric_mean(log_prob: FloatArray, n_tokens: FloatArray) -> FloatArray:
     return np.exp(log_prob / n_tokens)
 
 
-MAXPROB = register(Scalar("maxprob", ("log_prob",), np.exp))
+MAXPROB = register(Formula("maxprob", ("log_prob",), np.exp))
 """The joint probability of all tokens of the answer, its end included (arXiv 2602.13289)."""
 
-register(Scalar("length_normalized", ("log_prob", "n_tokens"), _geometric_mean))
-register(Scalar("first_token", ("first_token_prob",), _as_it_is))
-register(Scalar("min_token", ("min_token_prob",), _as_it_is))
+register(Formula("length_normalized", ("log_prob", "n_tokens"), _geometric_mean))
+register(Formula("first_token", ("first_token_prob",), _as_it_is))
+register(Formula("min_token", ("min_token_prob",), _as_it_is))
 # exp(-H) of the first token.
-register(Scalar("entropy", ("first_token_entropy",), _inverse_perplexity))
-register(Scalar("margin", ("first_token_margin",), _as_it_is))
+register(Formula("entropy", ("first_token_entropy",), _inverse_perplexity))
+register(Formula("margin", ("first_token_margin",), _as_it_is))
 # The model judges its own answer in a second prompt (Kadavath et al. 2022), one pass.
-register(Scalar("p_true", ("p_true",), _as_it_is, extra_forwards=1.0))
+register(Formula("p_true", ("p_true",), _as_it_is, extra_forwards=1.0))
 # The share of sampled answers that agree with the greedy one (Wang et al. 2023).
-register(Scalar("self_consistency", ("self_consistency",), _as_it_is, settings=SamplingSettings))
+register(Formula("self_consistency", ("self_consistency",), _as_it_is, settings=SamplingSettings))
 # exp(-H) of the entropy H over the meanings of sampled answers (Kuhn et al. 2023). It may share its samples with
 # `self_consistency`; each states its cost as if it were alone.
-register(Scalar("semantic_entropy", ("semantic_entropy",), _inverse_perplexity, settings=SamplingSettings))
+register(Formula("semantic_entropy", ("semantic_entropy",), _inverse_perplexity, settings=SamplingSettings))
