@@ -127,6 +127,18 @@ def _check_quant(quant: QuantConfig) -> None:
         raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
 
 
+def _type_of(schema: Any, *names: str) -> Any:
+    """The type that a schema gives a key within it; of `str | None`, the text. `None` where there is no such key."""
+    for name in names:
+        if is_dataclass(schema):
+            schema = get_type_hints(schema).get(name)
+        else:
+            schema = get_args(schema)[-1] if get_origin(schema) is dict else None
+        if get_origin(schema) in (Union, UnionType):
+            schema = next(one for one in get_args(schema) if one is not NoneType)
+    return schema
+
+
 def options_of(key: str) -> str:
     """What a key may hold, as a list to show; empty where any value of its type will do.
 
@@ -134,13 +146,9 @@ def options_of(key: str) -> str:
     ('null, 2, 3, 4, 8', '')
     """
     *groups, name = key.split(".")
-    node: Any = Config()
-    for group in groups:
-        node = getattr(node, group, None)
-    if not is_dataclass(node):
-        return ""
-    found = [entry.metadata.get("choices", ()) for entry in fields(node) if entry.name == name]
-    return listed(found[0]) if found else ""
+    schema = _type_of(Config, *groups)
+    own = fields(schema) if is_dataclass(schema) else ()
+    return next((listed(entry.metadata.get("choices", ())) for entry in own if entry.name == name), "")
 
 
 def holds_text(key: str) -> bool:
@@ -149,35 +157,7 @@ def holds_text(key: str) -> bool:
     >>> holds_text("task.predictions"), holds_text("data.files.images"), holds_text("data.ask")
     (True, True, False)
     """
-    node: Any = Config
-    for name in key.split("."):
-        hints = get_type_hints(node) if is_dataclass(node) else {}
-        found = hints.get(name, get_args(node)[-1] if get_origin(node) is dict else None)
-        # Of `str | None`, the text.
-        node = next((one for one in get_args(found) if one is not NoneType), found) if _is_union(found) else found
-    return node is str
-
-
-def _is_union(found: Any) -> bool:
-    return get_origin(found) in (Union, UnionType)
-
-
-def _check_known(plain: Any, schema: Any, *, key: str = "") -> None:
-    """Refuse a key that the schema lacks: added with a plus, it would be taken and never read."""
-    if not is_dataclass(schema) or not isinstance(plain, dict):
-        return
-    types = get_type_hints(schema)
-    for name, value in plain.items():
-        if name not in types:
-            raise ReliabitError(f"there is no key or group {key + str(name)!r}; {neighbours(key + str(name))}")
-        inner, place = types[name], f"{key}{name}."
-        if _is_union(inner):
-            inner = next((one for one in get_args(inner) if is_dataclass(one)), inner)
-        if get_origin(inner) is dict and isinstance(value, dict):
-            for label, entry in value.items():
-                _check_known(entry, get_args(inner)[1], key=f"{place}{label}.")
-        else:
-            _check_known(value, inner, key=place)
+    return _type_of(Config, *key.split(".")) is str
 
 
 def neighbours(key: str) -> str:
@@ -186,14 +166,20 @@ def neighbours(key: str) -> str:
     >>> neighbours("trainer.treads").startswith("trainer has: accelerator, batch_size, ")
     True
     """
-    node: object = Config()
-    above: list[str] = []
-    for name in key.split(".")[:-1]:
-        if not hasattr(node, name):
-            break
-        node = getattr(node, name)
-        above.append(name)
-    if not is_dataclass(node):
+    above = key.split(".")[:-1]
+    while _type_of(Config, *above) is None:
+        above.pop()
+    schema = _type_of(Config, *above)
+    if not is_dataclass(schema):
         return f"{'.'.join(above)} has no keys of its own"
-    names = ", ".join(sorted(entry.name for entry in fields(node)))
+    names = ", ".join(sorted(entry.name for entry in fields(schema)))
     return f"{'.'.join(above) or 'the configuration'} has: {names}"
+
+
+def _check_known(plain: object, schema: Any, *, key: str = "") -> None:
+    """Refuse a key that the schema lacks: added with a plus, it would be taken and never read."""
+    for name, value in plain.items() if isinstance(plain, dict) else ():
+        inner, place = _type_of(schema, str(name)), f"{key}{name}"
+        if inner is None and is_dataclass(schema):
+            raise ReliabitError(f"there is no key or group {place!r}; {neighbours(place)}")
+        _check_known(value, inner, key=f"{place}.")
