@@ -51,11 +51,11 @@ class Temperature(Estimator):
     columns = ("log_prob",)
     settings = Settings
 
-    def fit(self, train, validation, how):
+    def fit(self, train, validation, fitting):
         import numpy as np
 
         log_prob = train.column("log_prob", confidence=self.name)
-        values = np.linspace(0.5, how.settings.highest, 50)
+        values = np.linspace(0.5, fitting.settings.highest, 50)
         errors = [abs(np.exp(log_prob / value).mean() - train.accuracy.mean()) for value in values]
         return [Fitted(float(values[np.argmin(errors)]), FittedOn.images(train.image_keys))]
 

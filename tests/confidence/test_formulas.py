@@ -60,7 +60,7 @@ def test_every_name_is_an_estimator_that_says_what_it_needs_and_costs():
     assert {name for name in known if known[name].features} == {"selector", "selector_transfer"}
     assert {name for name in known if known[name].unquantized} == {"selector_transfer"}
     drawn = {"p_true": None, "self_consistency": SamplingSettings(7, 1.0), "semantic_entropy": SamplingSettings(7, 1.0)}
-    costs = {name: known[name].fit(how=Fitting(settings=drawn[name]))[0].extra_forwards for name in drawn}
+    costs = {name: known[name].fit(fitting=Fitting(settings=drawn[name]))[0].extra_forwards for name in drawn}
     assert costs == {"p_true": 1, "self_consistency": 7, "semantic_entropy": 7}
     assert all(known[name].fit()[0].extra_forwards == 0 for name in KINDS["free"])
 

@@ -58,7 +58,8 @@ class Fitting:
     logger_of: "Callable[[str], Logger] | None" = None
 
 
-PLAIN = Fitting()
+UNSET = Fitting()
+"""Nothing is said beside the examples."""
 
 
 class Estimator(ABC):
@@ -81,13 +82,13 @@ class Estimator(ABC):
     settings: type | None = None
 
     @abstractmethod
-    def fit(self, train: "Examples", validation: "Examples", how: Fitting = PLAIN) -> Sequence[FittedEstimator]:
+    def fit(self, train: "Examples", validation: "Examples", fitting: Fitting = UNSET) -> Sequence[FittedEstimator]:
         """Learn from examples.
 
         Args:
             train: What sets the parameters.
             validation: What chooses among states, for estimators that have a choice; it shares no image with `train`.
-            how: The rest.
+            fitting: The rest.
 
         Returns:
             One, or one a seed where the settings name several; the first is the one that is used.

@@ -50,13 +50,7 @@ class SelectorTraining(lightning.LightningModule):  # type: ignore[misc]
     """Regresses the soft accuracy by binary cross-entropy."""
 
     def __init__(self, network: SelectorNetwork, *, train: LabelledInputs, settings: SelectorSettings) -> None:
-        """Wrap a network.
-
-        Args:
-            network: The network to train.
-            train: What to train it on.
-            settings: How to train it.
-        """
+        """Wrap a network."""
         super().__init__()
         self.network = network
         self.train_set = train
@@ -96,12 +90,7 @@ class BestState(lightning.Callback):  # type: ignore[misc]
     """
 
     def __init__(self, validation: LabelledInputs, *, patience: int) -> None:
-        """Watch a training.
-
-        Args:
-            validation: What the AURC is of.
-            patience: Passes without a better one after which training ends.
-        """
+        """Watch a training; `patience` passes without a better AURC end it."""
         self.validation = validation
         self.patience = patience
         self.history: list[float] = []

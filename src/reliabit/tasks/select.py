@@ -175,7 +175,7 @@ def _fit(
     logger_of: "Callable[[str], Logger] | None",
 ) -> Family:
     estimator = ESTIMATORS[name]
-    how = Fitting(
+    fitting = Fitting(
         settings=config.confidence.settings_of(name),
         seed=config.seed,
         accelerator=config.trainer.accelerator,
@@ -183,7 +183,7 @@ def _fit(
         logger_of=logger_of,
     )
     if isinstance(estimator, Formula):
-        return Family(name, estimator.fit(how=how), fit_seconds=0.0)
+        return Family(name, estimator.fit(fitting=fitting), fit_seconds=0.0)
     with TemporaryDirectory() as folder:
         answers = (
             unquantized_answers(config, features=Path(folder, FEATURES))
@@ -191,7 +191,7 @@ def _fit(
             else (predictions, blocks)
         )
         start = time.perf_counter()
-        members = estimator.fit(*_learning(*answers), how)
+        members = estimator.fit(*_learning(*answers), fitting)
     seconds = (time.perf_counter() - start) / len(members)
     selector = cast("TrainedSelector", members[0]) if isinstance(estimator, Selector) else None
     return Family(name, members, fit_seconds=seconds, selector=selector)

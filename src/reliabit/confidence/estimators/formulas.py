@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from reliabit.confidence.estimator import PLAIN, Estimator, Fitting, register
+from reliabit.confidence.estimator import UNSET, Estimator, Fitting, register
 from reliabit.confidence.examples import AnswerEvidence, Examples
 from reliabit.confidence.leakage import FittedOn
 from reliabit.inference.settings import SamplingSettings
@@ -35,11 +35,11 @@ class Formula(Estimator):
     fitted_on: ClassVar[FittedOn | None] = None
 
     def fit(
-        self, train: Examples | None = None, validation: Examples | None = None, how: Fitting = PLAIN
+        self, train: Examples | None = None, validation: Examples | None = None, fitting: Fitting = UNSET
     ) -> "list[Formula]":
         """Nothing to learn: itself, at the cost that its settings make."""
-        sampled = isinstance(how.settings, SamplingSettings)
-        return [replace(self, extra_forwards=float(how.settings.samples)) if sampled else self]
+        sampled = isinstance(fitting.settings, SamplingSettings)
+        return [replace(self, extra_forwards=float(fitting.settings.samples)) if sampled else self]
 
     def __call__(self, evidence: AnswerEvidence) -> FloatArray:
         """Confidences, `[N]` in [0, 1].

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from reliabit.confidence.estimator import PLAIN, Estimator, Fitting, register
+from reliabit.confidence.estimator import UNSET, Estimator, Fitting, register
 from reliabit.confidence.examples import SCALARS, AnswerEvidence, Examples
 from reliabit.confidence.leakage import FittedOn
 from reliabit.metrics.functional.inputs import FloatArray
@@ -119,7 +119,7 @@ class SoftLogistic(Estimator):
     def inputs(self, evidence: AnswerEvidence) -> FloatArray:
         """What is regressed on, `[N, k]`."""
 
-    def fit(self, train: Examples, validation: Examples, how: Fitting = PLAIN) -> list[FittedLogistic]:
+    def fit(self, train: Examples, validation: Examples, fitting: Fitting = UNSET) -> list[FittedLogistic]:
         """Fit the weights on the training examples."""
         inputs, fitted_on = self.inputs(train), FittedOn.images(train.image_keys)
         mean = inputs.mean(0)
@@ -199,7 +199,7 @@ class Isotonic(Estimator):
     name = "isotonic"
     columns = ("log_prob",)
 
-    def fit(self, train: Examples, validation: Examples, how: Fitting = PLAIN) -> list[FittedIsotonic]:
+    def fit(self, train: Examples, validation: Examples, fitting: Fitting = UNSET) -> list[FittedIsotonic]:
         """Fit the curve on the training examples."""
         from sklearn.isotonic import IsotonicRegression
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reliabit.confidence.estimator import PLAIN, Estimator, Fitting, register
+from reliabit.confidence.estimator import UNSET, Estimator, Fitting, register
 from reliabit.confidence.examples import Examples
 from reliabit.confidence.settings import SelectorSettings
 
@@ -21,20 +21,20 @@ class Selector(Estimator):
     features = True
     settings = SelectorSettings
 
-    def fit(self, train: Examples, validation: Examples, how: Fitting = PLAIN) -> "list[TrainedSelector]":
+    def fit(self, train: Examples, validation: Examples, fitting: Fitting = UNSET) -> "list[TrainedSelector]":
         """Train on the training examples, and keep the pass that ranks the validation examples best."""
         # torch and Lightning take seconds to import, which the other confidences need not wait for.
         from reliabit.confidence.selector_training import train_selectors
 
-        settings = how.settings or SelectorSettings()
+        settings = fitting.settings or SelectorSettings()
         return train_selectors(
             train,
             validation,
             settings=settings,
-            seeds=[how.seed + number for number in settings.seeds],
-            accelerator=how.accelerator,
-            progress=how.progress,
-            logger=how.logger_of(self.name) if how.logger_of is not None else None,
+            seeds=[fitting.seed + number for number in settings.seeds],
+            accelerator=fitting.accelerator,
+            progress=fitting.progress,
+            logger=fitting.logger_of(self.name) if fitting.logger_of is not None else None,
         )
 
 
