@@ -53,7 +53,7 @@ CHANGED = {
     "evaluation/roles.py": ("run",),
     "metrics/functional/area.py": ("run",),
     "metrics/certify.py": ("run",),
-    "confidence/selector_training.py": ("run",),
+    "confidence/_selector_training.py": ("run",),
     "inference/predictions.py": ("run",),
     # What decides which questions are asked: kept answers hold the questions themselves.
     "data/corruptions.py": ("run",),

@@ -7,12 +7,12 @@ from scipy.stats import spearmanr
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from confidence.answers import draw_answers
+from reliabit.confidence._selector_training import train_selectors
 from reliabit.confidence.estimators.formulas import MAXPROB
 from reliabit.confidence.estimators.regressions import Logistic
 from reliabit.confidence.examples import Examples
 from reliabit.confidence.leakage import FittedOn
 from reliabit.confidence.selector import SelectorNetwork, confidences, selector_inputs, standardizer
-from reliabit.confidence.selector_training import train_selectors
 from reliabit.confidence.settings import SelectorSettings
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional import aurc

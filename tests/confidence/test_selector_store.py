@@ -3,8 +3,8 @@ import json
 import pytest
 
 from confidence.answers import draw_answers
+from reliabit.confidence._selector_training import train_selectors
 from reliabit.confidence.selector_store import CARD, WEIGHTS, load_selector, save_selector
-from reliabit.confidence.selector_training import train_selectors
 from reliabit.confidence.settings import SelectorSettings
 from reliabit.errors import ReliabitError
 

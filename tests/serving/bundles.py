@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
+from reliabit.confidence._selector_training import train_selectors
 from reliabit.confidence.examples import examples_of
 from reliabit.confidence.selector_store import save_selector
-from reliabit.confidence.selector_training import train_selectors
 from reliabit.confidence.settings import SelectorSettings
 from reliabit.inference.answering import answer_table
 from reliabit.inference.features import feature_writer, read_features

@@ -84,7 +84,7 @@ class ConfidenceConfig:
     selector: SelectorSettings = field(default_factory=SelectorSettings)
     p_true: SelfEvaluationPrompt = field(default_factory=SelfEvaluationPrompt)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def check(self, key: str) -> None:
         """Check that there is something to compare with, and the settings of estimators that bring their own.
@@ -104,11 +104,9 @@ class ConfidenceConfig:
             ReliabitError: The estimator is unknown, or its settings are not what it takes.
         """
         schema, key = ESTIMATORS[name].settings, f"confidence.options.{name}"
-        own = None if schema is None else self._own(schema)
-        if name in self.options and (schema is None or own is not None):
+        own = [value for value in vars(self).values() if schema is not None and isinstance(value, schema)]
+        if schema is not None and not own:
+            return to_settings(schema, self.options.get(name, {}), key=key)
+        if name in self.options:
             raise ReliabitError(f"{key} is read by nothing; leave it out")
-        return own if schema is None or own is not None else to_settings(schema, self.options.get(name) or {}, key=key)
-
-    def _own(self, schema: type) -> Any:
-        """The key of this group that holds such settings."""
-        return next((value for value in vars(self).values() if isinstance(value, schema)), None)
+        return own[0] if own else None

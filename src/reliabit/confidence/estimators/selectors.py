@@ -24,7 +24,7 @@ class Selector(Estimator):
     def fit(self, train: Examples, validation: Examples, fitting: Fitting = UNSET) -> "list[TrainedSelector]":
         """Train on the training examples, and keep the pass that ranks the validation examples best."""
         # torch and Lightning take seconds to import, which the other confidences need not wait for.
-        from reliabit.confidence.selector_training import train_selectors
+        from reliabit.confidence._selector_training import train_selectors
 
         settings = fitting.settings or SelectorSettings()
         return train_selectors(
