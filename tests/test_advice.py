@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import reliabit
-from reliabit.composition import conf_folder, register
+from reliabit.composition import register
+from reliabit.paths import conf_folder
 
 PACKAGE = Path(reliabit.__file__).parent
 

@@ -16,9 +16,10 @@ from hydra import compose, initialize_config_dir
 
 from reliabit import code_graph
 from reliabit.code_graph import PACKAGE, module_digests
-from reliabit.composition import conf_folder, register, to_config, to_mapping
+from reliabit.composition import register, to_config, to_mapping
 from reliabit.digests import BY_VALUE
 from reliabit.identity import MEASURING
+from reliabit.paths import conf_folder
 from reliabit.quant import _HOMES
 from reliabit.quant.mbq.identity import BY_VALUE as CODE_ALONE
 from reliabit.quant.mbq.identity import COLLECTING
@@ -52,7 +53,7 @@ CHANGED = {
     "evaluation/roles.py": ("run",),
     "metrics/functional/area.py": ("run",),
     "metrics/certify.py": ("run",),
-    "confidence/selector_training.py": ("run",),
+    "confidence/_selector_training.py": ("run",),
     "inference/predictions.py": ("run",),
     # What decides which questions are asked: kept answers hold the questions themselves.
     "data/corruptions.py": ("run",),
@@ -83,6 +84,7 @@ def package(tmp_path):
 
 def forget():
     code_graph._digests.cache_clear()
+    code_graph._added.cache_clear()
     code_graph._read.cache_clear()
 
 
@@ -229,6 +231,58 @@ def test_a_lazy_package_that_is_imported_whole_may_give_out_any_of_its_names(sma
         assert {"lazy/home.py", "lazy/other.py"} <= set(module_digests(["reliabit.entry"], package=small))
 
 
+def test_components_that_are_found_by_name_may_be_any_module_of_their_package(small):
+    (small / "shapes").mkdir()
+    for name in ("__init__", "round", "square"):
+        (small / "shapes" / f"{name}.py").write_text("")
+    (small / "shapes" / "round.py").write_text("import reliabit.above\n")
+    found_by_name = 'Components[type]("shape", package="reliabit.shapes", entry_points="reliabit.shapes")\n'
+    (small / "entry.py").write_text(f"from reliabit.components import Components\nSHAPES = {found_by_name}")
+    found = set(module_digests(["reliabit.entry"], package=small))
+    shapes = {f"shapes/{name}.py" for name in ("__init__", "round", "square")}
+    assert found == {"__init__.py", "entry.py", "above.py", *shapes}
+
+
+@pytest.mark.parametrize("module", ["shapes", "my_shapes.inner.oval", "shared.shapes.oval"])
+def test_a_package_that_adds_components_counts_with_its_version(small, tmp_path_factory, monkeypatch, module):
+    site = tmp_path_factory.mktemp("site")
+    name = f"{module.replace('.', '_')}_{site.name.replace('-', '_')}"
+    module = module.replace("shapes", name, 1)
+    path = site / f"{module.replace('.', '/')}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in path.parents[: len(module.split(".")) - 1]:
+        if folder.name != "shared":
+            (folder / "__init__.py").write_text("")
+    path.write_text("raise AssertionError('it is looked at, and not imported')\n")
+    information = site / "added-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[reliabit.shapes]\noval = {module}\n[others]\na = b\n")
+    monkeypatch.syspath_prepend(str(site))
+    (small / "shapes").mkdir()
+    found_by_name = 'Components("shape", package="reliabit.shapes", entry_points="reliabit.shapes")\n'
+    (small / "entry.py").write_text(f"SHAPES = {found_by_name}")
+
+    def added():
+        forget()
+        found = module_digests(["reliabit.entry"], package=small)
+        return {key: digest for key, digest in found.items() if key not in ("__init__.py", "entry.py")}
+
+    before = added()
+    assert f"added 1.0: {path.relative_to(site).as_posix()}" in before
+    assert all(key.startswith("added 1.0: ") for key in before)
+    path.write_text(path.read_text() + "# A comment.\n")
+    assert added() == before
+    path.write_text(path.read_text() + CODE)
+    assert set(added()) == set(before)
+    assert added() != before
+    information.rename(site / "added-1.1.dist-info")
+    (site / "added-1.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.1\n")
+    assert all(key.startswith("added 1.1: ") for key in added())
+    (small / "entry.py").write_text("")
+    assert added() == {}, "what looks for no components depends on none"
+
+
 def test_the_names_that_packages_give_out_lazily_are_all_known():
     lazy = code_graph._read(PACKAGE / "quant" / "__init__.py").lazy
     assert lazy == {name: f"reliabit.quant.{home}" for name, home in _HOMES.items()}
@@ -240,7 +294,15 @@ def test_no_result_depends_on_a_module_that_a_value_names():
     """Such an import could not be followed; the task of a configuration and lazy names are all there is."""
     reached = {name for entries, by_value in SCOPES.values() for name in module_digests(entries, by_value=by_value)}
     naming = {name for name in reached if any(names_by_value(node) for node in ast.walk(tree_of(name)))}
+    naming -= {"components.py"}  # The modules that it imports are those that a literal names to it, see above.
     assert naming == {"quant/__init__.py"}, "its names are those of `lazy`, see above"
+
+
+def test_components_that_are_found_by_name_are_named_to_the_graph_by_literals():
+    for path in PACKAGE.rglob("*.py"):
+        for call in code_graph._calls(ast.parse(path.read_text()), "Components"):
+            given = {word.arg: word.value for word in call.keywords}
+            assert all(isinstance(given[name], ast.Constant) for name in ("package", "entry_points")), path
 
 
 def tree_of(name):
@@ -287,8 +349,8 @@ def test_what_identities_hold_as_values_is_plain_data():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and hasattr(node, "name")
     }
-    checks = {"choice", "positive", "listed", "check", "_check_choices"}
-    assert functions == {*checks, "cache_bytes", "output_folder", "place", "training"}
+    checks = {"choice", "component", "positive", "listed", "check", "check_template", "to_settings", "_check_choices"}
+    assert functions == {*checks, "place", "training"}
 
 
 def test_identities_are_computed_in_no_time():
@@ -310,6 +372,7 @@ from omegaconf import OmegaConf
 from reliabit.config import Config
 
 folder, loaded = sys.argv[1], {}
+loaded["configuration"] = [m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "reliabit"]
 # They were checked by whoever composed them, with modules that would be found here otherwise.
 plain, calibrated, trained = [
     OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), config)) for config in json.load(sys.stdin)
@@ -379,12 +442,16 @@ def test_whatever_is_loaded_while_a_result_is_computed_is_part_of_its_identity(t
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    loaded = json.loads(done.stdout.splitlines()[-1])
-    for scope, files in loaded.items():
+    loaded = {
+        scope: {Path(file).relative_to(PACKAGE).as_posix() for file in files}
+        for scope, files in json.loads(done.stdout.splitlines()[-1]).items()
+    }
+    # Settings that only a configuration imports are in an identity by their values.
+    settings = loaded.pop("configuration")
+    for scope, names in loaded.items():
         entries, by_value = SCOPES[scope]
-        names = {Path(file).relative_to(PACKAGE).as_posix() for file in files}
         assert len(names) > 30
-        free = {name for name in names if name_of(name).startswith(tuple(BY_VALUE))}
+        free = {*settings, *(name for name in names if name_of(name).startswith(tuple(BY_VALUE)))}
         # The questions of a calibration, which answers are known by, are drawn by modules of their own.
         free |= set(module_digests(ANSWERING_BY_VALUE, by_value=BY_VALUE)) if scope == "answers" else set()
         assert names - set(module_digests(entries, by_value=by_value)) <= free, scope

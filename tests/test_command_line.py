@@ -14,9 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf.errors import OmegaConfBaseException
 
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.config_errors import in_one_line, typed
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 
 PROJECT = Path(__file__).parents[1]
 

@@ -9,9 +9,10 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from reliabit.composition import conf_folder, register, to_config, to_mapping
-from reliabit.config import BITS
+from reliabit.composition import register, to_config, to_mapping
+from reliabit.config.quant import BITS
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 
 PROJECT = Path(__file__).parents[1]
 
@@ -61,7 +62,7 @@ def test_the_baseline_has_no_width(composed):
         ("quant.bits=null", "quant.bits is null, and a rule of quant.name=hqq brings no bits of its own"),
         ("quant.group_size=48", "quant.group_size=48 .* choose one of: null, 16, 32, 64, 128, 256"),
         ("quant.rules=[]", "quant.rules is empty"),
-        ("confidence.estimators=[maxprob,selektor]", "confidence.estimators=selektor .* choose one of: maxprob, "),
+        ("confidence.estimators=[maxprob,selektor]", "confidence.estimators=selektor .* choose one of: .*, maxprob, "),
         ("confidence.estimators=[maxprob,selector,selector]", "must name at least one value, and each once"),
         ("confidence.estimators=[selector]", "confidence.estimators lacks maxprob"),
         ("confidence.selector.inputs=[image,foo]", "confidence.selector.inputs=foo .* choose one of: image, "),

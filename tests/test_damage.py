@@ -11,21 +11,23 @@ import torch
 from datasets import Dataset
 
 from damage import places_in, turn, turned
-from reliabit.config import EvaluationConfig, TrackingConfig
 from reliabit.digests import DigestCache
 from reliabit.errors import DamagedError, ReliabitError
 from reliabit.evaluation.report import build_report
+from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.files import MANIFEST, check_manifest, read_sealed, sealed, sha256, write_manifest
 from reliabit.identity import FINGERPRINT, Fingerprint
 from reliabit.inference.answer_store import Answers, AnswerStore
 from reliabit.inference.answered import AnsweredCell, read_answered
 from reliabit.inference.chunks import Chunk
 from reliabit.inference.encoded_store import EncodedStore
-from reliabit.inference.features import FeatureSettings, feature_writer, read_features
+from reliabit.inference.features import feature_writer, read_features
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, read_predictions, write_predictions
+from reliabit.inference.settings import FeatureSettings
 from reliabit.models.encoding import Batch
 from reliabit.tasks.evaluate import located
 from reliabit.tracking.results_sync import digest_of, sync_results
+from reliabit.tracking.settings import TrackingConfig
 from reliabit.tracking.tracker import CONFIG
 from tracking.stores import artifacts_of, store_at, tracker_at
 

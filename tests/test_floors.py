@@ -12,22 +12,24 @@ import reliabit
 PACKAGE = Path(reliabit.__file__).parent
 
 FLOORS = {
-    "errors": -1,
-    "files": 0,
-    "components": 0,
+    "errors": -2,
+    "components": -1,
     "settings": 0,
+    "files": 0,
     "code_graph": 0,
-    "disk_errors": 1,
     "cache": 0,
+    "paths": 1,
+    "disk_errors": 1,
     "metrics": 1,
     "quant": 1,
     "data": 1,
-    "config": 1,
-    "composition": 2,
+    # Settings that have not moved to their package yet.
+    "config.data": 0.5,
+    "config.model": 0.5,
+    "config.quant": 0.5,
     "digests": 2,
-    "identity": 3,
-    "config_errors": 3,
     "models": 2,
+    "identity": 3,
     "inference": 3,
     "confidence": 4,
     "evaluation": 5,
@@ -35,12 +37,15 @@ FLOORS = {
     "tracking": 6,
     "registry": 7,
     "outputs": 7,
-    "tasks": 8,
-    "jobs": 9,
-    "main": 10,
-    "commands": 9,
-    "cli": 10,
-    "__main__": 11,
+    "config": 8,
+    "composition": 9,
+    "config_errors": 10,
+    "tasks": 11,
+    "jobs": 12,
+    "commands": 12,
+    "main": 13,
+    "cli": 13,
+    "__main__": 14,
 }
 PURE = ("metrics", "quant", "data")
 FORBIDDEN_BELOW = {"mlflow", "hydra", "omegaconf", "dvc", "lightning"}
@@ -61,7 +66,8 @@ def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts != ("__init__",):
-            yield pytest.param(parts[0], path, id="/".join(parts))
+            room = ".".join(parts[:2])
+            yield pytest.param(room if room in FLOORS else parts[0], path, id="/".join(parts))
 
 
 @pytest.mark.parametrize(("room", "path"), list(modules()))
@@ -70,7 +76,7 @@ def test_imports_never_point_up(room, path):
     for name in imports_of(path):
         package, _, rest = name.partition(".")
         if package == "reliabit" and rest and rest.split(".")[0] != room:
-            other = rest.split(".")[0]
+            other = rest if rest in FLOORS else rest.split(".")[0]
             assert FLOORS[other] < FLOORS[room], f"{path.name} on floor {room} imports {name}"
         if room in PURE:
             assert package not in FORBIDDEN_BELOW, f"{path.name} on the pure floor {room} imports {name}"

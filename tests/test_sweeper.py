@@ -9,8 +9,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 
-from reliabit.composition import conf_folder, register
+from reliabit.composition import register
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 
 
 class Launcher:

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from reliabit.commands import promoting, serving, upkeep
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.config import Config
-from reliabit.config_errors import check_arguments, in_one_line
+from reliabit.config_errors import check_arguments, in_one_line, refusals
 from reliabit.disk_errors import plain_disk_errors
-from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 from reliabit.tracking.redaction import print_redacted, redact
 
 REFUSED = 1
@@ -29,15 +29,12 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; what the user can put right ends in one line and status 2, Ctrl-C in one line and 130."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     sys.excepthook = print_redacted
     options = parser().parse_args(arguments)
     try:
         with plain_disk_errors():
             done = options.command(compose_config(options.overrides), options)
-    except (ReliabitError, HydraException, OmegaConfBaseException) as error:
+    except refusals() as error:
         sys.stderr.write(redact(in_one_line(error)))
         sys.exit(2)
     except KeyboardInterrupt:

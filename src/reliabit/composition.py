@@ -1,30 +1,18 @@
-"""From conf/ to a checked configuration: where the files lie, what Hydra must know, what is checked before any work."""
+"""From conf/ to a checked configuration: what Hydra must know, and what is checked before any work."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.config import Config, DataConfig, QuantConfig, RegistryConfig, TrainerConfig
+from reliabit.config import Config
+from reliabit.config.data import DataConfig
+from reliabit.config.quant import QuantConfig
 from reliabit.errors import ReliabitError
+from reliabit.paths import project_root
 from reliabit.settings import check, listed
-
-
-def conf_folder() -> Path:
-    """The configuration folder: the project's, or the copy that an installed package carries."""
-    package = Path(__file__).resolve().parent
-    project = package.parents[1] / "conf"
-    return project if (project / "config.yaml").is_file() else package / "conf"
-
-
-def project_root() -> Path:
-    """The project's folder, or the current one where the package is installed on its own."""
-    project = Path(__file__).resolve().parents[2]
-    return project if (project / "conf" / "config.yaml").is_file() else Path.cwd()
 
 
 def register() -> None:
@@ -72,33 +60,10 @@ def validate(config: Config) -> None:
     check(config, key="")
     _check_quant(config.quant)
     _check_template(config.model.template, key="model.template", fields=("question",))
-    _check_template(config.confidence.p_true.template, key="confidence.p_true.template", fields=("question", "answer"))
     for key, data in {"data": config.data, **{f"other_data.{k}": d for k, d in config.other_data.items()}}.items():
         _check_data(data, key=key)
-    _check_shifts(config)
-    if not config.confidence.selector.seeds:
-        raise ReliabitError("confidence.selector.seeds is empty; name at least one")
-    if "maxprob" not in config.confidence.estimators:
-        raise ReliabitError("confidence.estimators lacks maxprob, which all others are compared with; add it")
-    for key in ("delta", "level"):
-        if not 0 < getattr(config.evaluation, key) < 1:
-            raise ReliabitError(f"evaluation.{key}={getattr(config.evaluation, key)} must lie between 0 and 1")
-    _check_registry(config.registry)
-    _check_spread(config.trainer)
-
-
-def _check_spread(trainer: TrainerConfig) -> None:
-    if trainer.device_map is not None and trainer.devices > 1:
-        raise ReliabitError(
-            f"trainer.device_map={trainer.device_map} spreads one model over all devices, and "
-            f"trainer.devices={trainer.devices} wants a whole one on each; set one of them alone"
-        )
-    for key in ("device_memory", "host_memory"):
-        size = getattr(trainer, key)
-        if size is not None and trainer.device_map is None:
-            raise ReliabitError(f"trainer.{key}={size} and trainer.device_map is null; set trainer.device_map=auto")
-        if size is not None and not re.fullmatch(r"\d+[KMG]i?B", size):
-            raise ReliabitError(f"trainer.{key}={size} is no size; write a whole number and a unit, as 70GiB or 1500MB")
+    if len(set(config.data.shifts)) < len(config.data.shifts):
+        raise ReliabitError(f"data.shifts={config.data.shifts} names a shift twice; ask each once")
 
 
 def _check_template(template: str, *, key: str, fields: Sequence[str]) -> None:
@@ -149,45 +114,6 @@ def _check_shares(data: DataConfig, *, key: str) -> None:
         )
 
 
-def _check_shifts(config: Config) -> None:
-    """Shifts, other data sets and mixtures by name; all three are told apart by their names alone."""
-    shifts, mixtures = config.data.shifts, config.evaluation.mixtures
-    if len(set(shifts)) < len(shifts):
-        raise ReliabitError(f"data.shifts={shifts} names a shift twice; ask each once")
-    labels = [*shifts, *(label for members in mixtures.values() for label in members)]
-    others = set(config.other_data)
-    if labels or others:
-        # Not needed for --help, and takes a tenth of a second.
-        from reliabit.data.shifts import catalogue, parse_shift
-
-        for label in labels:
-            if label not in others:
-                parse_shift(label)
-        taken = {"none", "in_domain", *mixtures, *(shift.label for shift in catalogue())} & others - set(mixtures)
-        if taken:
-            raise ReliabitError(f"other_data.{min(taken)} has the name of something else; call the data set otherwise")
-
-
-def _check_registry(registry: RegistryConfig) -> None:
-    shares = ("minimum_coverage", "accuracy_loss", "slice_loss", "latency_tolerance")
-    losses = ("accuracy_loss", "augrc_loss", "coverage_loss")
-    values = {name: getattr(registry, name) for name in shares}
-    values |= {f"incumbent.{name}": getattr(registry.incumbent, name) for name in losses}
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ReliabitError(f"registry.{name}={value} must be a share, from 0 to below 1")
-    for name in ("delta", "level"):
-        if not 0 < getattr(registry, name) < 1:
-            raise ReliabitError(f"registry.{name}={getattr(registry, name)} must lie between 0 and 1")
-    if registry.level <= 0.5:
-        raise ReliabitError(f"registry.level={registry.level} is no confidence; it must lie above 0.5")
-    if registry.required_risk not in registry.certified_risks:
-        raise ReliabitError(
-            f"registry.required_risk={registry.required_risk} is not among "
-            f"registry.certified_risks={registry.certified_risks}; certify it as well"
-        )
-
-
 def _check_quant(quant: QuantConfig) -> None:
     if (quant.calibration.chat is None) != (quant.calibration.chat_images is None):
         raise ReliabitError("quant.calibration.chat and quant.calibration.chat_images go together; set both or neither")
@@ -201,6 +127,18 @@ def _check_quant(quant: QuantConfig) -> None:
         raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
 
 
+def _type_of(schema: Any, *names: str) -> Any:
+    """The type that a schema gives a key within it; of `str | None`, the text. `None` where there is no such key."""
+    for name in names:
+        if is_dataclass(schema):
+            schema = get_type_hints(schema).get(name)
+        else:
+            schema = get_args(schema)[-1] if get_origin(schema) is dict else None
+        if get_origin(schema) in (Union, UnionType):
+            schema = next(one for one in get_args(schema) if one is not NoneType)
+    return schema
+
+
 def options_of(key: str) -> str:
     """What a key may hold, as a list to show; empty where any value of its type will do.
 
@@ -208,13 +146,9 @@ def options_of(key: str) -> str:
     ('null, 2, 3, 4, 8', '')
     """
     *groups, name = key.split(".")
-    node: Any = Config()
-    for group in groups:
-        node = getattr(node, group, None)
-    if not is_dataclass(node):
-        return ""
-    found = [entry.metadata.get("choices", ()) for entry in fields(node) if entry.name == name]
-    return listed(found[0]) if found else ""
+    schema = _type_of(Config, *groups)
+    own = fields(schema) if is_dataclass(schema) else ()
+    return next((listed(entry.metadata.get("choices", ())) for entry in own if entry.name == name), "")
 
 
 def holds_text(key: str) -> bool:
@@ -223,35 +157,7 @@ def holds_text(key: str) -> bool:
     >>> holds_text("task.predictions"), holds_text("data.files.images"), holds_text("data.ask")
     (True, True, False)
     """
-    node: Any = Config
-    for name in key.split("."):
-        hints = get_type_hints(node) if is_dataclass(node) else {}
-        found = hints.get(name, get_args(node)[-1] if get_origin(node) is dict else None)
-        # Of `str | None`, the text.
-        node = next((one for one in get_args(found) if one is not NoneType), found) if _is_union(found) else found
-    return node is str
-
-
-def _is_union(found: Any) -> bool:
-    return get_origin(found) in (Union, UnionType)
-
-
-def _check_known(plain: Any, schema: Any, *, key: str = "") -> None:
-    """Refuse a key that the schema lacks: added with a plus, it would be taken and never read."""
-    if not is_dataclass(schema) or not isinstance(plain, dict):
-        return
-    types = get_type_hints(schema)
-    for name, value in plain.items():
-        if name not in types:
-            raise ReliabitError(f"there is no key or group {key + str(name)!r}; {neighbours(key + str(name))}")
-        inner, place = types[name], f"{key}{name}."
-        if _is_union(inner):
-            inner = next((one for one in get_args(inner) if is_dataclass(one)), inner)
-        if get_origin(inner) is dict and isinstance(value, dict):
-            for label, entry in value.items():
-                _check_known(entry, get_args(inner)[1], key=f"{place}{label}.")
-        else:
-            _check_known(value, inner, key=place)
+    return _type_of(Config, *key.split(".")) is str
 
 
 def neighbours(key: str) -> str:
@@ -260,14 +166,20 @@ def neighbours(key: str) -> str:
     >>> neighbours("trainer.treads").startswith("trainer has: accelerator, batch_size, ")
     True
     """
-    node: object = Config()
-    above: list[str] = []
-    for name in key.split(".")[:-1]:
-        if not hasattr(node, name):
-            break
-        node = getattr(node, name)
-        above.append(name)
-    if not is_dataclass(node):
+    above = key.split(".")[:-1]
+    while _type_of(Config, *above) is None:
+        above.pop()
+    schema = _type_of(Config, *above)
+    if not is_dataclass(schema):
         return f"{'.'.join(above)} has no keys of its own"
-    names = ", ".join(sorted(entry.name for entry in fields(node)))
+    names = ", ".join(sorted(entry.name for entry in fields(schema)))
     return f"{'.'.join(above) or 'the configuration'} has: {names}"
+
+
+def _check_known(plain: object, schema: Any, *, key: str = "") -> None:
+    """Refuse a key that the schema lacks: added with a plus, it would be taken and never read."""
+    for name, value in plain.items() if isinstance(plain, dict) else ():
+        inner, place = _type_of(schema, str(name)), f"{key}{name}"
+        if inner is None and is_dataclass(schema):
+            raise ReliabitError(f"there is no key or group {place!r}; {neighbours(place)}")
+        _check_known(value, inner, key=f"{place}.")

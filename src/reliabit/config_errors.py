@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from reliabit.composition import conf_folder, holds_text, neighbours, options_of
+from reliabit.composition import holds_text, neighbours, options_of
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")
@@ -64,6 +65,14 @@ def in_one_line(error: BaseException) -> str:
     """
     told = str(error) if isinstance(error, ReliabitError) else explain(error)
     return f"error: {' '.join(told.splitlines())}\n"
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """The errors that a user can put right: our own, Hydra's and OmegaConf's."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    return ReliabitError, HydraException, OmegaConfBaseException
 
 
 def check_arguments(arguments: Sequence[str]) -> None:

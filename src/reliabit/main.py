@@ -8,11 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.composition import conf_folder, register, to_config
-from reliabit.config import Config, ModelConfig
-from reliabit.config_errors import check_arguments, in_one_line
+from reliabit.composition import register, to_config
+from reliabit.config import Config
+from reliabit.config.model import ModelConfig
+from reliabit.config_errors import check_arguments, in_one_line, refusals
 from reliabit.disk_errors import plain_disk_errors
-from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 from reliabit.tracking.redaction import print_redacted, redact
 
 if TYPE_CHECKING:
@@ -54,9 +55,6 @@ def _model_folder(model: ModelConfig) -> str:
 def main() -> None:
     """Run from the command line; what the user can put right ends in one line and status 2, Ctrl-C in one and 130."""
     sys.excepthook = print_redacted
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     # A log that cannot be written, on a full disk, ends nothing and needs no traceback.
     logging.raiseExceptions = False
     show_traceback = "HYDRA_FULL_ERROR" in os.environ
@@ -71,7 +69,7 @@ def main() -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
     if error is not None:
-        if show_traceback or not isinstance(error, ReliabitError | HydraException | OmegaConfBaseException):
+        if show_traceback or not isinstance(error, refusals()):
             raise error
         sys.stderr.write(redact(in_one_line(error)))
         sys.exit(2)
@@ -81,9 +79,7 @@ def _run() -> Exception | None:
     """Compose and run what the command line says; returns what ended it, for `main` to show without secrets."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
     from hydra.types import RunMode
-    from omegaconf.errors import OmegaConfBaseException
 
     from reliabit.jobs import Refusal, own_output, placed, release
 
@@ -109,11 +105,11 @@ def _run() -> Exception | None:
         # Hydra makes folders and opens logs before the task begins.
         with plain_disk_errors():
             application()
-    except (ReliabitError, HydraException, OmegaConfBaseException) as error:
+    except refusals() as error:
         refused = True
         return error
     except Refusal as refusal:
-        refused = isinstance(refusal.error, ReliabitError | HydraException | OmegaConfBaseException)
+        refused = isinstance(refusal.error, refusals())
         return refusal.error
     finally:
         release(refused=refused)

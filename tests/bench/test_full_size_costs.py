@@ -5,7 +5,8 @@ from full_size_models import NAMES, full_size_config
 from full_size_results import read_results
 from hydra import compose, initialize_config_dir
 
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
+from reliabit.paths import conf_folder
 from reliabit.tasks.footprint import footprint as footprint_task
 from reliabit.tasks.plan import build_plan
 

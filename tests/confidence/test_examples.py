@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from confidence.answers import draw_answers, scalars_of
-from reliabit.confidence.examples import SCALARS, Evidence, Examples, examples_of
+from reliabit.confidence.examples import SCALARS, AnswerEvidence, Examples, examples_of
 from reliabit.errors import ReliabitError
 
 
@@ -35,7 +35,7 @@ def test_bad_examples_are_named(changed, message):
 
 
 def test_rounding_past_one_is_no_error():
-    assert len(Evidence(columns={"p_true": np.array([1 + 1e-12])})) == 1
+    assert len(AnswerEvidence(columns={"p_true": np.array([1 + 1e-12])})) == 1
 
 
 def test_missing_column_says_what_asks_for_it():

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -5,21 +7,26 @@ from scipy.stats import spearmanr
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from confidence.answers import draw_answers
+from reliabit.confidence._selector_training import train_selectors
+from reliabit.confidence.estimators.formulas import MAXPROB
+from reliabit.confidence.estimators.regressions import Logistic
 from reliabit.confidence.examples import Examples
 from reliabit.confidence.leakage import FittedOn
-from reliabit.confidence.logistic import Logistic
-from reliabit.confidence.scalar import MAXPROB
-from reliabit.confidence.selector import SelectorNetwork, confidences
-from reliabit.confidence.selector_inputs import selector_inputs, standardizer
-from reliabit.confidence.selector_settings import SelectorSettings
-from reliabit.confidence.selector_training import train_selector, train_selectors
+from reliabit.confidence.selector import SelectorNetwork, confidences, selector_inputs, standardizer
+from reliabit.confidence.settings import SelectorSettings
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional import aurc
+from reliabit.settings import check
 
 TRAIN = draw_answers(1500, seed=1, images="a")
 VALIDATION = draw_answers(500, seed=2, images="b")
 TEST = draw_answers(2000, seed=3, images="c")
 SMALL = SelectorSettings(hidden=(32, 32), learning_rate=3e-3, epochs=8, batch_size=128)
+
+
+def train_selector(train, validation, *, settings, seed, **how):
+    [selector] = train_selectors(train, validation, settings=settings, seeds=[seed], **how)
+    return selector
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,7 @@ def test_constant_features_lead_to_the_mean_accuracy():
 
 
 def test_it_ranks_better_than_what_sees_no_states(trained):
-    logistic = Logistic().fit(TRAIN, VALIDATION)
+    [logistic] = Logistic().fit(TRAIN, VALIDATION)
     scores = [aurc(fitted(TEST), TEST.accuracy) for fitted in (trained, logistic, MAXPROB)]
     best = aurc(TEST.accuracy, TEST.accuracy)
     assert scores[0] - best < 0.5 * min(score - best for score in scores[1:])
@@ -183,7 +190,7 @@ def test_standardizer_is_numpys_and_leaves_constant_inputs_at_zero():
 def test_standardizing_in_chunks_is_standardizing_at_once(monkeypatch):
     inputs = selector_inputs(TRAIN, SMALL.inputs)
     at_once = standardizer(inputs)
-    monkeypatch.setattr("reliabit.confidence.selector_inputs.CHUNK_BYTES", 4 * inputs.width * 64)
+    monkeypatch.setattr("reliabit.confidence.selector.CHUNK_BYTES", 4 * inputs.width * 64)
     in_chunks = standardizer(inputs)
     for expected, found in zip(at_once, in_chunks, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
@@ -234,20 +241,20 @@ def test_divergence_and_shared_images_are_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"inputs": ()},
-        {"inputs": ("first", "first")},
-        {"hidden": (0,)},
-        {"dropout": 1.0},
-        {"learning_rate": 0.0},
-        {"weight_decay": -1.0},
-        {"batch_size": 0},
-        {"epochs": 0},
-        {"patience": 0},
-        {"gradient_clip": 0.0},
+        ({"inputs": []}, "=[] must name at least one value"),
+        ({"inputs": ["first", "first"]}, "=['first', 'first'] must name at least one value, and each once"),
+        ({"hidden": [0]}, "=[0] must have a unit in every layer"),
+        ({"dropout": 1.2}, "=1.2 must lie in [0, 1)"),
+        ({"learning_rate": 0.0}, "=0.0 must be above zero"),
+        ({"weight_decay": -1.0}, "=-1.0 must be at least 0"),
+        ({"batch_size": 0}, "=0 must be above zero"),
+        ({"epochs": 0}, "=0 must be above zero"),
+        ({"patience": 0}, "=0 must be above zero"),
+        ({"gradient_clip": 0.0}, "=0.0 must be above zero"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(wrong):
-    with pytest.raises(ReliabitError, match=f"the Selector's {next(iter(wrong))} "):
-        SelectorSettings(**wrong)
+def test_settings_that_make_no_sense_are_named(wrong, message):
+    with pytest.raises(ReliabitError, match=re.escape(f"confidence.selector.{next(iter(wrong))}{message}")):
+        check(SelectorSettings(**wrong), key="confidence.selector")

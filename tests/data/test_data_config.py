@@ -2,8 +2,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from data.vqa_files import write_vizwiz
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 from reliabit.tasks.questions import load_questions, prepared_split, source_spec
 
 LARGE = ("vqav2", "vqav2_hub", "advqa", "vizwiz", "vizwiz_hub")

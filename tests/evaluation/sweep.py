@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from reliabit.config import EvaluationConfig
 from reliabit.evaluation.cells import STORED, Cell
+from reliabit.evaluation.settings import EvaluationConfig
 
 SETTINGS = EvaluationConfig(
     risks=[0.01],

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 
 from reliabit.confidence.leakage import FittedOn
-from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.confidence_figures import mixture_figure, overlay_figure, severity_figure
 from reliabit.evaluation.confidences import DIFFERENCES, compare_confidences
 from reliabit.evaluation.report import build_report
 from reliabit.evaluation.roles import fitted_on_of, judged, rows_of, seeds_of, with_fitted_on
 from reliabit.evaluation.sets import evaluation_sets
+from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.metrics.functional import aurc, coverage_at_risk
 
 SETTINGS = EvaluationConfig(

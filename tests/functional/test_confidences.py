@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from functional.place import Place
-from reliabit.confidence.store import load_selector
+from reliabit.confidence.selector_store import load_selector
 
 SMALL = ["data.ask={dev: 60, val: 30, cal: 40, test: 60}", "evaluation.resamples=50", "trainer.threads=1"]
 SHIFTED = [

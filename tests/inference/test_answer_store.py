@@ -8,8 +8,9 @@ from datasets import Dataset
 
 from reliabit.inference.answer_store import Answers, AnswerStore
 from reliabit.inference.chunks import chunks
-from reliabit.inference.features import FeatureSettings, read_features
+from reliabit.inference.features import read_features
 from reliabit.inference.gathering import gather, gather_features
+from reliabit.inference.settings import FeatureSettings
 
 
 def answered(questions, number=0):

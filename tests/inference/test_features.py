@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from reliabit.errors import DamagedError, ReliabitError
-from reliabit.inference.features import FeatureSettings, feature_writer, read_features
+from reliabit.inference.features import feature_writer, read_features
+from reliabit.inference.settings import FeatureSettings
 
 
 def keys_of(count, split="test"):

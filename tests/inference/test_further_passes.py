@@ -7,8 +7,9 @@ import torch
 
 from reliabit.errors import ReliabitError
 from reliabit.inference.answering import answer_table
-from reliabit.inference.sampling import SamplingSettings, sample_answers
-from reliabit.inference.self_evaluation import SelfEvaluationPrompt, find_verdict, self_evaluations
+from reliabit.inference.sampling import sample_answers
+from reliabit.inference.self_evaluation import find_verdict, self_evaluations
+from reliabit.inference.settings import SamplingSettings, SelfEvaluationPrompt
 
 HOW = {"accelerator": "cpu", "progress": False}
 PROMPT = SelfEvaluationPrompt(template="{question} {answer}?", right="yes", wrong="no")

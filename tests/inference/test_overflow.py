@@ -7,12 +7,13 @@ from torch.utils.data import DataLoader
 from reliabit.errors import NotFiniteError, ReliabitError
 from reliabit.inference.answer_store import Answers, AnswerStore
 from reliabit.inference.answering import answer_table
-from reliabit.inference.features import FeatureSettings, feature_writer
+from reliabit.inference.features import feature_writer
 from reliabit.inference.overflow import first_overflow, is_finite
 from reliabit.inference.predicting import predict
-from reliabit.inference.sampling import SamplingSettings, sample_answers
+from reliabit.inference.sampling import sample_answers
 from reliabit.inference.seeing import Seeing
-from reliabit.inference.self_evaluation import SelfEvaluationPrompt, self_evaluations
+from reliabit.inference.self_evaluation import self_evaluations
+from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.quant import ResidentDecoder, collect
 

@@ -13,8 +13,8 @@ from PIL import Image
 from transformers import GenerationConfig
 
 from reliabit.inference.answering import Answering, score_tokens
-from reliabit.inference.features import FeatureSettings
 from reliabit.inference.packing import COMMON, NOWHERE, pack
+from reliabit.inference.settings import FeatureSettings
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.encoding import Encoder
 

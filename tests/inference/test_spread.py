@@ -4,11 +4,12 @@ import pytest
 from torch.utils.data import DataLoader
 
 from reliabit.inference.answering import answer_table
-from reliabit.inference.features import BLOCKS, FeatureSettings
+from reliabit.inference.features import BLOCKS
 from reliabit.inference.predicting import predict
-from reliabit.inference.sampling import SamplingSettings, sample_answers
+from reliabit.inference.sampling import sample_answers
 from reliabit.inference.seeing import Seeing
-from reliabit.inference.self_evaluation import SelfEvaluationPrompt, self_evaluations
+from reliabit.inference.self_evaluation import self_evaluations
+from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.models.spread import Spread, is_spread, offloaded, tensors_of
 from reliabit.quant import plan_from_config, quantize_model

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from reliabit.errors import ReliabitError
 from reliabit.inference.answering import Answering, answer_table
-from reliabit.inference.features import FeatureSettings
 from reliabit.inference.packing import PackedPrompts
+from reliabit.inference.settings import FeatureSettings
 from reliabit.inference.states import pool_states, prompt_states, state_module
 from reliabit.models.encoding import Encoder, tokens_within
 

@@ -4,10 +4,10 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from reliabit.composition import conf_folder
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint import ADAPTERS, check_checkpoint, load_checkpoint
 from reliabit.models.hub import find_checkpoint
+from reliabit.paths import conf_folder
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40

@@ -6,8 +6,9 @@ import torch
 
 from reliabit.models.encoding import Encoder
 from reliabit.models.pretraining import train
+from reliabit.models.recipe import Recipe
 from reliabit.models.reference import BUILDERS
-from reliabit.models.training_batches import IGNORED, Recipe, TrainingBatches, by_image, only, turned
+from reliabit.models.training_batches import IGNORED, TrainingBatches, by_image, only, turned
 
 
 def recipe(**changes):

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from reliabit.config import Config, ModelConfig, QuantConfig
+from reliabit.config import Config
+from reliabit.config.model import ModelConfig
+from reliabit.config.quant import QuantConfig
 from reliabit.models.quantization_record import as_quantized
 from reliabit.quant import default_plan, export_compressed_tensors, exportable_plan, footprint, quantize_model
 from reliabit.quant.checkpoint import save_checkpoint

@@ -9,8 +9,9 @@ from dvc.repo import Repo
 from hydra import compose, initialize_config_dir
 
 from reliabit.code_graph import module_digests
-from reliabit.composition import conf_folder, register, to_config, to_mapping
+from reliabit.composition import register, to_config, to_mapping
 from reliabit.digests import BY_VALUE
+from reliabit.paths import conf_folder
 
 PROJECT = Path(__file__).parents[2]
 SOURCE = "src/reliabit/"
@@ -19,7 +20,7 @@ ORDER = ["prepare", "calibrate", "quantize", "answer", "select", "evaluate", "pr
 TASKS_OF = {"baseline": ("answer", "select", "evaluate")}
 """Stages that do what several others do."""
 
-PLUMBING = ("__init__.py", "disk_errors.py", "errors.py", "files.py", "tasks/__init__.py")
+PLUMBING = ("__init__.py", "components.py", "disk_errors.py", "errors.py", "files.py", "paths.py", "tasks/__init__.py")
 """What every task passes through, and none is decided by."""
 
 UNUSED = {

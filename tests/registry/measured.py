@@ -4,15 +4,15 @@ import numpy as np
 import pyarrow as pa
 
 from reliabit.evaluation.cells import RESIDENT, SPEED, STORED, Cell
-from reliabit.evaluation.paired_reliability import ParetoSettings
+from reliabit.evaluation.settings import ParetoSettings
 from reliabit.registry.evidence import Live
 from reliabit.registry.policy import Margins, Policy
 from reliabit.registry.terms import Terms
 
 SETTINGS = ParetoSettings(
     confidence="maxprob",
-    risk=0.1,
-    certified_risks=(0.05, 0.1),
+    required_risk=0.1,
+    certified_risks=[0.05, 0.1],
     delta=0.1,
     reported="test",
     resamples=200,
@@ -67,13 +67,13 @@ def costs(*, stored=2.0, resident=3.0, speed=100.0):
 
 MARGINS = Margins(accuracy_loss=0.02, augrc_loss=0.01, coverage_loss=0.1)
 POLICY = Policy(
+    **vars(SETTINGS),
     name="test",
     model="reliabit",
     objective="resident_bytes",
-    settings=SETTINGS,
     minimum_coverage=0.5,
     accuracy_loss=0.03,
-    slices=("question_type",),
+    slices=["question_type"],
     slice_loss=0.08,
     slice_questions=50,
     incumbent=MARGINS,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.measured import IMAGES, MARGINS, POLICY, SETTINGS, configuration, costs, live, table, unquantized
+from registry.measured import IMAGES, MARGINS, POLICY, configuration, costs, live, table, unquantized
 from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.roles import judged, rows_of, with_fitted_on
@@ -113,7 +113,7 @@ def test_other_questions_are_refused(tables, baseline):
 
 
 def test_what_the_policy_needs_has_to_be_there(tables, baseline):
-    selector = replace(POLICY, settings=replace(SETTINGS, confidence="selector"), slices=("colour",))
+    selector = replace(POLICY, confidence="selector", slices=("colour",))
     decision = decide(configuration("good", tables["good"]), None, selector, baseline=baseline, compared=1)
     assert failed(decision) == ["comparable"]
     for lacking in ("candidate good has no column conf_selector", "baseline none has no column colour"):
@@ -368,7 +368,7 @@ def test_what_cannot_go_live_throws_nothing_out(configurations):
         "dirty rival", table(accuracy=0.97), dirty=("no commit is recorded",), efficiency=costs(stored=1, resident=1)
     )
     # At 10 % risk all of them answer all but everything, and none surely more than another.
-    stricter = replace(POLICY, settings=replace(SETTINGS, risk=0.05))
+    stricter = replace(POLICY, required_risk=0.05)
     choice = choose([*configurations[:3], dirty], stricter)
     assert choice.pareto.places["4 bits"].by == ("dirty rival",)
     assert choice.candidate.name == "4 bits"
@@ -381,7 +381,7 @@ def test_another_objective_chooses_another(configurations):
 
 
 def test_where_none_passes_each_says_why(configurations):
-    choice = choose(configurations, replace(POLICY, minimum_coverage=0.99, settings=replace(SETTINGS, risk=0.05)))
+    choice = choose(configurations, replace(POLICY, minimum_coverage=0.99, required_risk=0.05))
     assert choice.candidate is None
     assert choice.baseline is None
     assert "No configuration passes." in choice.markdown()

@@ -19,7 +19,7 @@ from reliabit.serving.manifest import write_manifest
 from tracking.stores import tracker_at
 
 LENIENT = replace(POLICY, minimum_coverage=0.0, slices=())
-SELECTOR = replace(LENIENT, settings=replace(SETTINGS, confidence="selector"))
+SELECTOR = replace(LENIENT, confidence="selector")
 
 
 def with_selector(answers, confidence):

@@ -17,7 +17,6 @@ from reliabit.identity import FINGERPRINT, identify
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
 from reliabit.metrics.intervals import corrected_level
 from reliabit.registry.card import CardFacts, model_card
-from reliabit.registry.policy import policy_of
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import Terms, terms_of_settings
 from reliabit.registry.versions import CHAMPION, find_alias
@@ -93,7 +92,7 @@ def swept(place):
 @pytest.fixture(scope="module")
 def found(place, swept):
     config = config_at(place)
-    return find_candidate(tracker_at(place), policy_of(config.registry), sweep="last", run=None)
+    return find_candidate(tracker_at(place), config.registry, sweep="last", run=None)
 
 
 def rows_of(text):
@@ -155,7 +154,7 @@ def test_the_gate_and_the_card_say_what_the_tables_say(swept, found, place):
     decision, policy = found.against(None), found.policy
     name = found.candidate.name
     tables = numbers_of(swept["pareto.md"])
-    level = corrected_level(policy.settings.level, 3)
+    level = corrected_level(policy.level, 3)
     shown = f"{100 * level:.4g} %"
     (rule,) = [reason.text for reason in decision.reasons if reason.rule == "certified coverage"]
     assert f"{CERTIFIED} is {tables[CERTIFIED, name]} % at {shown}" in rule
@@ -175,7 +174,7 @@ def test_the_gate_and_the_card_say_what_the_tables_say(swept, found, place):
         assert (row["%, with its interval"], row["level"]) == (tables[label, name], shown)
     # Coverage stands nowhere else on the card but in the certificates, which are the decision's.
     assert "coverage at" not in card
-    certified = next(one for one in facts.description.certificates if one.risk == policy.settings.risk)
+    certified = next(one for one in facts.description.certificates if one.risk == policy.required_risk)
     assert f"{100 * certified.coverage:.2f}" == point(tables[CERTIFIED, name])
     assert f"{100 * certified.coverage:.1f} % of {certified.n_cal}" in card
 
@@ -214,9 +213,9 @@ def counted(monkeypatch):
 @pytest.mark.parametrize(("confidence", "measured"), [("selector", 3), ("maxprob", 4)])
 def test_a_promotion_measures_each_cell_once(place, swept, monkeypatch, confidence, measured):
     config, tracker = config_at(place), tracker_at(place)
-    policy = policy_of(config.registry)
+    policy = config.registry
     # What is live is a cell of the same sweep, by the confidence that it serves with.
-    own = terms_of_settings(policy.settings)
+    own = terms_of_settings(policy)
     terms = Terms(confidence, own.default_risk, own.deltas)
     baseline = next(run for run in tracker.runs_with({"kind": "cell"}) if run.info.run_name == "none")
     bundle = write_bundle(place / f"bundle-{confidence}", content=confidence)
@@ -230,5 +229,5 @@ def test_a_promotion_measures_each_cell_once(place, swept, monkeypatch, confiden
     assert first.to_dict() == again.to_dict()
     assert first.incumbent == "none"
     assert calls["bootstraps"] == measured
-    assert calls["certificates"] == measured * len(policy.settings.certified_risks)
+    assert calls["certificates"] == measured * len(policy.certified_risks)
     assert len(calls["fetched"]) == len(set(calls["fetched"])) == 3 * len(CELLS)

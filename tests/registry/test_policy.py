@@ -8,12 +8,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from registry.measured import costs, table
-from reliabit.composition import conf_folder, register, to_config, to_mapping
-from reliabit.config import RegistryConfig
+from reliabit.composition import register, to_config, to_mapping
 from reliabit.errors import ReliabitError
 from reliabit.identity import FINGERPRINT, identify
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
-from reliabit.registry.policy import policy_of
+from reliabit.paths import conf_folder
+from reliabit.registry.policy import Policy
 from reliabit.tracking.cells import cell_of_run, cells_of_sweep
 from tracking.stores import tracker_at
 
@@ -36,9 +36,9 @@ def composed(*overrides):
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_composes(name):
-    policy = policy_of(composed(f"registry={name}").registry)
+    policy = composed(f"registry={name}").registry
     assert policy.name == name
-    assert policy.settings.risk in policy.settings.certified_risks
+    assert policy.required_risk in policy.certified_risks
     assert policy.metric
 
 
@@ -47,25 +47,25 @@ def test_there_are_policies_to_choose_from():
 
 
 def test_the_default_policy_is_the_one_that_was_asked_for():
-    policy = policy_of(composed().registry)
+    policy = composed().registry
     assert (policy.name, policy.objective, policy.metric) == (
         "smallest",
         "resident_bytes",
         "efficiency/resident_bytes",
     )
-    assert (policy.settings.risk, policy.minimum_coverage) == (0.05, 0.5)
-    assert (policy.accuracy_loss, policy.slice_loss, policy.settings.level) == (0.02, 0.05, 0.95)
+    assert (policy.required_risk, policy.minimum_coverage) == (0.05, 0.5)
+    assert (policy.accuracy_loss, policy.slice_loss, policy.level) == (0.02, 0.05, 0.95)
 
 
 def test_what_is_measured_is_what_runs_report():
-    settings = policy_of(composed("evaluation.level=0.9", "evaluation.delta=0.2").registry).settings
+    settings = composed("evaluation.level=0.9", "evaluation.delta=0.2").registry
     assert (settings.level, settings.delta) == (0.9, 0.2)
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_no_seed_of_a_report_decides_what_goes_live(name):
     config = composed(f"registry={name}", "evaluation.seed=3", "evaluation.resamples=17", "seed=5")
-    settings = policy_of(config.registry).settings
+    settings = config.registry
     assert (settings.seed, settings.resamples) == (0, 2000)
 
 
@@ -98,8 +98,9 @@ def test_no_policy_changes_what_a_run_is():
 
 
 def test_every_key_of_a_policy_is_documented():
-    for entry in fields(RegistryConfig):
-        assert f"{entry.name}: " in RegistryConfig.__doc__, entry.name
+    documented = "".join(f"{one.__doc__}" for one in Policy.__mro__)
+    for entry in fields(Policy):
+        assert f"{entry.name}: " in documented, entry.name
 
 
 @pytest.fixture(scope="module")

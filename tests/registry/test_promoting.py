@@ -11,7 +11,6 @@ from reliabit.commands.promoting import find_candidate, promote
 from reliabit.errors import ReliabitError
 from reliabit.registry.choosing import choose
 from reliabit.registry.history import history
-from reliabit.registry.policy import policy_of
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import terms_of_settings
 from reliabit.tracking.cells import cells_of_sweep
@@ -49,7 +48,7 @@ def test_a_sweep_that_still_runs_is_not_chosen_from(tracker, tmp_path):
         with pytest.raises(ReliabitError, match=f"the sweep {parent} is still running"):
             find_candidate(tracker, POLICY, sweep=which, run=run)
     tracker.client.set_terminated(parent, "FINISHED")
-    policy = policy_of(config_at(tmp_path).registry)
+    policy = config_at(tmp_path).registry
     assert find_candidate(tracker, policy, sweep="last", run=run_id).measurements.comparisons == 2
 
 
@@ -59,20 +58,20 @@ def test_an_unfinished_cell_is_named_for_what_it_is_and_counts(tracker, tmp_path
     tracker.client.update_run(baseline.info.run_id, status="RUNNING")
     # One that got no further than its tags.
     started = tracker.start("tiny·none·s1", tags=CLEAN, parent=parent).run_id
-    choice = choose(cells_of_sweep(tracker, parent), policy_of(config_at(tmp_path).registry))
+    choice = choose(cells_of_sweep(tracker, parent), config_at(tmp_path).registry)
     told = {one.candidate: [reason.text for reason in one.reasons if not reason.passed] for one in choice.decisions}
     assert choice.compared == 3
     assert told["tiny·none·s0"] == told["tiny·none·s1"] == ["it is RUNNING: only finished runs count."]
     assert "baseline tiny·none·s0 is RUNNING: only finished runs count." in told["tiny·hqq·4b·s0"]
     with pytest.raises(ReliabitError, match="tiny·none·s1 is RUNNING, and only finished cells are promoted"):
-        find_candidate(tracker, policy_of(config_at(tmp_path).registry), sweep=parent, run=started)
+        find_candidate(tracker, config_at(tmp_path).registry, sweep=parent, run=started)
     assert run_id
 
 
 def test_promoting_what_is_live_changes_nothing_and_is_no_error(tracker, tmp_path, capsys):
     _, run_id, identity = swept(tracker, tmp_path)
     config = config_at(tmp_path)
-    tags = {"fingerprint": identity.hex, **terms_of_settings(policy_of(config.registry).settings).to_tags()}
+    tags = {"fingerprint": identity.hex, **terms_of_settings(config.registry).to_tags()}
     bundle = write_bundle(tmp_path / "bundle", content="x")
     version = register_bundle(tracker, bundle, run_id=run_id, name="reliabit", tags=tags, code=CODE)
     tracker.client.set_registered_model_alias("reliabit", "champion", version.number)

@@ -187,7 +187,8 @@ def test_the_command_shows_what_the_registry_wrote_and_names_the_rest_on_the_sid
 ):
     from hydra import compose, initialize_config_dir
 
-    from reliabit.composition import conf_folder, to_config
+    from reliabit.composition import to_config
+    from reliabit.paths import conf_folder
 
     insert(tracker, forged(name, by="\x1b[31mred", reason="a\nb"))
     record_decision(tracker, name, refusing(None), run_id="abc", fingerprint="fp")

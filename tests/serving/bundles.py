@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
+from reliabit.confidence._selector_training import train_selectors
 from reliabit.confidence.examples import examples_of
-from reliabit.confidence.selector_settings import SelectorSettings
-from reliabit.confidence.selector_training import train_selectors
-from reliabit.confidence.store import save_selector
+from reliabit.confidence.selector_store import save_selector
+from reliabit.confidence.settings import SelectorSettings
 from reliabit.inference.answering import answer_table
-from reliabit.inference.features import FeatureSettings, feature_writer, read_features
+from reliabit.inference.features import feature_writer, read_features
 from reliabit.inference.predictions import NO_SHIFT, predictions_table
+from reliabit.inference.settings import FeatureSettings
 from reliabit.metrics import certify_threshold
 from reliabit.models.checkpoint import find_adapter, load_checkpoint
 from reliabit.quant import Scheme, default_plan

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from reliabit.config import Config, ModelConfig, PathsConfig, QuantConfig, ScalingConfig, TrainerConfig
+from reliabit.config import Config
+from reliabit.config.model import ModelConfig
+from reliabit.config.quant import QuantConfig, ScalingConfig
+from reliabit.inference.settings import TrainerConfig
 from reliabit.models.checkpoint import load_checkpoint
+from reliabit.paths import PathsConfig
 from reliabit.quant import plan_from_config, quantize_model
 from reliabit.tasks import answer_identity
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity

@@ -10,14 +10,15 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from data.vqa_files import VQAV2, vqa_entries, write_vqa
-from reliabit.composition import conf_folder, project_root, register, to_config
-from reliabit.config import EvaluationConfig
+from reliabit.composition import register, to_config
 from reliabit.data.bad_samples import tell
 from reliabit.data.prepare import prepare, skipped_samples
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare
+from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.self_evaluation import second_question
 from reliabit.models.admission import Admission, read_context_length
+from reliabit.paths import conf_folder, project_root
 from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
 from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.encoders import encoder_of

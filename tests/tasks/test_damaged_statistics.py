@@ -6,7 +6,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from damage import turn
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
+from reliabit.paths import conf_folder
 from reliabit.tasks.calibrated import encoder_of, load_batches, load_statistics
 
 

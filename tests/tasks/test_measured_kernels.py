@@ -4,9 +4,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import FEATURES
+from reliabit.paths import conf_folder
 from reliabit.quant import model_size
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.bundling import check_kernels

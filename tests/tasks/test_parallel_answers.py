@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from hydra import compose, initialize_config_dir
 
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 from reliabit.tasks import parallel_answers
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.chunked_answers import answer_store

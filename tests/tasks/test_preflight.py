@@ -11,8 +11,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from data.vqa_files import write_vqa
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 from reliabit.tasks.preflight import CHECKS, preflight
 
 PROJECT = Path(__file__).parents[2]

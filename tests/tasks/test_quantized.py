@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 from hydra import compose, initialize_config_dir
 
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
 from reliabit.models.spread import offloaded
+from reliabit.paths import conf_folder
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.answer_identity import encoding_identity
 from reliabit.tasks.quantized import load_quantized

@@ -10,10 +10,11 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from reliabit.composition import conf_folder, register, to_config, to_mapping
+from reliabit.composition import register, to_config, to_mapping
 from reliabit.digests import DigestCache, checkpoint_inputs
 from reliabit.errors import ReliabitError
 from reliabit.identity import FINGERPRINT, Fingerprint, explain, identify, without_transport
+from reliabit.paths import conf_folder
 from reliabit.tracking.tracker import flatten
 from tracking.stores import tracker_at
 

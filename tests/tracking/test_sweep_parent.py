@@ -4,8 +4,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
-from reliabit.composition import conf_folder, register
+from reliabit.composition import register
 from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
 from reliabit.tracking.resuming import find_sweep, start_parent, sweep_to_resume
 from reliabit.tracking.sweep_parent import sweep_parent
 from reliabit.tracking.tracker import CELL_TAG, cell_tags_of

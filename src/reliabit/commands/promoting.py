@@ -69,7 +69,6 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     Raises:
         ReliabitError: There is nothing to choose among, or what was measured cannot be made again.
     """
-    from reliabit.registry.policy import policy_of
     from reliabit.registry.promotion import record_decision
     from reliabit.registry.versions import CHAMPION, find_alias
     from reliabit.tracking.address import check_registry
@@ -77,7 +76,7 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
 
     # Where there is no registry, that is to be said before anything about sweeps.
     check_registry(config.tracking.uri)
-    tracker, policy = open_tracker(config.tracking), policy_of(config.registry)
+    tracker, policy = open_tracker(config.tracking), config.registry
     found = find_candidate(tracker, policy, sweep=options.sweep, run=options.run)
     if found is None:
         return False
@@ -152,7 +151,7 @@ def _register_and_promote(config: Config, found: Candidacy, decision: "Decision"
     set_up(config)
     candidate, name = found.candidate, found.policy.model
     with bundle_of(candidate, decision, found.tracker, config=config) as bundle:
-        terms = terms_of_settings(found.policy.settings)
+        terms = terms_of_settings(found.policy)
         tags = {"fingerprint": candidate.fingerprint, "policy": found.policy.name, **terms.to_tags()}
         version = register_bundle(found.tracker, bundle, run_id=candidate.run_id, name=name, tags=tags)
     attempt = promote_version(found.tracker, name, version.number, decide=found.against)

@@ -1,10 +1,19 @@
-"""The one interface of all confidences: fit it, then ask it; each says what it costs."""
+"""What a confidence estimator is, and all of them by name."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from reliabit.confidence.examples import Evidence, Examples
-from reliabit.confidence.leakage import FittedOn
-from reliabit.metrics.functional.inputs import FloatArray
+from reliabit.components import Components
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+    from reliabit.confidence.examples import AnswerEvidence, Examples
+    from reliabit.confidence.leakage import FittedOn
+    from reliabit.confidence.settings import ConfidenceConfig
+    from reliabit.metrics.functional.inputs import FloatArray
 
 
 class FittedEstimator(Protocol):
@@ -19,10 +28,10 @@ class FittedEstimator(Protocol):
         """Passes of the model beyond the answering one that a question costs; a whole generation counts as one."""
 
     @property
-    def fitted_on(self) -> FittedOn | None:
+    def fitted_on(self) -> "FittedOn | None":
         """The images that it was fitted on, None where it was not fitted."""
 
-    def __call__(self, evidence: Evidence) -> FloatArray:
+    def __call__(self, evidence: "AnswerEvidence") -> "FloatArray":
         """Confidences of answers, `[N]` in [0, 1], float64.
 
         Raises:
@@ -30,25 +39,90 @@ class FittedEstimator(Protocol):
         """
 
 
-class Estimator(Protocol):
-    """A confidence before it is fitted; free ones are their own fitted ones."""
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """How an estimator is fitted, beside its examples.
 
-    @property
-    def name(self) -> str:
-        """What its column and metrics are called."""
+    Attributes:
+        settings: What the configuration says, of the class that the estimator declares.
+        seed: What is drawn, is drawn with.
+        accelerator: Lightning's name of the device that trains.
+        progress: Show a progress bar.
+        logger_of: Gives the logger of a training by the estimator's name.
+    """
 
-    @property
-    def extra_forwards(self) -> float:
-        """See `FittedEstimator.extra_forwards`."""
+    settings: Any = None
+    seed: int = 0
+    accelerator: str = "cpu"
+    progress: bool = False
+    logger_of: "Callable[[str], Logger] | None" = None
 
-    @property
-    def fitted(self) -> bool:
-        """Whether it needs training examples."""
 
-    def fit(self, train: Examples, validation: Examples) -> FittedEstimator:
+UNSET = Fitting()
+"""Nothing is said beside the examples."""
+
+
+class Estimator(ABC):
+    """A confidence before it is fitted. Each is registered by its name, with what it needs.
+
+    Attributes:
+        name: What its column and metrics are called.
+        columns: The columns of the predictions table that it reads; `EXTRA_SCALARS` cost further passes of the model.
+        features: Whether it reads the pooled states of the answering pass.
+        trained: Whether it needs training examples.
+        unquantized: Whether those are the unquantized model's answers.
+        settings: The class of its settings: that of a key of `confidence`, or else of `confidence.options.<name>`.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    features: bool = False
+    trained: bool = True
+    unquantized: bool = False
+    settings: type | None = None
+
+    @abstractmethod
+    def fit(self, train: "Examples", validation: "Examples", fitting: Fitting = UNSET) -> Sequence[FittedEstimator]:
         """Learn from examples.
 
         Args:
             train: What sets the parameters.
             validation: What chooses among states, for estimators that have a choice; it shares no image with `train`.
+            fitting: The rest.
+
+        Returns:
+            One, or one a seed where the settings name several; the first is the one that is used.
         """
+
+
+ESTIMATORS = Components[Estimator](
+    "confidence estimator", package="reliabit.confidence.estimators", entry_points="reliabit.confidences"
+)
+
+E = TypeVar("E", bound=Estimator)
+
+
+def register(estimator: E) -> E:
+    """Make an estimator known by its name."""
+    ESTIMATORS.register(estimator.name)(estimator)
+    return estimator
+
+
+def chosen(confidence: "ConfidenceConfig") -> list[Estimator]:
+    """The estimators that a configuration asks for."""
+    return [ESTIMATORS[name] for name in confidence.estimators]
+
+
+def needs_training(confidence: "ConfidenceConfig") -> bool:
+    """Whether an estimator is trained, so that the training split must be asked."""
+    return any(estimator.trained for estimator in chosen(confidence))
+
+
+def needs_features(confidence: "ConfidenceConfig") -> bool:
+    """Whether an estimator reads the states of the answering pass."""
+    return any(estimator.features for estimator in chosen(confidence))
+
+
+def needed_columns(confidence: "ConfidenceConfig") -> set[str]:
+    """The columns of the predictions table that estimators read."""
+    return {column for estimator in chosen(confidence) for column in estimator.columns}

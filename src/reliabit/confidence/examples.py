@@ -38,7 +38,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Evidence:
+class AnswerEvidence:
     """What is known of N answers without their references; enough to be confident or not.
 
     Attributes:
@@ -82,7 +82,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Examples(Evidence):
+class Examples(AnswerEvidence):
     """N answers that were judged: what estimators learn from.
 
     Attributes:
@@ -90,7 +90,7 @@ class Examples(Evidence):
         image_keys: The image of each question as `source/image_id`.
 
     Raises:
-        ReliabitError: See `Evidence`; or the accuracies or images are not one an answer.
+        ReliabitError: See `AnswerEvidence`; or the accuracies or images are not one an answer.
     """
 
     accuracy: FloatArray

@@ -1,53 +1,105 @@
-"""The typed configuration: what every key may hold, a file a group."""
+"""The typed configuration of a run: one settings class a group, each beside the code that it is for."""
 
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from reliabit.config.confidence import (
-    ESTIMATORS,
-    ConfidenceConfig,
-    FeaturesConfig,
-    SamplingConfig,
-    SelectorConfig,
-    SelfEvaluationConfig,
-)
+from reliabit.confidence.settings import ConfidenceConfig
 from reliabit.config.data import DataConfig
-from reliabit.config.evaluation import EvaluationConfig
 from reliabit.config.model import ModelConfig
-from reliabit.config.paths import PathsConfig
-from reliabit.config.quant import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
-from reliabit.config.registry import IncumbentConfig, RegistryConfig
-from reliabit.config.task import RecipeConfig, TaskConfig
-from reliabit.config.tracking import SweepConfig, TrackingConfig
-from reliabit.config.trainer import TrainerConfig
+from reliabit.config.quant import QuantConfig
+from reliabit.errors import ReliabitError
+from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.inference.settings import TrainerConfig
+from reliabit.models.recipe import Recipe
+from reliabit.paths import PathsConfig
+from reliabit.registry.policy import Policy
+from reliabit.settings import choice
+from reliabit.tracking.settings import SweepConfig, TrackingConfig
 
-__all__ = [
-    "BITS",
-    "ESTIMATORS",
-    "UNQUANTIZED",
-    "UNQUANTIZED_BITS",
-    "CalibrationConfig",
-    "ConfidenceConfig",
-    "Config",
-    "DataConfig",
-    "EvaluationConfig",
-    "FeaturesConfig",
-    "IncumbentConfig",
-    "ModelConfig",
-    "PathsConfig",
-    "QuantConfig",
-    "RecipeConfig",
-    "RegistryConfig",
-    "SamplingConfig",
-    "ScalingConfig",
-    "SelectorConfig",
-    "SelfEvaluationConfig",
-    "SweepConfig",
-    "TaskConfig",
-    "TrackingConfig",
-    "TrainerConfig",
-]
+NEEDED = {
+    "recipe": "run with task=pretrain",
+    "checkpoint": "name the folder to write to",
+    "predictions": "name the predictions table that task=answer or a run wrote",
+    "sweep": "name the parent run of the sweep to report on",
+    "results": "name the folder of the pipeline's results",
+}
+"""What to do where a task needs a key that is null."""
+
+
+@dataclass
+class RecipeConfig(Recipe):
+    """`task.recipe`: how a reference model is trained, and on what.
+
+    Attributes:
+        data: The data sources.
+        precision: Lightning's name of the precision.
+    """
+
+    data: dict[str, DataConfig] = MISSING
+    precision: str = MISSING
+
+
+@dataclass
+class TaskConfig:
+    """`task`: what one process does.
+
+    Attributes:
+        name: The task.
+        recipe: For `pretrain`.
+        checkpoint: For `quantize`, the folder to write.
+        format: For `quantize`, `reliabit` or `compressed_tensors`, which serving engines read.
+        predictions: For `select` and `evaluate`, the predictions table to read; for `evaluate`, a file or
+            `runs:/<run id>`.
+        sweep: For `report`, the parent run of a sweep.
+        baseline: For `evaluate`, another predictions table to compare with.
+        results: For `promote`, the folder of the versioned pipeline's results.
+    """
+
+    name: str = choice(
+        "prepare",
+        "pretrain",
+        "calibrate",
+        "quantize",
+        "footprint",
+        "answer",
+        "select",
+        "evaluate",
+        "report",
+        "promote",
+        "pipeline",
+    )
+    recipe: RecipeConfig | None = None
+    checkpoint: str | None = None
+    format: str = choice("reliabit", "compressed_tensors", default="reliabit")
+    predictions: str | None = None
+    sweep: str | None = None
+    baseline: str | None = None
+    results: str | None = None
+
+    def place(self, key: str) -> str:
+        """A file, folder or run that the task cannot do without.
+
+        Args:
+            key: Of `NEEDED`.
+
+        Raises:
+            ReliabitError: It is not set.
+        """
+        value: str | None = getattr(self, key)
+        if value is None:
+            raise ReliabitError(f"task.{key} is not set; {NEEDED[key]}")
+        return value
+
+    def training(self) -> RecipeConfig:
+        """The recipe of `pretrain`.
+
+        Raises:
+            ReliabitError: It is not set.
+        """
+        if self.recipe is None:
+            raise ReliabitError(f"task.recipe is not set; {NEEDED['recipe']}")
+        return self.recipe
 
 
 @dataclass
@@ -67,6 +119,26 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    registry: RegistryConfig = field(default_factory=RegistryConfig)
+    registry: Policy = field(default_factory=Policy)
     paths: PathsConfig = field(default_factory=PathsConfig)
     seed: int = MISSING
+
+    def check(self, key: str) -> None:
+        """Check shifts, other data sets and mixtures by name; all three are told apart by their names alone.
+
+        Raises:
+            ReliabitError: A name is that of nothing, or of two things.
+        """
+        mixtures, others = self.evaluation.mixtures, set(self.other_data)
+        labels = [*self.data.shifts, *(label for members in mixtures.values() for label in members)]
+        if not labels and not others:
+            return
+        # Not needed for --help, and takes a tenth of a second.
+        from reliabit.data.shifts import catalogue, parse_shift
+
+        for label in labels:
+            if label not in others:
+                parse_shift(label)
+        taken = {"none", "in_domain", *mixtures, *(shift.label for shift in catalogue())} & others - set(mixtures)
+        if taken:
+            raise ReliabitError(f"other_data.{min(taken)} has the name of something else; call the data set otherwise")

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reliabit.config import UNQUANTIZED, UNQUANTIZED_BITS
+from reliabit.config.quant import UNQUANTIZED, UNQUANTIZED_BITS
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.roles import MAXPROB, confidences_of
 from reliabit.identity import without_transport

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reliabit.config import EvaluationConfig
 from reliabit.evaluation.confidences import signed
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.pairing import check_same_questions
 from reliabit.evaluation.report import suite_of
 from reliabit.evaluation.roles import MAXPROB, image_keys, measured, reported_rows
+from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.metrics.bootstrap import cluster_bootstrap
 from reliabit.metrics.intervals import Difference
 from reliabit.metrics.slices import slice_report

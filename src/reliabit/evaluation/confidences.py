@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reliabit.config import EvaluationConfig
 from reliabit.evaluation.headline import HEADLINE, SUITE
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.roles import (
@@ -21,6 +20,7 @@ from reliabit.evaluation.roles import (
     thresholds_of,
 )
 from reliabit.evaluation.sets import IN_DOMAIN, EvaluationSet, Kind, evaluation_sets
+from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.metrics import Predictions, evaluate
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
 from reliabit.metrics.intervals import Difference, Interval

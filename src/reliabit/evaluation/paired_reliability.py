@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from reliabit.config import RegistryConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell, costs_of
 from reliabit.evaluation.certification import certificates_of
@@ -13,6 +12,7 @@ from reliabit.evaluation.contrasts import Resampled
 from reliabit.evaluation.pairing import check_same_questions
 from reliabit.evaluation.resampled_means import resampled_mean
 from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS, judged, measured, rows_of
+from reliabit.evaluation.settings import ParetoSettings
 from reliabit.metrics import Certificate, Suite, cluster_bootstrap, one_per_image
 from reliabit.metrics.cluster_mean import cluster_mean
 from reliabit.metrics.functional import augrc_parts
@@ -21,53 +21,6 @@ from reliabit.metrics.suite import percent
 
 ACCURACY = "accuracy/mean"
 AUGRC = "selective/augrc"
-
-
-@dataclass(frozen=True)
-class ParetoSettings:
-    """What is measured of each configuration, and how.
-
-    Attributes:
-        confidence: The confidence that abstains: `maxprob`, `selector`, ...
-        risk: The selective risk of coverage at risk and of the certified coverage that are compared.
-        certified_risks: All risks to certify, `risk` among them.
-        delta: The probability with which each certificate may fail.
-        reported: The split that reports.
-        resamples: Resamples of the bootstrap by image.
-        level: Confidence level.
-        seed: Seeds the resamples and the draw of calibration questions.
-        latency_tolerance: The relative difference of latencies that means nothing.
-    """
-
-    confidence: str
-    risk: float
-    certified_risks: tuple[float, ...]
-    delta: float
-    reported: str
-    resamples: int
-    level: float
-    seed: int
-    latency_tolerance: float
-
-    @property
-    def certified_coverage(self) -> str:
-        """The metric of certified coverage, such as `certified/coverage_at_5pct_risk`."""
-        return f"certified/coverage_at_{percent(self.risk)}pct_risk"
-
-
-def pareto_settings(config: RegistryConfig) -> ParetoSettings:
-    """The settings of a promotion policy."""
-    return ParetoSettings(
-        confidence=config.confidence,
-        risk=config.required_risk,
-        certified_risks=tuple(config.certified_risks),
-        delta=config.delta,
-        reported=config.reported,
-        resamples=config.resamples,
-        level=config.level,
-        seed=config.seed,
-        latency_tolerance=config.latency_tolerance,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +139,9 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
             confidence has seen an image that would judge it.
     """
     check_same_questions({cell.name: cell.answers for cell in cells}, splits=(settings.reported, THRESHOLDS, CERTIFIED))
-    metrics = (ACCURACY, AUGRC, f"selective/coverage_at_{percent(settings.risk)}pct_risk")
+    metrics = (ACCURACY, AUGRC, f"selective/coverage_at_{percent(settings.required_risk)}pct_risk")
     # Confidences need not be probabilities to be ranked by.
-    suite = Suite(risks=(settings.risk,), calibration=False, only=frozenset(metrics))
+    suite = Suite(risks=(settings.required_risk,), calibration=False, only=frozenset(metrics))
     prepared = []
     for cell in cells:
         if f"{PREFIX}{settings.confidence}" not in cell.answers.column_names:
@@ -220,7 +173,7 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
         values = {ACCURACY: answers.accuracy, AUGRC: augrc_parts(answers.confidence, answers.accuracy)}
         for metric, each in values.items():
             qualities[metric] = replace(qualities[metric], mean=cluster_mean(each, answers.images))
-        certified = [one for one in certificates if one.risk == settings.risk]
+        certified = [one for one in certificates if one.risk == settings.required_risk]
         if certified:
             qualities[settings.certified_coverage] = _acceptance(cell, certified[0].threshold, settings)
         found.append(Reliability(cell.name, costs_of(cell.name, cell.metrics), qualities, tuple(certificates)))

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reliabit.config import EvaluationConfig
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.findings import Findings, check_findings
 from reliabit.evaluation.paper_figures import paper_figures
 from reliabit.evaluation.paper_measurement import measure_models
 from reliabit.evaluation.paper_rows import PaperRows, paper_rows
 from reliabit.evaluation.paper_tables import paper_csv, paper_markdown
+from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.files import replacing
 
 

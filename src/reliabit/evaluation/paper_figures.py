@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reliabit.config import UNQUANTIZED
+from reliabit.config.quant import UNQUANTIZED
 from reliabit.evaluation.cells import SELECTOR
 from reliabit.evaluation.headline import TABLE
 from reliabit.evaluation.paper_measurement import mixture_of

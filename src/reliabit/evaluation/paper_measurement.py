@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.contrasts import Resampled
@@ -20,6 +19,7 @@ from reliabit.evaluation.roles import (
     thresholds_of,
 )
 from reliabit.evaluation.sets import EvaluationSet, evaluation_sets
+from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.metrics import Predictions
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
 

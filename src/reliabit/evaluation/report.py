@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.certification import certificates_of
 from reliabit.evaluation.confidences import ConfidenceReport, compare_confidences
@@ -21,6 +20,7 @@ from reliabit.evaluation.roles import (
     measured,
     reported_rows,
 )
+from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.files import replacing
 from reliabit.metrics import Certificate, Predictions, SliceReport, Suite, slice_report
 from reliabit.metrics.bootstrap import cluster_bootstrap

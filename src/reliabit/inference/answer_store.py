@@ -15,15 +15,9 @@ from reliabit.cache import entry_lock, find_or_make, whole_entry
 from reliabit.errors import DamagedError, ReliabitError
 from reliabit.files import read_sealed, sealed, staged_folder
 from reliabit.inference.chunks import Chunk, chunks
-from reliabit.inference.features import (
-    FEATURES,
-    KEY_COLUMNS,
-    FeatureSettings,
-    FeatureWriter,
-    feature_writer,
-    read_features,
-)
+from reliabit.inference.features import FEATURES, KEY_COLUMNS, FeatureWriter, feature_writer, read_features
 from reliabit.inference.memory import peak_memory, reset_peak_memory
+from reliabit.inference.settings import FeatureSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,6 @@ neither writing nor reading holds them in memory. Every file is checked against 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from reliabit.errors import DamagedError, NotFiniteError, ReliabitError
 from reliabit.files import check_hash, read_sealed, sealed, staged_folder
+from reliabit.inference.settings import FeatureSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,19 +36,6 @@ REMEDY = "run task=answer again"
 
 ANSWERED_BY = b"reliabit.answered_by"
 """Where a predictions table's metadata says what its answers depend on; its features must say the same."""
-
-
-@dataclass(frozen=True)
-class FeatureSettings:
-    """Which states are kept, and how.
-
-    Attributes:
-        layer: A decoder layer, or `None` for the state after the final norm.
-        dtype: `float16` or `float32`, for states beyond 65 504.
-    """
-
-    layer: int | None = None
-    dtype: str = "float16"
 
 
 class TakesStates(Protocol):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reliabit.inference.answer_store import Stored, keys_of
-from reliabit.inference.features import BLOCKS, FEATURES, KEY_COLUMNS, FeatureSettings, feature_writer, read_features
+from reliabit.inference.features import BLOCKS, FEATURES, KEY_COLUMNS, feature_writer, read_features
 from reliabit.inference.predictions import predictions_table
+from reliabit.inference.settings import FeatureSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from reliabit.data.table import image_size
 from reliabit.errors import ReliabitError
-from reliabit.inference.features import BLOCKS, FeatureSettings, TakesStates
+from reliabit.inference.features import BLOCKS, TakesStates
+from reliabit.inference.settings import FeatureSettings
 
 if TYPE_CHECKING:
     from datasets import Dataset

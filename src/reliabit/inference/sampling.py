@@ -9,26 +9,12 @@ from torch.utils.data import DataLoader
 from reliabit.errors import NotFiniteError
 from reliabit.inference.answering import end_of_answers, score_tokens
 from reliabit.inference.predicting import Predicting, predict
+from reliabit.inference.settings import SamplingSettings
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How answers are drawn.
-
-    Attributes:
-        samples: Answers a question.
-        temperature: Of the distribution that they are drawn from, above 0.
-        seed: Seeds the draws; they also depend on the batch size.
-    """
-
-    samples: int
-    temperature: float
-    seed: int
 
 
 @dataclass(frozen=True)

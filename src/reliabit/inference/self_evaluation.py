@@ -13,26 +13,12 @@ from torch.utils.data import DataLoader
 
 from reliabit.errors import ReliabitError
 from reliabit.inference.predicting import Predicting, predict
+from reliabit.inference.settings import SelfEvaluationPrompt
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch, Encoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-@dataclass(frozen=True)
-class SelfEvaluationPrompt:
-    """The second prompt.
-
-    Attributes:
-        template: Shows `{question}` and `{answer}`, and asks.
-        right: The word that says the answer is right.
-        wrong: The word that says it is wrong.
-    """
-
-    template: str
-    right: str
-    wrong: str
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from reliabit.models.encoding import Encoder
-from reliabit.models.training_batches import (
-    IGNORED,
-    ImageQuestions,
-    Recipe,
-    TrainingBatches,
-    ValidationBatches,
-    by_image,
-)
+from reliabit.models.recipe import Recipe
+from reliabit.models.training_batches import IGNORED, ImageQuestions, TrainingBatches, ValidationBatches, by_image
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from reliabit.config import UNQUANTIZED, QuantConfig
+from reliabit.config.quant import UNQUANTIZED, QuantConfig
 from reliabit.quant.record import quantized_as
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reliabit.config import UNQUANTIZED
+from reliabit.config.quant import UNQUANTIZED
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.paired_reliability import label
@@ -96,7 +96,7 @@ def _data(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
 
 def _numbers(facts: CardFacts) -> str:
     """The figures that the decision was made by, and what the run says of itself beside them."""
-    settings, measured = facts.decision.policy.settings, facts.decision.measured
+    settings, measured = facts.decision.policy, facts.decision.measured
     lines = [[name, shown(found), f"{100 * found.level:.4g} %"] for name, found in measured.items()]
     table = markdown_table([f"on the split {settings.reported}", "%, with its interval", "level"], lines)
     recorded, metrics = facts.candidate.config["evaluation"], facts.candidate.metrics

@@ -85,7 +85,7 @@ def choose(configurations: Sequence[Cell], policy: Policy) -> Choice:
     if len({one.name for one in configurations}) < len(configurations):
         raise ReliabitError("two configurations have the same name; tell them apart")
     measurable = [one for one in configurations if _measurable(one, policy)]
-    measurements = Measurements(policy.settings, comparisons=max(1, len(configurations)))
+    measurements = Measurements(policy, comparisons=max(1, len(configurations)))
     pareto = pareto_of(measurable, measurements) if measurable else None
     judged = [_judge(one, configurations, policy, measurements) for one in configurations]
     passing = {decision.candidate for decision in judged if decision.accepted}

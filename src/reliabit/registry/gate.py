@@ -58,7 +58,7 @@ def decide(
         return decision_on(
             candidate, policy, baseline=baseline, incumbent=incumbent, compared=compared, reasons=reasons
         )
-    return _judged(roles, incumbent, policy, measurements or Measurements(policy.settings, compared), reasons=reasons)
+    return _judged(roles, incumbent, policy, measurements or Measurements(policy, compared), reasons=reasons)
 
 
 def _judged(

@@ -21,7 +21,7 @@ from reliabit.registry.terms import Terms, terms_of_settings
 def promises_kept(live: Terms, policy: Policy) -> Reason:
     """Whether every risk that is certified now stays certified, at least as surely."""
     rule = "certified risks against the live version"
-    lost = terms_of_settings(policy.settings).weaker_than(live)
+    lost = terms_of_settings(policy).weaker_than(live)
     if lost:
         kept = ", ".join(f"{100 * risk:g} % (delta {live.deltas[risk]:g})" for risk in lost)
         return Reason(
@@ -38,7 +38,7 @@ def renewal(candidate: Cell, incumbent: Live, policy: Policy) -> Reason | None:
 
     A threshold is worth what its calibration questions are worth, so new ones are an improvement of their own.
     """
-    same = candidate.run_id == incumbent.measured.run_id and policy.settings.confidence == incumbent.terms.confidence
+    same = candidate.run_id == incumbent.measured.run_id and policy.confidence == incumbent.terms.confidence
     if not (same and incumbent.represented):
         return None
     return Reason("improvement", True, f"{candidate.name} is the configuration that is live, certified on other data.")
@@ -53,7 +53,7 @@ def nothing_lost(candidate: Reliability, incumbent: Reliability, policy: Policy,
     for metric, margin in (
         (ACCURACY, margins.accuracy_loss),
         (AUGRC, margins.augrc_loss),
-        (policy.settings.certified_coverage, margins.coverage_loss),
+        (policy.certified_coverage, margins.coverage_loss),
     ):
         rule = f"{heading(metric)} against the live version"
         if metric not in candidate.qualities:
@@ -85,7 +85,7 @@ def _in_objective(candidate: Reliability, incumbent: Reliability, policy: Policy
         own, theirs = candidate.costs[metric], incumbent.costs[metric]
         name, factor, form = SHOWN[metric]
         change = f"{name} {own * factor:{form}} after {theirs * factor:{form}} ({100 * (own / theirs - 1):+.1f} %)"
-        step = policy.settings.latency_tolerance if metric == LATENCY else 0.0
+        step = policy.latency_tolerance if metric == LATENCY else 0.0
         return own * (1 + step) < theirs, change
     if metric not in candidate.qualities:
         return False, f"{heading(metric)} is not known"
@@ -96,13 +96,13 @@ def _in_objective(candidate: Reliability, incumbent: Reliability, policy: Policy
 def _in_reliability(
     candidate: Reliability, incumbent: Reliability, policy: Policy, *, level: float
 ) -> tuple[bool, str]:
-    tolerance = {LATENCY: policy.settings.latency_tolerance}
+    tolerance = {LATENCY: policy.latency_tolerance}
     dearer = [
         SHOWN[metric][0]
         for metric, value in candidate.costs.items()
         if value > incumbent.costs[metric] * (1 + tolerance.get(metric, 0.0))
     ]
-    metrics = [name for name in (AUGRC, policy.settings.certified_coverage) if name in candidate.qualities]
+    metrics = [name for name in (AUGRC, policy.certified_coverage) if name in candidate.qualities]
     # Two chances to be better by luck.
     corrected = corrected_level(level, len(metrics))
     found = {

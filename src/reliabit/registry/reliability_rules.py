@@ -28,13 +28,13 @@ SMALL = "all small slices"
 
 def certified_coverage(candidate: Reliability, policy: Policy, *, level: float) -> Reason:
     """Whether the certified threshold surely accepts as much as the policy asks for."""
-    rule, settings = "certified coverage", policy.settings
-    certificate = candidate.certificate(settings.risk)
+    rule, settings = "certified coverage", policy
+    certificate = candidate.certificate(settings.required_risk)
     asked = f"{100 * policy.minimum_coverage:g} % are required"
     if certificate is None:
         return Reason(rule, False, f"nothing is certified, as the splits val and cal were not asked; {asked}.")
     name = label(settings.certified_coverage, settings.confidence, comparisons=certificate.comparisons)
-    claim = f"at {100 * settings.risk:g} % risk (delta {settings.delta:g}, best of {certificate.comparisons})"
+    claim = f"at {100 * settings.required_risk:g} % risk (delta {settings.delta:g}, best of {certificate.comparisons})"
     if np.isinf(certificate.threshold):
         return Reason(rule, False, f"no threshold is certified {claim}; {asked}.")
     coverage = candidate.qualities[settings.certified_coverage].interval(level=level)
@@ -65,7 +65,7 @@ def slices_kept(candidate: Cell, baseline: Cell, policy: Policy, *, level: float
     Slices with too few questions to rule anything out are judged together; where even all of them are too few, they
     are named and left out.
     """
-    split = policy.settings.reported
+    split = policy.reported
     rows, others = (reported_rows(one.answers, split) for one in (candidate, baseline))
     gains = rows["accuracy"].to_numpy() - others["accuracy"].to_numpy()
     images = image_keys(rows)

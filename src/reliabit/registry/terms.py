@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.paired_reliability import ParetoSettings
+from reliabit.evaluation.settings import ParetoSettings
 from reliabit.serving.description import Description
 
 TAG = "terms"
@@ -81,7 +81,7 @@ class Terms:
 
 def terms_of_settings(settings: ParetoSettings) -> Terms:
     """The terms that a policy's candidate would go live at."""
-    return Terms(settings.confidence, settings.risk, dict.fromkeys(settings.certified_risks, settings.delta))
+    return Terms(settings.confidence, settings.required_risk, dict.fromkeys(settings.certified_risks, settings.delta))
 
 
 def terms_of_bundle(description: Description) -> Terms:

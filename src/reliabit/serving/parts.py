@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from reliabit.confidence.estimator import FittedEstimator
-from reliabit.confidence.scalar import MAXPROB
-from reliabit.inference.features import BLOCKS, FeatureSettings
+from reliabit.confidence.estimators.formulas import MAXPROB
+from reliabit.inference.features import BLOCKS
+from reliabit.inference.settings import FeatureSettings
 from reliabit.serving.bundle import SELECTOR
 from reliabit.serving.description import Description
 
@@ -36,6 +37,6 @@ def load_estimator(folder: Path, description: Description) -> FittedEstimator:
     """
     if description.confidence == "maxprob":
         return MAXPROB
-    from reliabit.confidence.store import load_selector
+    from reliabit.confidence.selector_store import load_selector
 
     return load_selector(folder / SELECTOR)

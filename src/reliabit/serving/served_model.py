@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reliabit.confidence.estimator import FittedEstimator
-from reliabit.confidence.examples import SCALARS, Evidence
+from reliabit.confidence.examples import SCALARS, AnswerEvidence
 from reliabit.errors import ReliabitError
-from reliabit.inference.features import FeatureSettings
+from reliabit.inference.settings import FeatureSettings
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.models.admission import Admission, context_length
 from reliabit.models.checkpoint import load_checkpoint
@@ -207,7 +207,7 @@ class ServedModel:
         confidence = np.zeros(len(rows))
         if finite.any():
             confidence[finite] = self.estimator(
-                Evidence(
+                AnswerEvidence(
                     columns={name: values[finite] for name, values in columns.items()},
                     features={name: block[finite] for name, block in blocks.items()} or None,
                 )

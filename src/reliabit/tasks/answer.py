@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import keep_room, touch
+from reliabit.confidence.estimator import needed_columns, needs_training
 from reliabit.config import Config
 from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
@@ -18,7 +19,6 @@ from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.cells import Answered, answered_cell
 from reliabit.tasks.chunked_answers import answer_store, encoded_store
 from reliabit.tasks.encoders import check_model
-from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.questions import TRAINING_SPLIT
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-SAMPLED = ("self_consistency", "semantic_entropy")
+SAMPLED = {"self_consistency", "semantic_entropy"}
+"""Columns that sampled answers give."""
 
 
 def answer(config: Config) -> None:
@@ -95,7 +96,7 @@ def _with_further_passes(
     config: Config, model: QuantizedCheckpoint, questions: "Dataset", predictions: "pa.Table"
 ) -> "tuple[pa.Table, dict[str, float]]":
     """Add what P(True) and sampling take; not for the training split, which no free-standing estimator reads."""
-    wanted, seconds = config.confidence.estimators, {}
+    wanted, seconds = needed_columns(config.confidence), {}
     rows = [row for row, split in enumerate(questions["split"]) if split != TRAINING_SPLIT]
     start = time.perf_counter()
     if "p_true" in wanted:
@@ -104,7 +105,7 @@ def _with_further_passes(
         predictions = with_column(predictions, "p_true", values, rows=rows)
         seconds["p_true"] = time.perf_counter() - start
     start = time.perf_counter()
-    if set(SAMPLED) & set(wanted):
+    if wanted & SAMPLED:
         answers = predictions["answer"].take(rows).to_pylist()
         for name, values in _sampled(config, model, questions.select(rows), answers).items():
             predictions = with_column(predictions, name, values, rows=rows)
@@ -113,21 +114,23 @@ def _with_further_passes(
 
 
 def _p_true(config: Config, model: QuantizedCheckpoint, questions: "Dataset", answers: Sequence[str]) -> list[float]:
-    from reliabit.inference.self_evaluation import SelfEvaluationPrompt, self_evaluations
+    from reliabit.inference.self_evaluation import self_evaluations
 
-    prompt = SelfEvaluationPrompt(**vars(config.confidence.p_true))
-    return self_evaluations(questions, answers, model.checkpoint, prompt=prompt, **_how(config))
+    return self_evaluations(questions, answers, model.checkpoint, prompt=config.confidence.p_true, **_how(config))
 
 
 def _sampled(
     config: Config, model: QuantizedCheckpoint, questions: "Dataset", answers: Sequence[str]
 ) -> dict[str, list[float]]:
     from reliabit.confidence.sampling import self_consistency, semantic_entropy
-    from reliabit.inference.sampling import SamplingSettings, sample_answers
+    from reliabit.inference.sampling import sample_answers
 
-    settings = SamplingSettings(**vars(config.confidence.sampling), seed=config.seed)
     drawn = sample_answers(
-        questions, model.checkpoint, settings=settings, max_new_tokens=config.model.max_new_tokens, **_how(config)
+        questions,
+        model.checkpoint,
+        settings=config.confidence.sampling,
+        max_new_tokens=config.model.max_new_tokens,
+        **_how(config),
     )
     return {
         "self_consistency": [

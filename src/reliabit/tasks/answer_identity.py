@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, library_versions
-from reliabit.inference.features import FeatureSettings
+from reliabit.inference.settings import FeatureSettings
 from reliabit.models.spread import tensors_of
 from reliabit.quant.components import component_of
 from reliabit.tasks.calibration_rows import calibration_rows

@@ -9,13 +9,14 @@ from typing import cast
 
 from omegaconf import OmegaConf
 
-from reliabit.composition import project_root, to_config
+from reliabit.composition import to_config
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.roles import CERTIFIED, judged, rows_of
 from reliabit.identity import FINGERPRINT, Fingerprint, explain
 from reliabit.inference.predictions import NO_SHIFT
+from reliabit.paths import project_root
 from reliabit.registry.card import CardFacts, model_card
 from reliabit.registry.decision import Decision
 from reliabit.serving.bundle import write_bundle
@@ -69,7 +70,7 @@ def bundle_of(candidate: Cell, decision: Decision, tracker: Tracker, *, config: 
             stand_in=Path(recorded.model.path).resolve().is_relative_to(project_root() / "models"),
         )
     )
-    confidence = decision.policy.settings.confidence
+    confidence = decision.policy.confidence
     with TemporaryDirectory() as made:
         folder = Path(made, "bundle")
         sample = judged(rows_of(candidate.answers, CERTIFIED), confidence)
@@ -106,7 +107,7 @@ def check_unchanged(before: Fingerprint, recorded: Config) -> None:
 
 def describe(candidate: Cell, decision: Decision, recorded: Config) -> Description:
     """What the bundle says of itself."""
-    settings = decision.policy.settings
+    settings = decision.policy
     return Description(
         name=candidate.name,
         family=recorded.model.family,
@@ -117,7 +118,7 @@ def describe(candidate: Cell, decision: Decision, recorded: Config) -> Descripti
         batch_size=recorded.trainer.batch_size,
         confidence=cast("Confidence", settings.confidence),
         certificates=decision.certificates,
-        default_risk=settings.risk,
+        default_risk=settings.required_risk,
         run_id=candidate.run_id,
         fingerprint=candidate.fingerprint,
         inputs=dict(candidate.inputs),

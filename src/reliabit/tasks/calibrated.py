@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.cache import find_or_make
-from reliabit.config import Config, ScalingConfig
+from reliabit.config import Config
+from reliabit.config.quant import ScalingConfig
 from reliabit.models.encoding import Encoder
 from reliabit.tasks.calibration_rows import FOLDER, calibration_rows
 from reliabit.tasks.encoders import encoder_of

@@ -5,7 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reliabit.config import CalibrationConfig, Config
+from reliabit.config import Config
+from reliabit.config.quant import CalibrationConfig
 from reliabit.data.bad_samples import FAIL, BadSamples, judged, summary, tell
 from reliabit.data.chat import draw_chats
 from reliabit.data.prepare import load_split, prepare

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
-from reliabit.config import UNQUANTIZED, UNQUANTIZED_BITS, Config
+from reliabit.config import Config
+from reliabit.config.quant import UNQUANTIZED, UNQUANTIZED_BITS
 from reliabit.data.prepare import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell

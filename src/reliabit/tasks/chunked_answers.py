@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
+from reliabit.confidence.estimator import needs_features
 from reliabit.config import Config
 from reliabit.inference.answer_store import AnswerStore
 from reliabit.inference.encoded_store import EncodedStore
-from reliabit.inference.features import FeatureSettings
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity
-from reliabit.tasks.estimators import needs_features
 from reliabit.tasks.quantized import QuantizedCheckpoint
 
 CHUNK_BATCHES = 16
@@ -16,9 +15,7 @@ CHUNK_BATCHES = 16
 
 def answer_store(config: Config) -> AnswerStore:
     """Where the answers of a configuration are kept, under a digest of everything they depend on."""
-    features = None
-    if needs_features(config.confidence):
-        features = FeatureSettings(layer=config.confidence.features.layer, dtype=config.confidence.features.dtype)
+    features = config.confidence.features if needs_features(config.confidence) else None
     return AnswerStore(
         folder=Path(config.paths.cache) / "answers",
         identity=answering_identity(config, features=features),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reliabit.config import ModelConfig
+from reliabit.config.model import ModelConfig
 from reliabit.models.admission import Admission, read_context_length
 from reliabit.models.checkpoint import check_loadable, load_encoder
 from reliabit.models.encoding import Encoder

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reliabit.config import Config, TrackingConfig
+from reliabit.config import Config
 from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.report import build_report
 from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.files import replacing, sha256, write_manifest
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
+from reliabit.tracking.settings import TrackingConfig
 
 RUN = "runs:/"
 

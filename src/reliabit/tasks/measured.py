@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reliabit.confidence.estimator import needs_training
 from reliabit.config import Config
 from reliabit.evaluation.report import Report, build_report
 from reliabit.inference.features import FEATURES
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.cells import efficiency
-from reliabit.tasks.estimators import needs_training
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.select import Selected, fit_estimators

@@ -125,8 +125,8 @@ def _fill(config: Config, rank: int, devices: Sequence[str], parent: int) -> Non
     if devices[rank]:
         # Read when CUDA is first used, which is later.
         os.environ[VISIBLE] = devices[rank]
+    from reliabit.confidence.estimator import needs_training
     from reliabit.tasks.asked import asked_questions
-    from reliabit.tasks.estimators import needs_training
     from reliabit.tasks.quantized import load_quantized
     from reliabit.tasks.runtime import set_up
 

@@ -1,6 +1,6 @@
 """The quantization plan that a configuration describes."""
 
-from reliabit.config import QuantConfig
+from reliabit.config.quant import QuantConfig
 from reliabit.quant.plan import Plan, plan_from_config
 
 

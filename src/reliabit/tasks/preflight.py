@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from reliabit.config import Config, DataConfig
+from reliabit.confidence.estimator import chosen, needs_features, needs_training
+from reliabit.config import Config
+from reliabit.config.data import DataConfig
 from reliabit.data.chat import check_chats
 from reliabit.data.prepare import is_prepared
 from reliabit.data.sources import check_files
@@ -21,7 +23,6 @@ from reliabit.models.checkpoint import check_checkpoint, check_folder, find_adap
 from reliabit.models.hub import SCHEME, check_pin, find_checkpoint, is_pinned
 from reliabit.models.reference import check_family
 from reliabit.quant.destination import check_destination
-from reliabit.tasks.estimators import TRANSFER, needs_features, needs_training
 from reliabit.tasks.plan import build_plan
 from reliabit.tasks.questions import check_asked, source_spec
 from reliabit.tracking.address import check_address
@@ -150,7 +151,7 @@ def check_answers(config: Config) -> None:
     _check_table(path, key="task.predictions")
     if needs_features(config.confidence):
         check_features(path.parent / FEATURES)
-    if TRANSFER in config.confidence.estimators and config.quant.method != "none":
+    if any(one.unquantized for one in chosen(config.confidence)) and config.quant.method != "none":
         # The unquantized model is asked what the transferred Selector learns from.
         check_model(config)
         check_questions(config)

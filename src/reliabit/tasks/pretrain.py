@@ -4,13 +4,16 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.config import Config, ModelConfig, RecipeConfig
+from reliabit.config import Config
+from reliabit.config.model import ModelConfig
 from reliabit.data.prepare import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
+from reliabit.models.recipe import Recipe
 from reliabit.tasks.questions import source_spec
 from reliabit.tasks.runtime import set_up
 
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
     from reliabit.models.adapter import Adapter
     from reliabit.models.checkpoint import Checkpoint
-    from reliabit.models.training_batches import Recipe
 
 TRAINING_RECORD = "training.json"
 
@@ -74,14 +76,14 @@ def _pretrain(config: Config, checkpoints: Path) -> None:
         encoder=checkpoint.encoder,
         train_tables=training,
         validation_tables={name: load_split(table, "val") for name, table in tables.items()},
-        recipe=to_recipe(recipe, seed=config.seed),
+        recipe=recipe,
         checkpoints=checkpoints,
         precision=recipe.precision,
         accelerator=config.trainer.accelerator,
         progress_bar=config.trainer.progress_bar,
     )
     record = {
-        "recipe": vars(to_recipe(recipe, seed=config.seed)),
+        "recipe": {entry.name: getattr(recipe, entry.name) for entry in fields(Recipe)},
         "precision": recipe.precision,
         "trained_on": {name: read_manifest(table)["train"].sha256 for name, table in tables.items()},
         "validation": metrics,
@@ -103,14 +105,6 @@ def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) ->
     built = BUILDERS[model.family](_texts(tables, adapter))
     encoder = Encoder(adapter=adapter, processor=built.processor, template=model.template)
     return Checkpoint(model=built.model, encoder=encoder)
-
-
-def to_recipe(config: RecipeConfig, *, seed: int) -> "Recipe":
-    """The recipe that a configuration describes."""
-    from reliabit.models.training_batches import Recipe
-
-    own = {key: value for key, value in vars(config).items() if key not in ("data", "precision")}
-    return Recipe(**own, seed=seed)
 
 
 def save_checkpoint(checkpoint: "Checkpoint", *, folder: Path, record: dict[str, Any]) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
-from reliabit.composition import project_root
 from reliabit.config import Config
 from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.files import staged_folder
+from reliabit.paths import project_root
 from reliabit.registry.choosing import Choice, choose
-from reliabit.registry.policy import policy_of
 from reliabit.tracking.cells import Competing
 
 
@@ -24,7 +23,7 @@ def promote(config: Config) -> None:
     """
     pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
     cells = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
-    choice = choose(cells.read(Path(config.task.place("results"))), policy_of(config.registry))
+    choice = choose(cells.read(Path(config.task.place("results"))), config.registry)
     write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
     sys.stdout.write(choice.markdown())
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reliabit.config import Config, ModelConfig, TrainerConfig
+from reliabit.config import Config
+from reliabit.config.model import ModelConfig
 from reliabit.errors import ReliabitError
+from reliabit.inference.settings import TrainerConfig
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import Report, Size, kernels_of, model_size, quantize_model

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.config import Config, DataConfig
+from reliabit.config import Config
+from reliabit.config.data import DataConfig
 from reliabit.data.image_keys import image_key, images_of
 from reliabit.data.prepare import load_split, prepare
 from reliabit.data.shifts import apply_shift, parse_shift

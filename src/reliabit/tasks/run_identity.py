@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.composition import project_root, to_mapping
+from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.data.prepare import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.identity import Fingerprint, identify
+from reliabit.paths import project_root
 from reliabit.tasks.answer_identity import calibration_digest
 from reliabit.tasks.encoders import check_model
 from reliabit.tasks.questions import source_spec

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from reliabit.confidence.catalogue import estimators
+from reliabit.confidence.estimator import ESTIMATORS, Fitting, needs_features
+from reliabit.confidence.estimators.formulas import Formula
+from reliabit.confidence.estimators.selectors import Selector
 from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks, examples_of
 from reliabit.confidence.leakage import FittedOn
 from reliabit.config import Config
@@ -20,13 +22,6 @@ from reliabit.evaluation.roles import MAXPROB, PREFIX, SEED_PREFIX, image_keys, 
 from reliabit.files import write_manifest
 from reliabit.inference.features import FEATURES, read_features
 from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
-from reliabit.tasks.estimators import (
-    SELECTORS,
-    TRANSFER,
-    estimator_settings,
-    needs_features,
-    selector_settings,
-)
 from reliabit.tasks.questions import CHOOSING_SPLIT, TRAINING_SPLIT
 from reliabit.tasks.runtime import set_up
 from reliabit.tasks.unquantized import unquantized_answers
@@ -81,7 +76,7 @@ class Selected:
 
     def write(self, folder: Path) -> list[Path]:
         """Write the table and the Selectors; returns the files, and none that was there before."""
-        from reliabit.confidence.store import save_selector
+        from reliabit.confidence.selector_store import save_selector
 
         write_predictions(self.predictions, folder / PREDICTIONS)
         written = [folder / PREDICTIONS]
@@ -124,7 +119,7 @@ def fit_estimators(
         _fit(config, name, predictions, blocks, logger_of=logger_of)
         for name in config.confidence.estimators
         # There is nothing to transfer to the very model that a transferred Selector is trained on.
-        if not (name == TRANSFER and config.quant.method == "none")
+        if not (ESTIMATORS[name].unquantized and config.quant.method == "none")
     ]
     table = _without(predictions, families)
     costs: dict[str, Cost] = {}
@@ -179,43 +174,27 @@ def _fit(
     *,
     logger_of: "Callable[[str], Logger] | None",
 ) -> Family:
-    if name in SELECTORS:
-        logger = None if logger_of is None else logger_of(name)
-        return _fit_selector(config, name, predictions, blocks, logger=logger)
-    start = time.perf_counter()
-    [estimator] = estimators([name], settings=estimator_settings(config))
-    if not estimator.fitted:
-        return Family(name, [cast("FittedEstimator", estimator)], fit_seconds=0.0)
-    fitted = estimator.fit(*_learning(predictions, blocks))
-    return Family(name, [fitted], fit_seconds=time.perf_counter() - start)
-
-
-def _fit_selector(
-    config: Config,
-    name: str,
-    predictions: "pa.Table",
-    blocks: FeatureBlocks | None,
-    *,
-    logger: "Logger | None",
-) -> Family:
-    from reliabit.confidence.selector_training import train_selectors
-
-    seeds = [config.seed + number for number in config.confidence.selector.seeds]
+    estimator = ESTIMATORS[name]
+    fitting = Fitting(
+        settings=config.confidence.settings_of(name),
+        seed=config.seed,
+        accelerator=config.trainer.accelerator,
+        progress=config.trainer.progress_bar,
+        logger_of=logger_of,
+    )
+    if isinstance(estimator, Formula):
+        return Family(name, estimator.fit(fitting=fitting), fit_seconds=0.0)
     with TemporaryDirectory() as folder:
-        source = (
-            unquantized_answers(config, features=Path(folder, FEATURES)) if name == TRANSFER else (predictions, blocks)
+        answers = (
+            unquantized_answers(config, features=Path(folder, FEATURES))
+            if estimator.unquantized
+            else (predictions, blocks)
         )
         start = time.perf_counter()
-        trained = train_selectors(
-            *_learning(*source),
-            settings=selector_settings(config.confidence),
-            seeds=seeds,
-            accelerator=config.trainer.accelerator,
-            progress=config.trainer.progress_bar,
-            logger=logger,
-        )
-    seconds = (time.perf_counter() - start) / len(seeds)
-    return Family(name, trained, fit_seconds=seconds, selector=trained[0])
+        members = estimator.fit(*_learning(*answers), fitting)
+    seconds = (time.perf_counter() - start) / len(members)
+    selector = cast("TrainedSelector", members[0]) if isinstance(estimator, Selector) else None
+    return Family(name, members, fit_seconds=seconds, selector=selector)
 
 
 def _learning(predictions: "pa.Table", blocks: FeatureBlocks | None) -> tuple[Examples, Examples]:

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.config import Config, QuantConfig
+from reliabit.confidence.estimators.selectors import SELECTOR
+from reliabit.config import Config
+from reliabit.config.quant import QuantConfig
 from reliabit.inference.features import read_features
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.asked import asked_questions
-from reliabit.tasks.estimators import SELECTOR
 from reliabit.tasks.parallel_answers import answer_on_devices
 from reliabit.tasks.quantized import load_quantized
 from reliabit.tasks.questions import CHOOSING_SPLIT, TRAINING_SPLIT
@@ -34,7 +35,7 @@ def unquantized_answers(config: Config, *, features: Path) -> "tuple[pa.Table, F
         quant=QuantConfig(name="none", method="none", bits=None, group_size=None),
         data=replace(config.data, ask=ask, shifts=[]),
         other_data={},
-        confidence=replace(config.confidence, estimators=[SELECTOR]),
+        confidence=replace(config.confidence, estimators=[SELECTOR.name]),
     )
     # The quantized model was asked these already, and what it does not take was listed then.
     questions = asked_questions(own, training=True, listed_in=None)

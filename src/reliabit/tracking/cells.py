@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from reliabit.config import UNQUANTIZED
+from reliabit.config.quant import UNQUANTIZED
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import FINISHED, Cell
 from reliabit.identity import FINGERPRINT, Fingerprint

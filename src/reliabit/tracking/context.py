@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from reliabit.composition import project_root
 from reliabit.files import sha256
+from reliabit.paths import project_root
 
 COMMIT = "mlflow.source.git.commit"
 """MLflow's own tag, which its UI shows."""

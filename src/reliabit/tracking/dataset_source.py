@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from reliabit.composition import project_root
 from reliabit.errors import ReliabitError
+from reliabit.paths import project_root
 from reliabit.tracking.dvc_files import fetch_from_dvc, find_record, matches
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reliabit.config import EvaluationConfig
+from reliabit.evaluation.settings import EvaluationConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

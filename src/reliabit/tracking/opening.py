@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from reliabit.config import TrackingConfig
 from reliabit.tracking.address import JOURNAL
 from reliabit.tracking.journal import Journal
+from reliabit.tracking.settings import TrackingConfig
 from reliabit.tracking.tracker import Tracker
 
 

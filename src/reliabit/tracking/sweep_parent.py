@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.config import EvaluationConfig, RegistryConfig, TrackingConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
+from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.tracking.cells import cells_of
 from reliabit.tracking.differences import compare_with_baselines
 from reliabit.tracking.opening import open_tracker
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.resuming import check_not_deleted, reopen, start_parent, sweep_to_resume
+from reliabit.tracking.settings import TrackingConfig
 from reliabit.tracking.summary import Summary, summarize
 from reliabit.tracking.sweep_pareto import pareto_of_sweep
 from reliabit.tracking.tracker import TrackedRun, Tracker, cell_tags_of, parent_file, write_parent
@@ -52,7 +53,7 @@ class OpenSweep:
     new: bool
     asked: int
     settings: EvaluationConfig
-    policy: RegistryConfig
+    policy: ParetoSettings
     paper: bool
 
 
@@ -93,7 +94,7 @@ def open_sweep(config: DictConfig, *, asked: int) -> OpenSweep:
     if (
         not isinstance(settings, EvaluationConfig)
         or not isinstance(tracking, TrackingConfig)
-        or not isinstance(policy, RegistryConfig)
+        or not isinstance(policy, ParetoSettings)
     ):
         raise TypeError("the schema decides the type of a configuration")
     tracker, resume = open_tracker(tracking), config.sweep.resume

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reliabit.config import RegistryConfig
+from reliabit.evaluation.settings import ParetoSettings
 
 if TYPE_CHECKING:
     from reliabit.evaluation.cells import Cell
     from reliabit.evaluation.pareto_points import Pareto
 
 
-def pareto_of_sweep(cells: "Sequence[Cell]", *, policy: RegistryConfig, compared: int) -> "dict[str, Pareto]":
+def pareto_of_sweep(cells: "Sequence[Cell]", *, policy: ParetoSettings, compared: int) -> "dict[str, Pareto]":
     """Place the finished cells of a sweep.
 
     Args:
@@ -28,15 +28,14 @@ def pareto_of_sweep(cells: "Sequence[Cell]", *, policy: RegistryConfig, compared
     """
     # Hydra loads this module for every run; scipy, which takes a second to import, is needed by sweeps alone.
     from reliabit.evaluation.cells import SPEED, families_of, numbered
-    from reliabit.evaluation.paired_reliability import Measurements, pareto_settings
+    from reliabit.evaluation.paired_reliability import Measurements
     from reliabit.evaluation.pareto_points import pareto_of
     from reliabit.evaluation.roles import MAXPROB
 
-    settings = pareto_settings(policy)
     fronts: dict[str, Pareto] = {}
     for members in families_of([cell for cell in cells if SPEED in cell.metrics]):
-        everywhere = all(settings.confidence in cell.confidences for cell in members)
-        own = settings if everywhere else replace(settings, confidence=MAXPROB)
+        everywhere = all(policy.confidence in cell.confidences for cell in members)
+        own = policy if everywhere else replace(policy, confidence=MAXPROB)
         where = numbered(members[0].place, fronts, between=" · ")
         fronts[where] = pareto_of(members, Measurements(own, comparisons=compared))
     return fronts

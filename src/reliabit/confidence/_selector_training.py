@@ -13,9 +13,15 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from reliabit.confidence.examples import Examples
 from reliabit.confidence.leakage import FittedOn
-from reliabit.confidence.selector import SelectorNetwork, TrainedSelector, confidences
-from reliabit.confidence.selector_inputs import SelectorInputs, selector_inputs, standardizer
-from reliabit.confidence.selector_settings import SelectorSettings
+from reliabit.confidence.selector import (
+    SelectorInputs,
+    SelectorNetwork,
+    TrainedSelector,
+    confidences,
+    selector_inputs,
+    standardizer,
+)
+from reliabit.confidence.settings import SelectorSettings
 from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional import aurc
@@ -26,7 +32,7 @@ MEMORY = 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class Judged(Dataset[tuple[Tensor, Tensor]]):
+class LabelledInputs(Dataset[tuple[Tensor, Tensor]]):
     """Inputs and accuracies of N answers; an index is the list of a batch's rows."""
 
     inputs: SelectorInputs
@@ -43,14 +49,8 @@ class Judged(Dataset[tuple[Tensor, Tensor]]):
 class SelectorTraining(lightning.LightningModule):  # type: ignore[misc]
     """Regresses the soft accuracy by binary cross-entropy."""
 
-    def __init__(self, network: SelectorNetwork, *, train: Judged, settings: SelectorSettings) -> None:
-        """Wrap a network.
-
-        Args:
-            network: The network to train.
-            train: What to train it on.
-            settings: How to train it.
-        """
+    def __init__(self, network: SelectorNetwork, *, train: LabelledInputs, settings: SelectorSettings) -> None:
+        """Wrap a network."""
         super().__init__()
         self.network = network
         self.train_set = train
@@ -89,13 +89,8 @@ class BestState(lightning.Callback):  # type: ignore[misc]
     Lightning's own callbacks compare in float32 and keep states on disk.
     """
 
-    def __init__(self, validation: Judged, *, patience: int) -> None:
-        """Watch a training.
-
-        Args:
-            validation: What the AURC is of.
-            patience: Passes without a better one after which training ends.
-        """
+    def __init__(self, validation: LabelledInputs, *, patience: int) -> None:
+        """Watch a training; `patience` passes without a better AURC end it."""
         self.validation = validation
         self.patience = patience
         self.history: list[float] = []
@@ -118,31 +113,6 @@ class BestState(lightning.Callback):  # type: ignore[misc]
             self.state = {name: tensor.detach().cpu().clone() for name, tensor in module.network.state_dict().items()}
         trainer.should_stop = len(self.history) - self.epoch >= self.patience
         module.log("val_aurc", self.history[-1], prog_bar=True)
-
-
-def train_selector(
-    train: Examples,
-    validation: Examples,
-    *,
-    settings: SelectorSettings,
-    seed: int,
-    accelerator: str = "cpu",
-    progress: bool = False,
-    memory: int = MEMORY,
-    logger: Logger | None = None,
-) -> TrainedSelector:
-    """Train one Selector; see `train_selectors`."""
-    [trained] = train_selectors(
-        train,
-        validation,
-        settings=settings,
-        seeds=[seed],
-        accelerator=accelerator,
-        progress=progress,
-        memory=memory,
-        logger=logger,
-    )
-    return trained
 
 
 def train_selectors(
@@ -187,8 +157,8 @@ def train_selectors(
             f"{others.widths}; take both from one model"
         )
     widths = inputs.widths
-    learned = Judged(inputs.held(memory=memory), train.accuracy)
-    judged = Judged(others.held(memory=memory), validation.accuracy)
+    learned = LabelledInputs(inputs.held(memory=memory), train.accuracy)
+    chooses = LabelledInputs(others.held(memory=memory), validation.accuracy)
     statistics = standardizer(learned.inputs) if settings.standardize else None
     fitted_on = FittedOn.images(train.image_keys, validation.image_keys)
     selectors = []
@@ -198,7 +168,7 @@ def train_selectors(
             network = SelectorNetwork(learned.inputs.width, hidden=settings.hidden, dropout=settings.dropout)
             if statistics is not None:
                 network.set_standardizer(*statistics)
-            best = BestState(judged, patience=settings.patience)
+            best = BestState(chooses, patience=settings.patience)
             module = SelectorTraining(network, train=learned, settings=settings)
             own = logger if number == 0 else None
             _trainer(settings, callbacks=[best], accelerator=accelerator, progress=progress, logger=own).fit(module)

@@ -1,4 +1,4 @@
-"""`tracking` and `sweep`: where runs are recorded, and how sweeps behave."""
+"""Where runs are recorded, and how sweeps behave."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from reliabit.settings import choice
 
 @dataclass
 class TrackingConfig:
-    """Where runs are recorded.
+    """`tracking`: where runs are recorded.
 
     Attributes:
         uri: The tracking database, `sqlite:///...`, or a server's address.
@@ -26,7 +26,7 @@ class TrackingConfig:
 
 @dataclass
 class SweepConfig:
-    """How sweeps behave.
+    """`sweep`: how sweeps behave.
 
     Attributes:
         baseline: Add the unquantized cells.

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from confidence.answers import draw_answers
-from reliabit.confidence.selector_settings import SelectorSettings
-from reliabit.confidence.selector_training import train_selectors
-from reliabit.confidence.store import CARD, WEIGHTS, load_selector, save_selector
+from reliabit.confidence._selector_training import train_selectors
+from reliabit.confidence.selector_store import CARD, WEIGHTS, load_selector, save_selector
+from reliabit.confidence.settings import SelectorSettings
 from reliabit.errors import ReliabitError
 
 TEST = draw_answers(300, seed=3, images="c")
@@ -13,7 +13,7 @@ TEST = draw_answers(300, seed=3, images="c")
 
 @pytest.fixture(scope="module")
 def selectors():
-    settings = SelectorSettings(hidden=(8,), epochs=2, inputs=("first", "maxprob"), standardize=True)
+    settings = SelectorSettings(hidden=[8], epochs=2, inputs=["first", "maxprob"], standardize=True)
     train, validation = draw_answers(300, seed=1, images="a"), draw_answers(100, seed=2, images="b")
     return train_selectors(train, validation, settings=settings, seeds=[0, 1])
 

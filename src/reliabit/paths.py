@@ -1,4 +1,4 @@
-"""`paths`: where files lie."""
+"""Where files lie: the project's folder, its configuration, and what a run reads, shares and writes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,22 @@ from reliabit.errors import ReliabitError
 from reliabit.settings import positive
 
 
+def conf_folder() -> Path:
+    """The configuration folder: the project's, or the copy that an installed package carries."""
+    package = Path(__file__).resolve().parent
+    project = package.parents[1] / "conf"
+    return project if (project / "config.yaml").is_file() else package / "conf"
+
+
+def project_root() -> Path:
+    """The project's folder, or the current one where the package is installed on its own."""
+    project = Path(__file__).resolve().parents[2]
+    return project if (project / "conf" / "config.yaml").is_file() else Path.cwd()
+
+
 @dataclass
 class PathsConfig:
-    """Where files lie.
+    """`paths`: where files lie.
 
     Attributes:
         root: The project's folder.

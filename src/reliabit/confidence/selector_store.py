@@ -11,9 +11,10 @@ from safetensors.torch import load, save
 
 from reliabit.confidence.leakage import FittedOn
 from reliabit.confidence.selector import SelectorNetwork, TrainedSelector
-from reliabit.confidence.selector_settings import SelectorSettings
+from reliabit.confidence.settings import SelectorSettings
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
+from reliabit.settings import check
 
 WEIGHTS = "selector.safetensors"
 CARD = "selector.json"
@@ -36,7 +37,8 @@ def save_selector(selector: TrainedSelector, folder: Path) -> list[Path]:
     card = {
         "format": FORMAT,
         "weights_sha256": sha256(weights).hexdigest(),
-        "settings": asdict(selector.settings),
+        # One seed trained it, whichever others there were.
+        "settings": {name: value for name, value in asdict(selector.settings).items() if name != "seeds"},
         "widths": dict(selector.widths),
         "seed": selector.seed,
         "epoch": selector.epoch,
@@ -65,7 +67,8 @@ def load_selector(folder: Path) -> TrainedSelector:
             f"{folder / WEIGHTS} is damaged or belongs to another Selector than {CARD}; train the Selector again"
         )
     try:
-        settings = _settings(described["settings"])
+        settings = SelectorSettings(**described["settings"])
+        check(settings, key="settings")
         widths = {name: int(described["widths"][name]) for name in settings.inputs}
         network = SelectorNetwork(sum(widths.values()), hidden=settings.hidden, dropout=settings.dropout)
         network.load_state_dict(load(weights))
@@ -79,7 +82,7 @@ def load_selector(folder: Path) -> TrainedSelector:
             history=tuple(described["history"]),
             fitted_on=FittedOn(**{role: tuple(digests) for role, digests in described["fitted_on"].items()}),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ReliabitError) as error:
         reason = " ".join(str(error).split())
         raise ReliabitError(f"{folder / CARD} does not describe its weights ({reason}); train it again") from error
 
@@ -99,11 +102,3 @@ def _parse_card(text: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(card, dict) or card.get("format") != FORMAT or "weights_sha256" not in card:
         raise ReliabitError(f"{path} is not the card of a Selector in format {FORMAT}; train the Selector again")
     return card
-
-
-def _settings(record: dict[str, Any]) -> SelectorSettings:
-    # JSON has lists for tuples.
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
-    }
-    return SelectorSettings(**values)

@@ -1,0 +1,1 @@
+"""The confidence estimators; each registers itself where it is defined."""

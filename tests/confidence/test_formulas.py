@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from reliabit.confidence.estimator import ESTIMATORS, Fitting
+from reliabit.confidence.examples import EXTRA_SCALARS, AnswerEvidence
+from reliabit.errors import ReliabitError
+from reliabit.inference.settings import SamplingSettings
+
+# An answer of three tokens with the probabilities .9, .8, 1; the first token had .9, .06, .04.
+ANSWER = AnswerEvidence(
+    columns={
+        "log_prob": np.log([0.72]),
+        "n_tokens": np.array([3.0]),
+        "first_token_prob": np.array([0.9]),
+        "min_token_prob": np.array([0.8]),
+        "first_token_entropy": np.array([-(0.9 * np.log(0.9) + 0.06 * np.log(0.06) + 0.04 * np.log(0.04))]),
+        "first_token_margin": np.array([0.84]),
+        "p_true": np.array([1 + 1e-12]),
+        "self_consistency": np.array([0.7]),
+        "semantic_entropy": np.log([4.0]),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("maxprob", 0.72),
+        ("length_normalized", 0.72 ** (1 / 3)),
+        ("first_token", 0.9),
+        ("min_token", 0.8),
+        ("entropy", 0.9**0.9 * 0.06**0.06 * 0.04**0.04),
+        ("margin", 0.84),
+        ("p_true", 1.0),
+        ("self_consistency", 0.7),
+        ("semantic_entropy", 0.25),
+    ],
+)
+def test_scalars_by_hand(name, expected):
+    [scalar] = ESTIMATORS[name].fit(None, None)
+    confidence = scalar(ANSWER)
+    assert confidence.dtype == np.float64
+    np.testing.assert_allclose(confidence, [expected], rtol=1e-14)
+    assert confidence.max() <= 1
+
+
+KINDS = {
+    "free": ("maxprob", "length_normalized", "first_token", "min_token", "entropy", "margin"),
+    "extra passes": ("p_true", "self_consistency", "semantic_entropy"),
+    "fitted": ("platt", "isotonic", "logistic", "selector", "selector_transfer"),
+}
+
+
+def test_every_name_is_an_estimator_that_says_what_it_needs_and_costs():
+    assert set(ESTIMATORS) == {name for names in KINDS.values() for name in names}
+    known = {name: ESTIMATORS[name] for name in ESTIMATORS}
+    assert {name: estimator.name for name, estimator in known.items()} == {name: name for name in known}
+    assert {name for name in known if known[name].trained} == set(KINDS["fitted"])
+    assert {name for name in known if set(known[name].columns) & set(EXTRA_SCALARS)} == set(KINDS["extra passes"])
+    assert {name for name in known if known[name].features} == {"selector", "selector_transfer"}
+    assert {name for name in known if known[name].unquantized} == {"selector_transfer"}
+    drawn = {"p_true": None, "self_consistency": SamplingSettings(7, 1.0), "semantic_entropy": SamplingSettings(7, 1.0)}
+    costs = {name: known[name].fit(fitting=Fitting(settings=drawn[name]))[0].extra_forwards for name in drawn}
+    assert costs == {"p_true": 1, "self_consistency": 7, "semantic_entropy": 7}
+    assert all(known[name].fit()[0].extra_forwards == 0 for name in KINDS["free"])
+
+
+def test_unknown_names():
+    with pytest.raises(ReliabitError, match="no confidence estimator 'maxprop'; choose one of .*maxprob, .* selector"):
+        ESTIMATORS["maxprop"]
