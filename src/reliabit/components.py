@@ -5,7 +5,7 @@ which names its module as an entry point (`[project.entry-points."reliabit.quant
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -70,6 +70,14 @@ class Components(Generic[T]):
         if name not in self._registered:
             self._import(str(name))
         return name in self._registered
+
+    def __iter__(self) -> Iterator[str]:
+        """Every name, sorted; imports all of them."""
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        """How many there are; imports all of them."""
+        return len(self.names())
 
     def names(self) -> tuple[str, ...]:
         """Every name, sorted; imports all of them."""

@@ -32,7 +32,7 @@ def run_task(config: Config) -> float | None:
     Returns:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
-    from reliabit.models.quantization_record import as_quantized
+    from reliabit.composition import as_quantized
 
     config.model.path = _model_folder(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
@@ -44,7 +44,7 @@ def run_task(config: Config) -> float | None:
 
 def _model_folder(model: ModelConfig) -> str:
     """The folder that every task takes the model from, found on the hub's terms where it is pinned."""
-    from reliabit.models.hub import find_checkpoint, is_pinned
+    from reliabit.models.checkpoint_folder import find_checkpoint, is_pinned
 
     if not is_pinned(model.path, revision=model.revision):
         return model.path

@@ -4,13 +4,16 @@ The settings of a component are one dataclass beside the code that reads them. I
 composed from, and it is checked once: by `check`, which calls the `check` of every dataclass within it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from reliabit.errors import ReliabitError
+
+T = TypeVar("T")
 
 
 def choice(*options: object, default: Any = MISSING) -> Any:
@@ -18,12 +21,17 @@ def choice(*options: object, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"choices": options})
 
 
+def component(of: Collection[str], *, default: Any = MISSING) -> Any:
+    """A field that holds the name of one of some `reliabit.components.Components`, of which it imports no more."""
+    return field(default=default, metadata={"choices": of})
+
+
 def positive(*, default: Any = MISSING) -> Any:
     """A field that holds a number above zero."""
     return field(default=default, metadata={"positive": True})
 
 
-def listed(options: Sequence[object]) -> str:
+def listed(options: Iterable[object]) -> str:
     """Options as a message lists them.
 
     >>> listed((None, 2, 3))
@@ -48,6 +56,10 @@ def check(settings: object, *, key: str) -> None:
         if is_dataclass(value):
             check(value, key=name)
             continue
+        if isinstance(value, dict):
+            for label, inner in value.items():
+                if is_dataclass(inner):
+                    check(inner, key=f"{name}.{label}")
         _check_choices(value, entry.metadata.get("choices"), name=name)
         if entry.metadata.get("positive") and value is not None and value <= 0:
             raise ReliabitError(f"{name}={value} must be above zero")
@@ -56,7 +68,43 @@ def check(settings: object, *, key: str) -> None:
         own(key)
 
 
-def _check_choices(value: object, choices: Sequence[object] | None, *, name: str) -> None:
+def check_template(template: str, *, key: str, fields: Sequence[str]) -> None:
+    """Check that a template can be filled in, and shows each of its fields.
+
+    Raises:
+        ReliabitError: It cannot, or lacks one.
+    """
+    try:
+        template.format(**dict.fromkeys(fields, ""))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ReliabitError(f"{key}={template!r} cannot be filled in ({error}); double every other brace") from error
+    for name in fields:
+        if f"{{{name}}}" not in template:
+            raise ReliabitError(f"{key}={template!r} lacks {{{name}}}, where the {name} goes")
+
+
+def to_settings(schema: type[T], values: Mapping[str, Any], *, key: str) -> T:
+    """A component's own settings from the mapping that a configuration gives, typed and checked.
+
+    Args:
+        schema: The dataclass that the component declares.
+        values: What is given; the rest are defaults.
+        key: Where it stands in the configuration.
+
+    Raises:
+        ReliabitError: A value is missing, not known or not one of its key's.
+    """
+    try:
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(values)))
+    except OmegaConfBaseException as error:
+        raise ReliabitError(f"{key} cannot be used: {' '.join(str(error).split())}") from error
+    if not isinstance(found, schema):
+        raise TypeError("the schema decides the type of settings")
+    check(found, key=key)
+    return found
+
+
+def _check_choices(value: object, choices: Collection[object] | None, *, name: str) -> None:
     if choices is None:
         return
     for one in value if isinstance(value, list) else [value]:

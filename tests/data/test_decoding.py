@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, features
 
 from data.vqa_files import VQAV2, vqa_spec, write_vqa
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.table import decode_image, image_size
+from reliabit.data.decoding import decode_image, image_size
+from reliabit.data.prepared_table import load_split, prepare
 from reliabit.errors import ReliabitError
 
 ORIENTATION = 0x0112

@@ -6,8 +6,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from reliabit.data import easy_vqa
-from reliabit.data.table import checked, decode_image
+from reliabit.data.decoding import decode_image
+from reliabit.data.sources import easy_vqa
+from reliabit.data.table import checked
 from reliabit.errors import ReliabitError
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from reliabit.data import sources
-from reliabit.data.prepare import load_split, prepare, read_manifest, table_folder
-from reliabit.data.sources import Part, SourceSpec
-from reliabit.data.table import SPLITS, first_images, vqa_features
+from reliabit.data.in_memory import SourcePart
+from reliabit.data.prepared_table import load_split, prepare, read_manifest, table_folder
+from reliabit.data.sources import SPLITS, DataConfig
+from reliabit.data.sources.scenes import Scenes
+from reliabit.data.table import first_images, vqa_features
 from reliabit.errors import ReliabitError
 
-SPEC = SourceSpec(
+SPEC = DataConfig(
     name="scenes", splits={"train": 3, "dev": 2, "val": 1, "cal": 2, "test": 2}, seed=1, questions_per_image=4
 )
 
@@ -32,7 +33,7 @@ def test_splits_share_no_image_and_match_their_manifest(tmp_path):
 
 
 def test_easy_vqa_keeps_its_own_test_part(tmp_path):
-    spec = SourceSpec(name="easy_vqa", splits={"dev": 5, "cal": 3, "test": 4})
+    spec = DataConfig(name="easy_vqa", splits={"dev": 5, "cal": 3, "test": 4})
     folder = prepare(spec, root=tmp_path)
     assert {image.split("-")[0] for image in load_split(folder, "test")["image_id"]} == {"test"}
     assert {image.split("-")[0] for image in load_split(folder, "dev")["image_id"]} == {"train"}
@@ -71,27 +72,27 @@ def test_a_changed_file_is_refused(tmp_path):
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    good = list(sources._SOURCES["scenes"](SPEC)[0].read())
+    good = list(Scenes(SPEC).parts()[0].read())
 
     def failing():
         yield from good
         raise ReliabitError("the last item is bad")
 
-    monkeypatch.setitem(sources._SOURCES, "scenes", lambda spec: [Part(read=failing, splits=SPLITS)])
+    monkeypatch.setattr(Scenes, "parts", lambda source: [SourcePart(read=failing, splits=SPLITS)])
     with pytest.raises(ReliabitError, match="the last item is bad"):
         prepare(SPEC, root=tmp_path)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_repeated_question_ids_are_refused(tmp_path, monkeypatch):
-    row = next(iter(sources._SOURCES["scenes"](SPEC)[0].read()))
-    monkeypatch.setitem(sources._SOURCES, "scenes", lambda spec: [Part(read=lambda: [row, row], splits=SPLITS)])
+    row = next(iter(Scenes(SPEC).parts()[0].read()))
+    monkeypatch.setattr(Scenes, "parts", lambda source: [SourcePart(read=lambda: [row, row], splits=SPLITS)])
     with pytest.raises(ReliabitError, match="comes twice"):
         prepare(SPEC, root=tmp_path)
 
 
 def test_an_empty_source_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setitem(sources._SOURCES, "scenes", lambda spec: [Part(read=list, splits=SPLITS)])
+    monkeypatch.setattr(Scenes, "parts", lambda source: [SourcePart(read=list, splits=SPLITS)])
     with pytest.raises(ReliabitError, match="has no questions"):
         prepare(SPEC, root=tmp_path)
 
@@ -99,10 +100,10 @@ def test_an_empty_source_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (SourceSpec(name="vqa9", splits={"test": 1}), "data.name=vqa9 is not a data source"),
+        (DataConfig(name="vqa9", splits={"test": 1}), "data.name=vqa9 is not a data source"),
         (replace(SPEC, splits={"exam": 1}), "data.splits.exam is not a split"),
         (replace(SPEC, splits={"test": 0}), "is empty"),
-        (SourceSpec(name="easy_vqa", splits={"test": 5000}), "ask for 5000 images and there are 1000"),
+        (DataConfig(name="easy_vqa", splits={"test": 5000}), "ask for 5000 images and there are 1000"),
     ],
 )
 def test_bad_specifications_are_refused(tmp_path, spec, message):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reliabit.data import scenes
+from reliabit.data.sources import scenes
 from reliabit.data.table import checked
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from data.vqa_files import picture, vizwiz_entries, vizwiz_spec, write_hub_vizwiz, write_vizwiz
-from reliabit.data.prepare import load_split, prepare
+from reliabit.data.prepared_table import load_split, prepare
 from reliabit.metrics.functional import vqa_accuracy
 
 HUB = {"layout": "hub", "files": {"parquet": "data/val-*.parquet"}}

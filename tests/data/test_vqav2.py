@@ -7,9 +7,10 @@ import pytest
 from datasets import concatenate_datasets
 
 from data.vqa_files import ADVQA, VQAV2, picture, vqa_entries, vqa_spec, write_vqa
-from reliabit.data.prepare import load_split, prepare, read_manifest
+from reliabit.data.decoding import decode_image
+from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.data.shifts import apply_shift, parse_shift
-from reliabit.data.table import decode_image, vqa_features
+from reliabit.data.table import vqa_features
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional import vqa_accuracy
 
@@ -61,7 +62,7 @@ def test_an_image_is_stored_once_and_its_store_is_a_tar_file(root, tables):
 
 
 def test_a_table_with_stored_images_is_a_table_like_any_other(root, tables):
-    from reliabit.data import scenes
+    from reliabit.data.sources import scenes
 
     test = read(vqa_spec(root), tables)["test"]
     assert test.features == vqa_features()

@@ -1,7 +1,7 @@
 import torch
 
 from reliabit.metrics import one_per_image
-from reliabit.models.calibration import calibration_batches
+from reliabit.models.batches import calibration_batches
 from reliabit.quant import ResidentDecoder
 from reliabit.quant.mbq.batch import check_batches
 

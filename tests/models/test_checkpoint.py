@@ -4,11 +4,13 @@ import shutil
 import pytest
 
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import find_adapter, load_checkpoint
+from reliabit.models.config import ModelConfig
+from reliabit.models.families import find_adapter
+from reliabit.models.loading import load_checkpoint
 
 
 def load(folder, family):
-    return load_checkpoint(folder, family=family, dtype="float32", template="{question}")
+    return load_checkpoint(ModelConfig(path=str(folder), family=family, dtype="float32", template="{question}"))
 
 
 def test_loaded_models_are_frozen_and_in_evaluation_mode(checkpoint):
@@ -60,7 +62,7 @@ def test_a_truncated_file_is_refused(untrained, family, tmp_path):
 
 
 def test_an_unknown_family_is_refused():
-    with pytest.raises(ReliabitError, match="choose one of qwen2_vl, qwen2_5_vl, idefics3"):
+    with pytest.raises(ReliabitError, match="choose one of idefics3, qwen2_5_vl, qwen2_vl"):
         find_adapter("llava")
 
 

@@ -12,14 +12,15 @@ from transformers import Idefics3ImageProcessorPil, Qwen2_5_VLConfig, Qwen2_5_VL
 from conftest import save_untrained
 from reliabit.errors import ReliabitError
 from reliabit.inference.answering import answer_table
-from reliabit.models.checkpoint import Checkpoint, load_checkpoint, load_encoder
+from reliabit.models.config import ModelConfig
 from reliabit.models.encoding import distinct_images
+from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.reference import build_qwen2_vl
 from reliabit.quant.components import component_of
 
 
 def load(folder, family) -> Checkpoint:
-    return load_checkpoint(folder, family=family, dtype="float32", template="{question}")
+    return load_checkpoint(ModelConfig(path=str(folder), family=family, dtype="float32", template="{question}"))
 
 
 @pytest.fixture(scope="module")
@@ -133,18 +134,22 @@ def test_a_chat_template_is_found_wherever_a_checkpoint_keeps_it(untrained, fami
     """Idefics3 and SmolVLM ship theirs in chat_template.json, which a tokenizer does not read."""
     folder = tmp_path / "older"
     shutil.copytree(untrained, folder)
-    expected = load_encoder(untrained, family=family, template="{question}").prompt("what?", placeholder="<>")
+    expected = load_encoder(ModelConfig(path=str(untrained), family=family, template="{question}")).prompt(
+        "what?", placeholder="<>"
+    )
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ReliabitError, match="has no chat template"):
-        load_encoder(folder, family=family, template="{question}")
+        load_encoder(ModelConfig(path=str(folder), family=family, template="{question}"))
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    encoder = load_encoder(folder, family=family, template="{question}")
+    encoder = load_encoder(ModelConfig(path=str(folder), family=family, template="{question}"))
     assert encoder.prompt("what?", placeholder="<>") == expected
 
 
 def test_the_papers_prompt_is_whole_and_the_question_is_told_from_it(untrained, family):
     template = "{question}\nAnswer the question using a single word or phrase."
-    encoder = replace(load_encoder(untrained, family=family, template="{question}"), template=template)
+    encoder = replace(
+        load_encoder(ModelConfig(path=str(untrained), family=family, template="{question}")), template=template
+    )
     text = encoder.prompt("what is it?", placeholder="")
     assert "what is it?\nAnswer the question using a single word or phrase." in text

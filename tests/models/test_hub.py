@@ -6,8 +6,10 @@ from omegaconf import OmegaConf
 
 from reliabit.composition import conf_folder
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import ADAPTERS, check_checkpoint, load_checkpoint
-from reliabit.models.hub import find_checkpoint
+from reliabit.models.checkpoint_folder import check_checkpoint, find_checkpoint
+from reliabit.models.config import ModelConfig
+from reliabit.models.families import FAMILIES
+from reliabit.models.loading import load_checkpoint
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -66,7 +68,9 @@ def test_a_folder_that_does_not_say_its_revision_is_taken_only_unpinned(tmp_path
 
 
 def sharded(untrained, family, folder):
-    model = load_checkpoint(untrained, family=family, dtype="float32", template="{question}").model
+    model = load_checkpoint(
+        ModelConfig(path=str(untrained), family=family, dtype="float32", template="{question}")
+    ).model
     shutil.copytree(untrained, folder)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="2MB")
@@ -81,7 +85,7 @@ def test_shards_that_the_index_lists_and_the_folder_lacks_are_named(untrained, f
     for name in shards[:2]:
         (folder / name).unlink()
     with pytest.raises(ReliabitError, match=rf"lacks 2 of the {len(shards)} shards .*{shards[0]}, {shards[1]}"):
-        load_checkpoint(folder, family=family, dtype="float32", template="{question}")
+        load_checkpoint(ModelConfig(path=str(folder), family=family, dtype="float32", template="{question}"))
 
 
 def test_an_index_that_is_none_is_refused(untrained, family, tmp_path):
@@ -102,6 +106,6 @@ def test_full_size_models_are_pinned_and_never_fetched_unasked(name):
     assert config["path"].startswith("hub:")
     assert len(config["revision"]) == 40
     assert config["download"] is False
-    assert config["family"] in ADAPTERS
+    assert config["family"] in FAMILIES
     assert "trust_remote_code" not in json.dumps(config)
     assert config["template"] == "{question}\nAnswer the question using a single word or phrase."

@@ -12,15 +12,15 @@ from reliabit.config.confidence import (
     SelectorConfig,
     SelfEvaluationConfig,
 )
-from reliabit.config.data import DataConfig
 from reliabit.config.evaluation import EvaluationConfig
-from reliabit.config.model import ModelConfig
 from reliabit.config.paths import PathsConfig
 from reliabit.config.quant import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
 from reliabit.config.registry import IncumbentConfig, RegistryConfig
 from reliabit.config.task import RecipeConfig, TaskConfig
 from reliabit.config.tracking import SweepConfig, TrackingConfig
 from reliabit.config.trainer import TrainerConfig
+from reliabit.data.sources import DataConfig
+from reliabit.models.config import ModelConfig
 
 __all__ = [
     "BITS",

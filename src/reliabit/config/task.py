@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from reliabit.config.data import DataConfig
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.settings import choice, positive
 
@@ -20,7 +20,7 @@ NEEDED = {
 
 @dataclass
 class RecipeConfig:
-    """How a reference model is trained, and on what; see `reliabit.models.training_batches.Recipe`.
+    """How a reference model is trained, and on what; see `reliabit.models.batches.Recipe`.
 
     Attributes:
         data: The data sources.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from reliabit.data.bad_samples import BadSamples
-from reliabit.data.question_records import plain_text
+from reliabit.data.question_files import plain_text
 from reliabit.data.table import VQARow, answer_type, checked
 from reliabit.errors import ReliabitError
 

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reliabit.data.draws import check_severity, stable_generator
-from reliabit.data.image_modes import to_rgb
+from reliabit.data.decoding import to_rgb
+from reliabit.data.splits import stable_generator
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+SEVERITIES = (1, 2, 3, 4, 5)
+"""The severities of a shift that has them, mildest first."""
 
 LEVELS: dict[str, tuple[float, ...]] = {
     "gaussian_noise": (0.04, 0.08, 0.12, 0.15, 0.18),
@@ -34,6 +37,20 @@ LEVELS: dict[str, tuple[float, ...]] = {
 """The parameter of each corruption at severities 1 to 5: the noise's standard deviation (white is 1), the blur's
 standard deviation in pixels, the share of the contrast that is left, the angle in degrees, the JPEG quality, and the
 side of the square occluder as a share of the image's shorter side."""
+
+
+def check_severity(severity: int, *, of: str) -> None:
+    """Refuse a severity that does not exist.
+
+    Args:
+        severity: What was asked for.
+        of: The shift, for the message.
+
+    Raises:
+        ReliabitError: The severity is not one of `SEVERITIES`.
+    """
+    if severity not in SEVERITIES:
+        raise ReliabitError(f"{of} has no severity {severity}; choose one of {', '.join(map(str, SEVERITIES))}")
 
 
 def corrupt(image: "Image", *, corruption: str, severity: int, seed: int, image_id: str) -> "Image":

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.question_files import answer_texts
-from reliabit.data.question_index import QuestionIndex
-from reliabit.data.question_records import Annotation, Question, optional_text, plain_id, plain_text
-from reliabit.data.streamed import FoundImage, StreamedSource
+from reliabit.data.question_files import (
+    FoundImage,
+    QuestionReader,
+    answer_texts,
+    optional_text,
+    plain_id,
+    plain_text,
+)
+from reliabit.data.question_index import Annotation, Question, QuestionIndex
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
@@ -26,19 +31,13 @@ ROWS, IMAGE_ROWS = 1024, 16
 
 
 @dataclass(frozen=True)
-class HubParquet(StreamedSource):
-    """A set in Parquet files.
+class HubParquet(QuestionReader):
+    """A set in Parquet files; `listed` has `parquet`, their pattern relative to the folder.
 
     Attributes:
-        source: The name of the set.
-        root: Its folder.
-        listed: `parquet`, the pattern of the files relative to the folder.
         wording: How the set puts the text of a question.
     """
 
-    source: str
-    root: Path
-    listed: Mapping[str, str]
     wording: Callable[[str], str]
 
     def fill(self, index: QuestionIndex) -> None:

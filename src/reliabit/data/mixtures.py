@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from reliabit.data.draws import stable_hash
+from reliabit.data.splits import stable_hash
 from reliabit.errors import ReliabitError
 
 SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3), Fraction(1, 2), Fraction(2, 3), Fraction(1))

@@ -8,10 +8,10 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from reliabit.data.bad_samples import BadSamples
-from reliabit.data.question_records import Annotation, IndexedRow, KeptImage, Question
 
 _SCHEMA = """
 CREATE TABLE questions (
@@ -29,6 +29,62 @@ _ROWS = """
 SELECT position, length, sha256, question, answers, question_id, image_id, question_type, answer_type
 FROM images JOIN questions USING (image_id) WHERE split = ? AND length IS NOT NULL ORDER BY place, number
 """
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as its source lists it.
+
+    Attributes:
+        question_id: Its id.
+        image_id: The id of its image.
+        image_file: Where the image lies, relative to the set's folder; empty where the source holds it otherwise.
+        text: The question itself.
+    """
+
+    question_id: str
+    image_id: str
+    image_file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What annotators said of a question.
+
+    Attributes:
+        answers: One an annotator.
+        question_type: The source's own kind of question.
+        answer_type: The source's own kind of answer.
+    """
+
+    answers: Sequence[str]
+    question_type: str
+    answer_type: str
+
+
+@dataclass(frozen=True)
+class KeptImage:
+    """Where an image lies in the store of its split.
+
+    Attributes:
+        position: Its first byte.
+        length: How many bytes it has.
+        sha256: Their digest.
+    """
+
+    position: int
+    length: int
+    sha256: bytes
+
+
+@dataclass(frozen=True)
+class IndexedRow:
+    """A row of the table to be written, in the order of the table."""
+
+    image: KeptImage
+    question: Question
+    annotation: Annotation
 
 
 class QuestionIndex:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.corruptions import LEVELS, corrupt
-from reliabit.data.draws import SEVERITIES, check_severity
-from reliabit.data.table import decode_image, vqa_features
+from reliabit.data.corruptions import LEVELS, SEVERITIES, check_severity, corrupt
+from reliabit.data.decoding import decode_image
+from reliabit.data.table import vqa_features
 from reliabit.data.wording import mislead, misspell, reword
 from reliabit.errors import ReliabitError
 

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from reliabit.data import easy_vqa, scenes
-from reliabit.data.draws import SEVERITIES, check_severity, stable_generator
+from reliabit.data.corruptions import SEVERITIES, check_severity
+from reliabit.data.sources import easy_vqa, scenes
+from reliabit.data.splits import stable_generator
 from reliabit.errors import ReliabitError
 
 _PRESENT = (

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 from reliabit.errors import NotFiniteError
 from reliabit.inference.answering import end_of_answers, score_tokens
 from reliabit.inference.predicting import Predicting, predict
-from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
+from reliabit.models.loading import Checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset

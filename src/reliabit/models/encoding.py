@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.table import decode_image
+from reliabit.data.decoding import decode_image
 from reliabit.errors import ReliabitError
-from reliabit.models.adapter import Adapter
+from reliabit.models.families import Adapter
 
 if TYPE_CHECKING:
     import torch

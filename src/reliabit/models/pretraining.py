@@ -9,15 +9,8 @@ import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
+from reliabit.models.batches import IGNORED, ImageQuestions, Recipe, TrainingBatches, ValidationBatches, by_image
 from reliabit.models.encoding import Encoder
-from reliabit.models.training_batches import (
-    IGNORED,
-    ImageQuestions,
-    Recipe,
-    TrainingBatches,
-    ValidationBatches,
-    by_image,
-)
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.config import Config, ModelConfig, RecipeConfig
-from reliabit.data.prepare import load_split, prepare, read_manifest
+from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
-from reliabit.tasks.questions import source_spec
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from reliabit.models.adapter import Adapter
-    from reliabit.models.checkpoint import Checkpoint
-    from reliabit.models.training_batches import Recipe
+    from reliabit.models.batches import Recipe
+    from reliabit.models.families import Adapter
+    from reliabit.models.loading import Checkpoint
 
 TRAINING_RECORD = "training.json"
 
@@ -66,7 +65,7 @@ def _pretrain(config: Config, checkpoints: Path) -> None:
 
     recipe, folder = config.task.training(), Path(config.model.path)
     set_up(config)
-    tables = {name: prepare(source_spec(spec), root=Path(config.paths.data)) for name, spec in recipe.data.items()}
+    tables = {name: prepare(spec, root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     training = {name: load_split(table, "train") for name, table in tables.items()}
     checkpoint = untrained(config.model, training, seed=config.seed)
     metrics = train(
@@ -94,8 +93,9 @@ def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) ->
     """A reference model with new weights, and a tokenizer trained on the texts of some tables."""
     import lightning.pytorch as lightning
 
-    from reliabit.models.checkpoint import Checkpoint, find_adapter
     from reliabit.models.encoding import Encoder
+    from reliabit.models.families import find_adapter
+    from reliabit.models.loading import Checkpoint
     from reliabit.models.reference import BUILDERS
 
     adapter = find_adapter(model.family)
@@ -107,7 +107,7 @@ def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) ->
 
 def to_recipe(config: RecipeConfig, *, seed: int) -> "Recipe":
     """The recipe that a configuration describes."""
-    from reliabit.models.training_batches import Recipe
+    from reliabit.models.batches import Recipe
 
     own = {key: value for key, value in vars(config).items() if key not in ("data", "precision")}
     return Recipe(**own, seed=seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reliabit.config import Config, ModelConfig, TrainerConfig
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import Checkpoint, load_checkpoint
+from reliabit.models.loading import Checkpoint, load_checkpoint
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import Report, Size, kernels_of, model_size, quantize_model
 from reliabit.quant.record import OUR_FORMAT, quantized_as
@@ -39,14 +39,7 @@ class QuantizedCheckpoint:
 
 def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:
     """Load the model as it is."""
-    return load_checkpoint(
-        Path(model.path),
-        family=model.family,
-        dtype=model.dtype,
-        template=model.template,
-        max_pixels=model.max_pixels,
-        spread=spread,
-    )
+    return load_checkpoint(model, spread=spread)
 
 
 def spread_of(trainer: TrainerConfig) -> Spread | None:

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from reliabit.models.adapter import Adapter, EncodedImages, chat_template
+from reliabit.models.families import FAMILIES, Adapter, EncodedImages, chat_template
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import ProcessorMixin
 
 
+@FAMILIES.register("idefics3")
 class Idefics3(Adapter):
     """`Idefics3ForConditionalGeneration`: images cut into tiles of one size, a fixed number of tokens a tile."""
 
@@ -25,11 +26,11 @@ class Idefics3(Adapter):
         from transformers import AutoTokenizer, Idefics3ImageProcessorPil, Idefics3Processor
 
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        image_seq_len = _processor_config(folder)["image_seq_len"]
+        settings, _ = Idefics3Processor.get_processor_dict(folder)
         return Idefics3Processor(
             Idefics3ImageProcessorPil.from_pretrained(folder),
             tokenizer,
-            image_seq_len=image_seq_len,
+            image_seq_len=settings["image_seq_len"],
             chat_template=chat_template(folder, tokenizer),
         )
 
@@ -50,10 +51,3 @@ class Idefics3(Adapter):
         _, rows, columns = processor.image_processor.get_number_of_image_patches(height, width, {})
         found: str = processor.replace_image_token({"rows": [[rows]], "cols": [[columns]]}, 0)
         return found
-
-
-def _processor_config(folder: Path) -> dict[str, Any]:
-    from transformers import Idefics3Processor
-
-    config, _ = Idefics3Processor.get_processor_dict(folder)
-    return dict(config)

@@ -1,11 +1,17 @@
-"""Checkpoints that are pinned: where a revision of the hub lies on this machine, or whether a folder holds it."""
+"""Checkpoint folders: where a revision of the hub lies on this machine, and whether a folder is what it should be.
+
+Nothing here takes torch or transformers.
+"""
 
 import re
 from pathlib import Path
 
 from reliabit.errors import ReliabitError
+from reliabit.quant.record import CONFIG, check_format, read_config, read_json
 
 SCHEME = "hub:"
+
+GENERATION = "generation_config.json"
 
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 """The files of a checkpoint; weights that are pickled are never fetched."""
@@ -104,3 +110,51 @@ def _snapshot(repository: str, *, revision: str | None, download: bool) -> Path:
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ReliabitError(f"{repository} at the revision {revision} cannot be fetched: {reason}") from error
+
+
+def check_checkpoint(folder: Path, *, family: str) -> None:
+    """Check that a folder is a checkpoint of a family with all its shards whole, before anything of it is loaded.
+
+    Raises:
+        ReliabitError: It is not.
+    """
+    from reliabit.quant.shards import check_shards, weight_files
+
+    check_folder(folder, family=family)
+    _check_generation(folder)
+    check_shards(weight_files(folder))
+
+
+def _check_generation(folder: Path) -> None:
+    """Check what ends an answer: transformers passes over a damaged file, and answers would end elsewhere."""
+    path = folder / GENERATION
+    if not path.is_file():
+        return
+    found = read_json(path)
+    ends = found.get("eos_token_id") if isinstance(found, dict) else path
+    listed = ends if isinstance(ends, list) else [ends]
+    if not all(end is None or type(end) is int for end in listed):
+        raise ReliabitError(f"{path} does not say which tokens end an answer; fetch it again, or delete it")
+
+
+def check_folder(folder: Path, *, family: str) -> None:
+    """Check that a folder describes a model of a family that can be read here, whatever weights it holds.
+
+    Raises:
+        ReliabitError: It is not.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ReliabitError(f"model.path={folder} is not a checkpoint folder (it has no {CONFIG}); correct the path")
+    config = read_config(folder)
+    if config.get("model_type") != family:
+        raise ReliabitError(
+            f"the checkpoint {folder} is of the family {config.get('model_type')!r}, and model.family={family}"
+        )
+    if "auto_map" in config:
+        raise ReliabitError(f"the checkpoint {folder} wants to run code of its own (auto_map), which is never done")
+    if "transformers_weights" in config:
+        raise ReliabitError(
+            f"the config.json of the checkpoint {folder} names a file of weights (transformers_weights), which is "
+            "never followed; name that file model.safetensors"
+        )
+    check_format(config, folder=folder)

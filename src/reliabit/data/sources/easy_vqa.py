@@ -7,17 +7,35 @@ annotators, so that the leave-one-out VQA accuracy is defined and is 1 for the t
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
-from reliabit.data.question_records import plain_text
+from reliabit.data.in_memory import InMemorySource, SourcePart
+from reliabit.data.question_files import plain_text
+from reliabit.data.sources import SOURCES, SPLITS
 from reliabit.data.table import VQARow, answer_type
 from reliabit.errors import ReliabitError
 
 ANNOTATORS = 10
 COLORS = frozenset({"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"})
 SHAPES = frozenset({"circle", "rectangle", "triangle"})
+
+
+@SOURCES.register("easy_vqa")
+class EasyVQA(InMemorySource):
+    """The set; `test` is its own test part, and the other splits are cut from its training part."""
+
+    def parts(self) -> list[SourcePart]:
+        root = Path(self.data.root) if self.data.root else None
+        splits = {"train": tuple(split for split in SPLITS if split != "test"), "test": ("test",)}
+        return [
+            SourcePart(
+                read=partial(read_part, name, root=root), splits=cut, check=partial(questions_file, name, root=root)
+            )
+            for name, cut in splits.items()
+        ]
 
 
 def packaged_root() -> Path:

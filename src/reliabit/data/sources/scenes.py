@@ -9,11 +9,15 @@ A synthetic set, and named so wherever it appears.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 
 import numpy as np
 
+from reliabit.data.in_memory import InMemorySource, SourcePart
+from reliabit.data.sources import SOURCES, SPLITS, DataConfig
 from reliabit.data.table import VQARow, answer_type
+from reliabit.errors import ReliabitError
 
 ANNOTATORS = 10
 SIZE = 75
@@ -36,6 +40,23 @@ ABOUT_ALL = {
     "farthest": "what is the shape of the object farthest from the {color} object?",
     "count": "how many objects have the shape of the {color} object?",
 }
+
+
+@SOURCES.register("scenes")
+class Scenes(InMemorySource):
+    """As many images as the splits ask for."""
+
+    @classmethod
+    def check(cls, data: DataConfig, key: str) -> None:
+        """Check that the number of questions is given."""
+        super().check(data, key)
+        if data.questions_per_image is None:
+            raise ReliabitError(f"{key}.questions_per_image is null, and {key}.name=scenes needs it")
+
+    def parts(self) -> list[SourcePart]:
+        images, questions = int(sum(self.data.splits.values())), self.data.questions_per_image or 10
+        read = partial(generate, images=images, questions_per_image=questions, seed=self.data.seed)
+        return [SourcePart(read=read, splits=SPLITS)]
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,20 @@
-"""`model`: the model that is asked."""
+"""The settings of the model that is asked."""
 
 from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from reliabit.settings import choice, positive
+from reliabit.models.families import FAMILIES
+from reliabit.settings import check_template, choice, component, positive
 
 
 @dataclass
 class ModelConfig:
-    """The model that is asked.
+    """`model`: the model that is asked.
 
     Attributes:
         name: How runs and reports call it.
-        family: The adapter.
+        family: Its `Adapter`.
         path: The checkpoint folder, or `hub:<organization>/<name>`.
         revision: The commit of the hub that the checkpoint must be; null takes a folder as it is.
         download: Whether a checkpoint of the hub may be fetched; otherwise it must be in the local cache already.
@@ -25,7 +26,7 @@ class ModelConfig:
     """
 
     name: str = MISSING
-    family: str = choice("qwen2_vl", "qwen2_5_vl", "idefics3")
+    family: str = component(FAMILIES)
     path: str = MISSING
     revision: str | None = None
     download: bool = False
@@ -33,3 +34,7 @@ class ModelConfig:
     template: str = MISSING
     max_new_tokens: int = positive()
     max_pixels: int | None = positive(default=None)
+
+    def check(self, key: str) -> None:
+        """Check that the prompt shows the question."""
+        check_template(self.template, key=f"{key}.template", fields=("question",))

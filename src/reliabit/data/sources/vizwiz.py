@@ -5,46 +5,48 @@ ids, so the name of the image, of which each question has its own, serves as bot
 question that cannot be answered from its image says so under `answerable`, and "unanswerable" is a right answer to it.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reliabit.data.json_stream import stream_items
-from reliabit.data.question_files import answer_texts, folder_images, image_file, image_pattern, listed_file
-from reliabit.data.question_index import QuestionIndex
-from reliabit.data.question_records import Annotation, Question, optional_text, plain_id, plain_text
-from reliabit.data.streamed import FoundImage, StreamedSource
+from reliabit.data.question_files import OfficialReader, answer_texts, image_file, optional_text, plain_id, plain_text
+from reliabit.data.question_index import Annotation, Question, QuestionIndex
+from reliabit.data.sources import SOURCES
+from reliabit.data.streamed import StreamedSource
 
 ANSWERABLE = {0: "unanswerable", 1: "answerable"}
 """The question type that `answerable` stands for."""
 
 
-@dataclass(frozen=True)
-class VizWizJson(StreamedSource):
-    """VizWiz in its official layout.
+def capitalized(question: str) -> str:
+    """The question as lmms-eval puts it: its first letter large, all others small.
 
-    Attributes:
-        source: The name of the set.
-        root: Its folder.
-        listed: `annotations`, relative to the folder, and `images`, the path of an image with `{image_id}` in it.
+    >>> capitalized("what IS this?")
+    'What is this?'
     """
+    return question.capitalize()
 
-    source: str
-    root: Path
-    listed: Mapping[str, str]
+
+class VizWizJson(OfficialReader):
+    """The official layout of VizWiz: `annotations` and `images`."""
 
     def fill(self, index: QuestionIndex) -> None:
         [annotations] = self.files()
-        pattern = image_pattern(self.listed, source=self.source)
+        pattern = self.image_pattern()
         for number, entry in enumerate(stream_items(annotations, key=None)):
             _add(index, entry, pattern=pattern, number=number)
 
-    def images(self, index: QuestionIndex) -> Iterator[FoundImage]:
-        return folder_images(index, root=self.root)
-
     def files(self) -> list[Path]:
-        return [listed_file(self.listed, "annotations", root=self.root, source=self.source)]
+        return [self.listed_file("annotations")]
+
+
+@SOURCES.register("vizwiz")
+class VizWiz(StreamedSource):
+    """VizWiz."""
+
+    official = VizWizJson
+    wording = capitalized
 
 
 def _add(index: QuestionIndex, entry: Any, *, pattern: str, number: int) -> None:
@@ -84,12 +86,3 @@ def _question_type(answerable: Any) -> str:
     if not isinstance(answerable, int | float) or answerable not in ANSWERABLE:
         raise ValueError("its answerable is neither 0 nor 1")
     return ANSWERABLE[int(answerable)]
-
-
-def capitalized(question: str) -> str:
-    """The question as lmms-eval puts it: its first letter large, all others small.
-
-    >>> capitalized("what IS this?")
-    'What is this?'
-    """
-    return question.capitalize()

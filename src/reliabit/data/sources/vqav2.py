@@ -4,46 +4,37 @@ VQAv2 is Y. Goyal et al., "Making the V in VQA Matter", CVPR 2017; AdVQA, in the
 "Human-Adversarial Visual Question Answering", NeurIPS 2021.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reliabit.data.json_stream import stream_items
-from reliabit.data.question_files import answer_texts, folder_images, image_file, image_pattern, listed_file
-from reliabit.data.question_index import QuestionIndex
-from reliabit.data.question_records import Annotation, Question, optional_text, plain_id, plain_text
-from reliabit.data.streamed import FoundImage, StreamedSource
+from reliabit.data.question_files import OfficialReader, answer_texts, image_file, optional_text, plain_id, plain_text
+from reliabit.data.question_index import Annotation, Question, QuestionIndex
+from reliabit.data.sources import SOURCES
+from reliabit.data.streamed import StreamedSource
 
 
-@dataclass(frozen=True)
-class VQAJson(StreamedSource):
-    """A set in the official layout of VQAv2.
-
-    Attributes:
-        source: The name of the set.
-        root: Its folder.
-        listed: `questions` and `annotations`, relative to the folder, and `images`, the path of an image with
-            `{image_id}` in it.
-    """
-
-    source: str
-    root: Path
-    listed: Mapping[str, str]
+class VQAJson(OfficialReader):
+    """The official layout of VQAv2: `questions` and `annotations`, a file each, and `images`."""
 
     def fill(self, index: QuestionIndex) -> None:
         questions, annotations = self.files()
-        pattern = image_pattern(self.listed, source=self.source)
+        pattern = self.image_pattern()
         for entry in stream_items(questions, key="questions"):
             _add_question(index, entry, pattern=pattern)
         for entry in stream_items(annotations, key="annotations"):
             _annotate(index, entry)
 
-    def images(self, index: QuestionIndex) -> Iterator[FoundImage]:
-        return folder_images(index, root=self.root)
-
     def files(self) -> list[Path]:
-        return [listed_file(self.listed, n, root=self.root, source=self.source) for n in ("questions", "annotations")]
+        return [self.listed_file(name) for name in ("questions", "annotations")]
+
+
+@SOURCES.register("vqav2", "advqa")
+class VQAv2(StreamedSource):
+    """VQAv2, or AdVQA."""
+
+    official = VQAJson
 
 
 def _add_question(index: QuestionIndex, entry: Any, *, pattern: str) -> None:

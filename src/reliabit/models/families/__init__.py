@@ -1,4 +1,4 @@
-"""What Reliabit must know of a model family: its prompt, its image inputs, and where its layers live."""
+"""The model families: what Reliabit must know of each, and the registry in which they are found by name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,12 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from reliabit.components import Components
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
     from transformers import PreTrainedModel, ProcessorMixin
+
+
+FAMILIES: "Components[type[Adapter]]" = Components(
+    "model family", package="reliabit.models.families", entry_points="reliabit.families"
+)
+"""Every `Adapter`, by the name that `model.family` gives it."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,17 @@ class Adapter(ABC):
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
         return prompt
+
+
+def find_adapter(family: str) -> Adapter:
+    """The adapter of a model family.
+
+    Raises:
+        ReliabitError: There is none.
+    """
+    if family not in FAMILIES:
+        raise ReliabitError(f"there is no adapter for the model family {family!r}; choose one of {', '.join(FAMILIES)}")
+    return FAMILIES[family]()
 
 
 def chat_template(folder: Path, tokenizer: Any) -> str:

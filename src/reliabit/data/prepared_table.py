@@ -8,15 +8,13 @@ of the large ones each split has an image store beside it, see `reliabit.data.im
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reliabit.data.bad_samples import summary, tell
-from reliabit.data.image_store import images_file
-from reliabit.data.prepare_parts import write_parts
-from reliabit.data.prepare_streamed import FileState, check_unchanged, write_streamed
-from reliabit.data.sources import STREAMED, SourceSpec, streamed
+from reliabit.data.sources import DataConfig, FileState, find_source
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256, staged_folder
 
@@ -38,18 +36,18 @@ class SplitRecord:
     sha256: str
 
 
-def table_folder(spec: SourceSpec, *, root: Path) -> Path:
+def table_folder(data: DataConfig, *, root: Path) -> Path:
     """Where the table of a specification lies below `root`."""
-    identity = json.dumps({"version": TABLE_VERSION, **spec.identity()}, sort_keys=True)
-    return root / f"{spec.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+    identity = json.dumps({"version": TABLE_VERSION, **data.identity()}, sort_keys=True)
+    return root / f"{data.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
 
-def is_prepared(spec: SourceSpec, *, root: Path) -> bool:
+def is_prepared(data: DataConfig, *, root: Path) -> bool:
     """Whether the table of a specification is there, so that the source's files are no longer needed."""
-    return (table_folder(spec, root=root) / MANIFEST).is_file()
+    return (table_folder(data, root=root) / MANIFEST).is_file()
 
 
-def prepare(spec: SourceSpec, *, root: Path) -> Path:
+def prepare(data: DataConfig, *, root: Path) -> Path:
     """Make sure the table of a specification is there, and return its folder.
 
     Processes may call this at once: one writes, the others wait. A folder appears whole or not at all. Whoever uses a
@@ -61,16 +59,16 @@ def prepare(spec: SourceSpec, *, root: Path) -> Path:
     """
     from filelock import FileLock
 
-    folder = table_folder(spec, root=root)
+    folder = table_folder(data, root=root)
     if (folder / MANIFEST).is_file():
-        check_unchanged(_read(folder).files, folder=folder)
+        _check_unchanged(_read(folder).files, folder=folder)
     else:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / _lock(folder)):
             if not (folder / MANIFEST).is_file():
                 _remove_leftovers(folder)
                 with staged_folder(folder) as staging:
-                    _write_table(spec, staging, bad_samples=bad_samples_file(folder))
+                    _write_table(data, staging, bad_samples=bad_samples_file(folder))
     skipped = skipped_samples(folder)
     if skipped:
         tell(
@@ -93,7 +91,7 @@ def load_split(folder: Path, split: str) -> "Dataset":
     import pyarrow.parquet as pq
     from datasets import Dataset
 
-    from reliabit.data.stored_image import with_embedded_images, with_stored_images
+    from reliabit.data.image_store import images_file, with_embedded_images, with_stored_images
 
     records = read_manifest(folder)
     if split not in records:
@@ -152,6 +150,14 @@ def _read(folder: Path) -> _Manifest:
         raise ReliabitError(f"{path} is damaged ({reason}); delete {folder} and run task=prepare again") from error
 
 
+def _check_unchanged(states: Mapping[str, FileState | None], *, folder: Path) -> None:
+    """Check that the files a table was made of are as they were; those that are gone are not missed."""
+    for name, state in states.items():
+        now = FileState.of(Path(name))
+        if now is not None and now != state:
+            raise ReliabitError(f"{name} was changed after {folder} was made of it; delete {folder} to prepare it anew")
+
+
 def _lock(folder: Path) -> str:
     return f".{folder.name}.lock"
 
@@ -165,19 +171,16 @@ def _remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _write_table(spec: SourceSpec, folder: Path, *, bad_samples: Path) -> None:
-    further: dict[str, Any] = {}
-    if spec.name in STREAMED:
-        table = write_streamed(streamed(spec), spec, folder=folder, bad_samples=bad_samples)
-        splits = table.splits
-        further["files"] = {name: state and asdict(state) for name, state in table.files.items()}
-        if table.skipped:
-            further["skipped"] = table.skipped
-    else:
-        splits = write_parts(spec, folder=folder)
+def _write_table(data: DataConfig, folder: Path, *, bad_samples: Path) -> None:
+    written = find_source(data).write(folder, bad_samples=bad_samples)
     records = {
-        name: SplitRecord(written.questions, written.images, sha256(folder / f"{name}.parquet"))
-        for name, written in splits.items()
+        name: SplitRecord(split.questions, split.images, sha256(folder / f"{name}.parquet"))
+        for name, split in written.splits.items()
     }
-    record = {"version": TABLE_VERSION, "spec": spec.identity(), "splits": {n: asdict(r) for n, r in records.items()}}
-    (folder / MANIFEST).write_text(json.dumps(record | further, indent=2) + "\n")
+    record = {"version": TABLE_VERSION, "spec": data.identity(), "splits": {n: asdict(r) for n, r in records.items()}}
+    further = {
+        "files": {name: state and asdict(state) for name, state in written.files.items()},
+        "skipped": written.skipped,
+    }
+    record |= {name: found for name, found in further.items() if found}
+    (folder / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The batches that a reference model is trained and validated on: several questions an image, seen once."""
+"""Batches of questions with their answers: those that a reference model is trained on, and those of a calibration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from reliabit.data.table import decode_image
+from reliabit.data.decoding import decode_image
 from reliabit.models.encoding import Encoder
+from reliabit.quant.mbq.batch import CalibrationBatch
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table
@@ -199,3 +200,38 @@ def turned(image: "Image", *, rng: np.random.Generator) -> "Image":
         if rng.random() < 0.5:
             image = image.transpose(transpose)
     return image
+
+
+def calibration_batches(
+    rows: Sequence[dict[str, Any]], *, encoder: Encoder, batch_size: int, device: str = "cpu"
+) -> list[CalibrationBatch]:
+    """Encode questions and their first reference answers, each with an image of its own.
+
+    Args:
+        rows: Rows of a VQA table.
+        encoder: The checkpoint's encoder.
+        batch_size: Sequences a batch.
+        device: Where to put the tensors.
+
+    Returns:
+        Batches for the model's own forward pass, which decides on positions and masks.
+    """
+    return [
+        _calibration_batch(rows[start : start + batch_size], encoder, device)
+        for start in range(0, len(rows), batch_size)
+    ]
+
+
+def _calibration_batch(rows: Sequence[dict[str, Any]], encoder: Encoder, device: str) -> CalibrationBatch:
+    images = [decode_image(row["image"], item=f"question {row['question_id']!r} of {row['source']}") for row in rows]
+    encoded = encode_answered(rows, images=images, image_of=list(range(len(rows))), encoder=encoder)
+    text, labels = encoded["text"], encoded["labels"]
+    targets = torch.full_like(labels, IGNORED)
+    targets[:, :-1] = labels[:, 1:]
+    inputs = {name: tensor.to(device) for name, tensor in (text | encoded["images"]).items()}
+    return CalibrationBatch(
+        inputs=inputs,
+        vision=inputs["input_ids"] == encoder.processor.image_token_id,
+        targets=targets.to(device),
+        attended=inputs["attention_mask"].bool(),
+    )

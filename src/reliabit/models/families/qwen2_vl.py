@@ -1,11 +1,11 @@
-"""Qwen2-VL."""
+"""Qwen2-VL and Qwen2.5-VL."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from reliabit.errors import ReliabitError
-from reliabit.models.adapter import Adapter, EncodedImages, chat_template
+from reliabit.models.families import FAMILIES, Adapter, EncodedImages, chat_template
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
 
+@FAMILIES.register("qwen2_vl")
 class Qwen2VL(Adapter):
     """`Qwen2VLForConditionalGeneration`: images of any size, one token for 2x2 patches, three-axis rotary positions."""
 
@@ -63,6 +64,16 @@ class Qwen2VL(Adapter):
         sizes = images["image_grid_thw"][image_of]
         positions: torch.Tensor = found.model.get_rope_index(**text, image_grid_thw=sizes)[0]
         return positions
+
+
+@FAMILIES.register("qwen2_5_vl")
+class Qwen2_5_VL(Qwen2VL):  # noqa: N801 - the model's own name
+    """`Qwen2_5_VLForConditionalGeneration`: Qwen2-VL with windows in the vision tower.
+
+    Prompt, tokens and names are those of Qwen2-VL; its processor differs in videos alone, of which there are none.
+    """
+
+    model_type: ClassVar[str] = "qwen2_5_vl"
 
 
 def image_only_processor(image_processor: Any, tokenizer: Any) -> "ProcessorMixin":
