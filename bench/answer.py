@@ -27,9 +27,9 @@ from transformers import GenerationConfig
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.sources import DataConfig
 from reliabit.inference.answering import Answering, end_of_answers, score_tokens
-from reliabit.models.config import ModelConfig
 from reliabit.models.encoding import Batch
 from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "answer.json"

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torchvision_names  # noqa: F401  (first: torchvision is imported by what follows)
 
-from reliabit.models.config import ModelConfig
+from reliabit.models.settings import ModelConfig
 
 # isort: split
 from answer import NEW_TOKENS, RESULTS, ROOT, ROUNDS, machine, rows_of

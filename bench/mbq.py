@@ -29,8 +29,8 @@ from reliabit.inference.answering import answer_table
 from reliabit.metrics import one_per_image
 from reliabit.metrics.functional import aurc, coverage_at_risk, vqa_accuracy
 from reliabit.models.batches import calibration_batches
-from reliabit.models.config import ModelConfig
 from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import (
     Calibration,
     CalibrationBatch,

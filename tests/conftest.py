@@ -6,10 +6,10 @@ import torch
 from leftovers import nothing_outlives_a_test, nothing_outlives_pytest, pytest_runtest_call  # noqa: F401 - for pytest
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.sources import DataConfig
-from reliabit.models.config import ModelConfig
 from reliabit.models.families import Adapter, find_adapter
 from reliabit.models.loading import load_checkpoint
 from reliabit.models.reference import BUILDERS
+from reliabit.models.settings import ModelConfig
 
 SOURCES = {
     "easy_vqa": DataConfig(name="easy_vqa", splits={"train": 6, "val": 3, "test": 4}),

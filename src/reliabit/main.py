@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import conf_folder, register, to_config
-from reliabit.config import Config, ModelConfig
+from reliabit.config import Config
 from reliabit.config_errors import check_arguments, in_one_line
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
+from reliabit.models.settings import ModelConfig
 from reliabit.tracking.redaction import print_redacted, redact
 
 if TYPE_CHECKING:

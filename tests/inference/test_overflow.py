@@ -13,8 +13,8 @@ from reliabit.inference.predicting import predict
 from reliabit.inference.sampling import SamplingSettings, sample_answers
 from reliabit.inference.seeing import Seeing
 from reliabit.inference.self_evaluation import SelfEvaluationPrompt, self_evaluations
-from reliabit.models.config import ModelConfig
 from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import ResidentDecoder, collect
 
 HOW = {"batch_size": 4, "accelerator": "cpu", "progress": False}

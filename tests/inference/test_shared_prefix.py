@@ -15,9 +15,9 @@ from transformers import GenerationConfig
 from reliabit.inference.answering import Answering, score_tokens
 from reliabit.inference.features import FeatureSettings
 from reliabit.inference.packing import COMMON, NOWHERE, pack
-from reliabit.models.config import ModelConfig
 from reliabit.models.encoding import Encoder
 from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 QUESTIONS = (

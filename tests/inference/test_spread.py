@@ -9,8 +9,8 @@ from reliabit.inference.predicting import predict
 from reliabit.inference.sampling import SamplingSettings, sample_answers
 from reliabit.inference.seeing import Seeing
 from reliabit.inference.self_evaluation import SelfEvaluationPrompt, self_evaluations
-from reliabit.models.config import ModelConfig
 from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread, is_spread, offloaded, tensors_of
 from reliabit.quant import plan_from_config, quantize_model
 from reliabit.quant.checkpoint import save_checkpoint

@@ -12,8 +12,8 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint_folder import check_checkpoint
-from reliabit.models.config import ModelConfig
 from reliabit.models.loading import check_loadable, load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant.record import OUR_FORMAT, READERS
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 
 from reliabit.errors import ReliabitError
-from reliabit.models.config import ModelConfig
 from reliabit.models.encoding import distinct_images
 from reliabit.models.loading import load_encoder
+from reliabit.models.settings import ModelConfig
 
 
 def rows_of(table, count):

@@ -11,9 +11,9 @@ from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.sources import DataConfig
 from reliabit.metrics import one_per_image
 from reliabit.models.batches import calibration_batches
-from reliabit.models.config import ModelConfig
 from reliabit.models.loading import load_checkpoint
 from reliabit.models.reference import BUILDERS
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import ResidentDecoder
 
 

@@ -15,9 +15,9 @@ from reliabit.inference.answering import answer_table
 from reliabit.inference.features import FeatureSettings, feature_writer, read_features
 from reliabit.inference.predictions import NO_SHIFT, predictions_table
 from reliabit.metrics import certify_threshold
-from reliabit.models.config import ModelConfig
 from reliabit.models.families import find_adapter
 from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import Scheme, default_plan
 from reliabit.quant.streaming.quantize import quantize_checkpoint
 from reliabit.serving.bundle import write_bundle

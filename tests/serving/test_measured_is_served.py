@@ -9,9 +9,9 @@ import torch
 
 from reliabit.inference.answering import answer_table
 from reliabit.metrics import certify_threshold
-from reliabit.models.config import ModelConfig
 from reliabit.models.families import find_adapter
 from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import kernels_of, model_size, plan_from_config, quantize_model, save_checkpoint
 from reliabit.quant.shards import stored_types
 from reliabit.quant.streaming.quantize import quantize_checkpoint

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from reliabit.config import Config, ModelConfig, PathsConfig, QuantConfig, ScalingConfig, TrainerConfig
+from reliabit.config import Config, PathsConfig, QuantConfig, ScalingConfig, TrainerConfig
 from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import plan_from_config, quantize_model
 from reliabit.tasks import answer_identity
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity

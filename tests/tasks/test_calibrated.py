@@ -4,9 +4,11 @@ import pytest
 from PIL import Image
 
 from reliabit.composition import project_root
-from reliabit.config import CalibrationConfig, Config, DataConfig, ModelConfig, PathsConfig, QuantConfig
+from reliabit.config import CalibrationConfig, Config, PathsConfig, QuantConfig
 from reliabit.data.bad_samples import tell
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
+from reliabit.models.settings import ModelConfig
 from reliabit.tasks import calibration_rows as module
 from reliabit.tasks.calibration_rows import calibration_rows
 

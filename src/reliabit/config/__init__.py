@@ -20,7 +20,7 @@ from reliabit.config.task import RecipeConfig, TaskConfig
 from reliabit.config.tracking import SweepConfig, TrackingConfig
 from reliabit.config.trainer import TrainerConfig
 from reliabit.data.sources import DataConfig
-from reliabit.models.config import ModelConfig
+from reliabit.models.settings import ModelConfig
 
 __all__ = [
     "BITS",

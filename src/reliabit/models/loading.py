@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint_folder import GENERATION, check_checkpoint, check_folder
-from reliabit.models.config import ModelConfig
 from reliabit.models.encoding import Encoder
 from reliabit.models.families import find_adapter
+from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread
 from reliabit.quant.record import OUR_FORMAT, read_record
 from reliabit.quant.said_of import said_of

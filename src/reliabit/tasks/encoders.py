@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from reliabit.config import ModelConfig
 from reliabit.models.encoding import Encoder
 from reliabit.models.loading import check_loadable, load_encoder
 from reliabit.models.refusals import Admission, read_context_length
+from reliabit.models.settings import ModelConfig
 
 
 def encoder_of(model: ModelConfig) -> Encoder:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from reliabit.config import Config, DataConfig
+from reliabit.config import Config
 from reliabit.data.chat import check_chats
 from reliabit.data.prepared_table import is_prepared
-from reliabit.data.sources import find_source
+from reliabit.data.sources import DataConfig, find_source
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import FEATURES, check_features
 from reliabit.models.checkpoint_folder import (

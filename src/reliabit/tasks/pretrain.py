@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.config import Config, ModelConfig, RecipeConfig
+from reliabit.config import Config, RecipeConfig
 from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
+from reliabit.models.settings import ModelConfig
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reliabit.config import Config, ModelConfig, TrainerConfig
+from reliabit.config import Config, TrainerConfig
 from reliabit.errors import ReliabitError
 from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import Report, Size, kernels_of, model_size, quantize_model
 from reliabit.quant.record import OUR_FORMAT, quantized_as

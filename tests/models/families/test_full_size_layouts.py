@@ -12,10 +12,10 @@ from transformers import Idefics3ImageProcessorPil, Qwen2_5_VLConfig, Qwen2_5_VL
 from conftest import save_untrained
 from reliabit.errors import ReliabitError
 from reliabit.inference.answering import answer_table
-from reliabit.models.config import ModelConfig
 from reliabit.models.encoding import distinct_images
 from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.reference import build_qwen2_vl
+from reliabit.models.settings import ModelConfig
 from reliabit.quant.components import component_of
 
 

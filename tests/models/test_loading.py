@@ -4,9 +4,9 @@ import shutil
 import pytest
 
 from reliabit.errors import ReliabitError
-from reliabit.models.config import ModelConfig
 from reliabit.models.families import find_adapter
 from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 
 
 def load(folder, family):

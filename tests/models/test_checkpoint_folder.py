@@ -7,9 +7,9 @@ from omegaconf import OmegaConf
 from reliabit.composition import conf_folder
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint_folder import check_checkpoint, find_checkpoint
-from reliabit.models.config import ModelConfig
 from reliabit.models.families import FAMILIES
 from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40

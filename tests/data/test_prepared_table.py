@@ -124,3 +124,19 @@ def test_the_first_images_keep_all_their_questions(tmp_path):
     assert len(set(kept["image_id"])) == 2
     assert first_images(table, None) is table
     assert len(first_images(table, 99)) == len(table)
+
+
+def test_tables_that_were_prepared_before_are_found(tmp_path):
+    many = {"train": 2400, "dev": 600, "val": 300, "cal": 700, "test": 1000}
+    files = {"questions": "q.json", "annotations": "a.json", "images": "i/{image_id}.jpg"}
+    ids = {"dev": "dev.txt", "test": None}
+    assert table_folder(DataConfig(name="easy_vqa", splits=many), root=tmp_path).name == "easy_vqa-f3549f0c52"
+    assert table_folder(SPEC, root=tmp_path).name == "scenes-d87a7bba6f"
+    large = DataConfig(
+        name="vqav2", splits={"dev": 0.4, "test": 0.5}, root="/x", files=files, split_ids=ids, on_bad_sample="skip"
+    )
+    assert table_folder(large, root=tmp_path).name == "vqav2-a60d894c2f"
+    other = replace(large, name="vizwiz", layout="hub", template="a {question}", split_ids_of="question", split_ids={})
+    assert table_folder(other, root=tmp_path).name == "vizwiz-9fe9853482"
+    # What is asked of a table is no part of it.
+    assert table_folder(replace(large, ask={"dev": 1}, shifts=["reworded"]), root=tmp_path).name == "vqav2-a60d894c2f"

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from reliabit.composition import as_quantized
-from reliabit.config import Config, ModelConfig, QuantConfig
+from reliabit.config import Config, QuantConfig
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import default_plan, export_compressed_tensors, exportable_plan, footprint, quantize_model
 from reliabit.quant.checkpoint import save_checkpoint
 from reliabit.quant.plan import Scheme
