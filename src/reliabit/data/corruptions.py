@@ -40,14 +40,10 @@ side of the square occluder as a share of the image's shorter side."""
 
 
 def check_severity(severity: int, *, of: str) -> None:
-    """Refuse a severity that does not exist.
-
-    Args:
-        severity: What was asked for.
-        of: The shift, for the message.
+    """Refuse a severity `of` a shift that does not exist.
 
     Raises:
-        ReliabitError: The severity is not one of `SEVERITIES`.
+        ReliabitError: It is not one of `SEVERITIES`.
     """
     if severity not in SEVERITIES:
         raise ReliabitError(f"{of} has no severity {severity}; choose one of {', '.join(map(str, SEVERITIES))}")

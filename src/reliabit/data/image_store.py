@@ -100,10 +100,7 @@ def _suffix(encoded: bytes) -> str:
 
 @dataclass
 class StoredImage:
-    """A feature of `datasets`: an encoded image file.
-
-    In Arrow it is a struct; rows show it as bytes.
-    """
+    """A feature of `datasets`: an encoded image file, which is a struct in Arrow and bytes in rows."""
 
     dtype: ClassVar[str] = "bytes"
     pa_type: ClassVar[pa.StructType] = pa.struct(

@@ -16,11 +16,7 @@ LARGEST_WHOLE = 2**53
 
 
 def plain_text(value: Any, *, what: str) -> str:
-    """A text that a source gives.
-
-    Args:
-        value: What stands there.
-        what: What it is, for the error message.
+    """A text that a source gives; `what` it is, the error tells.
 
     Raises:
         ValueError: It is something else, or holds a character that cannot be written as UTF-8.
@@ -71,12 +67,10 @@ def _kind(value: Any) -> str:
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image of a source, or why there is none.
+    """An image of a source: the bytes of its file, or why there are none.
 
     Attributes:
-        image_id: Its id.
-        encoded: The bytes of its file, where it could be read.
-        problem: Otherwise, what is wrong, in the same words for all images of the kind.
+        problem: What is wrong, in the same words for all images of the kind.
         detail: What is particular to this image.
         file: Its file, where it has one of its own.
     """
@@ -204,11 +198,7 @@ def _fits(pattern: str, image_id: int | str) -> bool:
 
 
 def image_file(pattern: str, image_id: int | str) -> str:
-    """The file of an image, relative to the set's folder.
-
-    Args:
-        pattern: The path with `{image_id}` in it, which may be formatted as a number; see `image_pattern`.
-        image_id: The id.
+    """The file of an image, relative to the set's folder, by a pattern that may format its id as a number.
 
     Raises:
         ValueError: The pattern takes numbers and the id is none, or the path would leave the folder or is none.

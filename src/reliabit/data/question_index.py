@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reliabit.data.bad_samples import BadSamples
 
@@ -26,21 +27,15 @@ CREATE INDEX of_split ON images (split, place);
 """
 
 _ROWS = """
-SELECT position, length, sha256, question, answers, question_id, image_id, question_type, answer_type
+SELECT position AS image_position, length AS image_length, sha256 AS image_sha256, question, answers, question_id,
+    image_id, question_type, answer_type
 FROM images JOIN questions USING (image_id) WHERE split = ? AND length IS NOT NULL ORDER BY place, number
 """
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question as its source lists it.
-
-    Attributes:
-        question_id: Its id.
-        image_id: The id of its image.
-        image_file: Where the image lies, relative to the set's folder; empty where the source holds it otherwise.
-        text: The question itself.
-    """
+    """A question as its source lists it; `image_file` is where its image lies below the set's folder, if in a file."""
 
     question_id: str
     image_id: str
@@ -50,13 +45,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What annotators said of a question.
-
-    Attributes:
-        answers: One an annotator.
-        question_type: The source's own kind of question.
-        answer_type: The source's own kind of answer.
-    """
+    """What annotators said of a question: one answer each, and the source's own kinds of question and answer."""
 
     answers: Sequence[str]
     question_type: str
@@ -65,26 +54,11 @@ class Annotation:
 
 @dataclass(frozen=True)
 class KeptImage:
-    """Where an image lies in the store of its split.
-
-    Attributes:
-        position: Its first byte.
-        length: How many bytes it has.
-        sha256: Their digest.
-    """
+    """Where an image lies in the store of its split: its first byte, how many there are, and their digest."""
 
     position: int
     length: int
     sha256: bytes
-
-
-@dataclass(frozen=True)
-class IndexedRow:
-    """A row of the table to be written, in the order of the table."""
-
-    image: KeptImage
-    question: Question
-    annotation: Annotation
 
 
 class QuestionIndex:
@@ -184,15 +158,13 @@ class QuestionIndex:
         """The images that were placed, and of which nothing was kept."""
         return [row[0] for row in self._rows.execute("SELECT image_id FROM images WHERE length IS NULL")]
 
-    def rows(self, split: str) -> Iterator[IndexedRow]:
-        """The rows of a split, its images in order and the questions of each in the order of the source."""
-        for found in self._rows.execute(_ROWS, (split,)):
-            position, length, digest, text, answers, question_id, image_id, question_type, answer_type = found
-            yield IndexedRow(
-                image=KeptImage(position=position, length=length, sha256=digest),
-                question=Question(question_id=question_id, image_id=image_id, image_file="", text=text),
-                annotation=Annotation(json.loads(answers), question_type=question_type, answer_type=answer_type),
-            )
+    def rows(self, split: str) -> Iterator[dict[str, Any]]:
+        """The rows of a split's table, its images in order and the questions of each in the order of the source."""
+        found = self._rows.execute(_ROWS, (split,))
+        columns = [column[0] for column in found.description]
+        for values in found:
+            row = dict(zip(columns, values, strict=True))
+            yield row | {"answers": json.loads(row["answers"])}
 
     def _drop(self, which: str, values: tuple[str, ...], *, problem: str, detail: str) -> None:
         # `which` is one of the conditions above, never a text from outside.

@@ -160,11 +160,7 @@ def images_of(source: str) -> str:
 
 
 def image_key(source: str, image_id: str) -> str:
-    """The name of an image among those of all sets.
-
-    Args:
-        source: The set that asks about it.
-        image_id: Its id there.
+    """The name of an image among those of all sets, by the set that asks about it and its id there.
 
     >>> image_key("vqav2", "42") == image_key("advqa", "42"), image_key("vizwiz", "42")
     (True, 'vizwiz/42')

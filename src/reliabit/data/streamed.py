@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from reliabit.data.bad_samples import judged
 from reliabit.data.decoding import decode_image
 from reliabit.data.hub_parquet import HubParquet
 from reliabit.data.question_files import FoundImage, QuestionReader
-from reliabit.data.question_index import IndexedRow, QuestionIndex, open_index
+from reliabit.data.question_index import QuestionIndex, open_index
 from reliabit.data.sources import FileState, Source, WrittenSplit, WrittenTable
 from reliabit.data.splits import ordered_splits, read_ids, split_by_image
 from reliabit.errors import ReliabitError
@@ -136,11 +136,7 @@ def _images_of(ids: Iterable[str], index: QuestionIndex, *, split: str) -> list[
 def keep_images(reader: QuestionReader, index: QuestionIndex, *, splits: Mapping[str, int], folder: Path) -> None:
     """Store every placed image once, in the file of its split; those that do not decode are left out.
 
-    Args:
-        reader: Reads the set.
-        index: Says which images are wanted; it is told where they lie.
-        splits: The number of images of each split, for the progress bar.
-        folder: Where the files go.
+    `splits` are the numbers of images, for the progress bar.
     """
     from tqdm import tqdm
 
@@ -165,15 +161,7 @@ def keep_images(reader: QuestionReader, index: QuestionIndex, *, splits: Mapping
 
 
 def write_rows(index: QuestionIndex, split: str, *, source: str, template: str, path: Path) -> WrittenSplit:
-    """Write the questions of a split as Parquet, some at a time.
-
-    Args:
-        index: The questions.
-        split: The split.
-        source: The name of the data source.
-        template: What the set puts around each question, `{question}`.
-        path: The file.
-    """
+    """Write the questions of a split as Parquet, each put into the set's template, some at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -183,8 +171,9 @@ def write_rows(index: QuestionIndex, split: str, *, source: str, template: str, 
     schema = referenced_schema()
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         rows = index.rows(split)
-        while batch := [_row(row, source=source, template=template) for row in islice(rows, ROWS)]:
+        while batch := list(islice(rows, ROWS)):
             for row in batch:
+                row.update(question=template.format(question=row["question"]), source=source)
                 images, last = images + (row["image_id"] != last), row["image_id"]
             questions += len(batch)
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
@@ -199,18 +188,3 @@ def _decodable(image: FoundImage) -> FoundImage:
     except ReliabitError as error:
         return FoundImage(image.image_id, None, problem="its image does not decode", detail=str(error))
     return image
-
-
-def _row(row: IndexedRow, *, source: str, template: str) -> dict[str, Any]:
-    return {
-        "image_position": row.image.position,
-        "image_length": row.image.length,
-        "image_sha256": row.image.sha256,
-        "question": template.format(question=row.question.text),
-        "answers": list(row.annotation.answers),
-        "question_id": row.question.question_id,
-        "image_id": row.question.image_id,
-        "question_type": row.annotation.question_type,
-        "answer_type": row.annotation.answer_type,
-        "source": source,
-    }
