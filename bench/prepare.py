@@ -102,9 +102,9 @@ def measured(name: str, folder: Path) -> dict[str, float]:
     import pyarrow.parquet
     import tqdm
 
-    import reliabit.data.image_store
+    import reliabit.data._image_store
 
-    loaded = datasets, filelock, pyarrow.parquet, tqdm, reliabit.data.image_store, Image.init()
+    loaded = datasets, filelock, pyarrow.parquet, tqdm, reliabit.data._image_store, Image.init()
     # The highest figure so far is forgotten.
     Path("/proc/self/clear_refs").write_text("5")
     before, start = status("VmRSS"), time.perf_counter()

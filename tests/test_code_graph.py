@@ -60,7 +60,7 @@ CHANGED = {
     # What asks.
     "inference/greedy.py": ("run", "answers"),
     "inference/seeing.py": ("run", "answers", "encoded"),
-    "data/image_store.py": ("run", "answers", "encoded"),
+    "data/_image_store.py": ("run", "answers", "encoded"),
     "models/qwen2_vl.py": ("run", "answers", "encoded"),
     # What quantizes.
     "quant/rtn.py": ("run", "answers", "checkpoint"),

@@ -24,11 +24,7 @@ IMAGE_MARK = "<image>"
 def draw_chats(file: Path, *, images: Path, seed: int, bad: BadSamples) -> Iterator[VQARow]:
     """Draw chats at random, one after another, the last question and answer of each.
 
-    Args:
-        file: The JSON file.
-        images: The folder that its image paths start from.
-        seed: Seeds the draw.
-        bad: Takes those that cannot be read, or whose image lies outside the folder.
+    Those that cannot be read, or whose image lies outside the folder `images`, go to `bad`.
 
     Raises:
         ReliabitError: The file cannot be read.

@@ -50,14 +50,9 @@ def check_severity(severity: int, *, of: str) -> None:
 
 
 def corrupt(image: "Image", *, corruption: str, severity: int, seed: int, image_id: str) -> "Image":
-    """Corrupt an image; the same arguments give the same pixels in every process.
+    """Corrupt an image by one of `LEVELS`; the same arguments give the same pixels in every process.
 
-    Args:
-        image: Any size, and any mode that `to_rgb` takes.
-        corruption: One of `LEVELS`.
-        severity: 1 to 5.
-        seed: The seed of the draws.
-        image_id: Gives every image its own noise, direction and occluder.
+    The seed and the image's id draw its noise, direction and occluder.
 
     Returns:
         An RGB image of the same size.

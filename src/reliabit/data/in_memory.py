@@ -69,7 +69,7 @@ def _write_split(rows: list[VQARow], *, path: Path) -> WrittenSplit:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from reliabit.data.image_store import embedded_schema
+    from reliabit.data._image_store import embedded_schema
 
     table = pa.Table.from_pylist(rows, schema=embedded_schema())
     pq.write_table(table, path, compression="zstd")

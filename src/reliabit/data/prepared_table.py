@@ -2,7 +2,7 @@
 
 A prepared table lives in a folder named after everything that decides its content, so two configurations never
 write to the same place and a finished folder never changes. Small sources have their images within the Parquet files;
-of the large ones each split has an image store beside it, see `reliabit.data.image_store`.
+of the large ones each split has an image store beside it, see `reliabit.data._image_store`.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TABLE_VERSION = 1
-"""Raised when the same specification would give another table."""
+"""Raised when the same settings would give another table."""
 
 MANIFEST = "manifest.json"
 
@@ -37,18 +37,18 @@ class SplitRecord:
 
 
 def table_folder(data: DataConfig, *, root: Path) -> Path:
-    """Where the table of a specification lies below `root`."""
+    """Where the table of a source lies below `root`, by its settings."""
     identity = json.dumps({"version": TABLE_VERSION, **data.identity()}, sort_keys=True)
     return root / f"{data.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
 
 def is_prepared(data: DataConfig, *, root: Path) -> bool:
-    """Whether the table of a specification is there, so that the source's files are no longer needed."""
+    """Whether the table of a source is there, so that the source's files are no longer needed."""
     return (table_folder(data, root=root) / MANIFEST).is_file()
 
 
 def prepare(data: DataConfig, *, root: Path) -> Path:
-    """Make sure the table of a specification is there, and return its folder.
+    """Make sure the table of a source is there, and return its folder.
 
     Processes may call this at once: one writes, the others wait. A folder appears whole or not at all. Whoever uses a
     table that leaves out bad samples is told so on standard error, once a process.
@@ -91,7 +91,7 @@ def load_split(folder: Path, split: str) -> "Dataset":
     import pyarrow.parquet as pq
     from datasets import Dataset
 
-    from reliabit.data.image_store import images_file, with_embedded_images, with_stored_images
+    from reliabit.data._image_store import images_file, with_embedded_images, with_stored_images
 
     records = read_manifest(folder)
     if split not in records:

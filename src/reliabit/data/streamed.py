@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
+from reliabit.data._hub_parquet import HubParquet
 from reliabit.data.bad_samples import judged
 from reliabit.data.decoding import decode_image
-from reliabit.data.hub_parquet import HubParquet
 from reliabit.data.question_files import FoundImage, QuestionReader
 from reliabit.data.question_index import QuestionIndex, open_index
 from reliabit.data.sources import FileState, Source, WrittenSplit, WrittenTable
@@ -140,7 +140,7 @@ def keep_images(reader: QuestionReader, index: QuestionIndex, *, splits: Mapping
     """
     from tqdm import tqdm
 
-    from reliabit.data.image_store import ImageStore, images_file
+    from reliabit.data._image_store import ImageStore, images_file
 
     with ExitStack() as stack:
         stores = {split: stack.enter_context(ImageStore.create(folder / images_file(split))) for split in splits}
@@ -165,7 +165,7 @@ def write_rows(index: QuestionIndex, split: str, *, source: str, template: str, 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from reliabit.data.image_store import referenced_schema
+    from reliabit.data._image_store import referenced_schema
 
     questions, images, last = 0, 0, ""
     schema = referenced_schema()

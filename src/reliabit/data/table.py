@@ -48,7 +48,7 @@ def answer_type(answer: str) -> str:
 def vqa_features() -> "Features":
     """The fixed schema of the VQA table, as `datasets.Features`; rows hold the image encoded, as raw bytes."""
     # Not needed for --help: it imports datasets.
-    from reliabit.data.image_store import table_features
+    from reliabit.data._image_store import table_features
 
     return table_features()
 

@@ -87,13 +87,7 @@ def only(groups: Sequence[ImageQuestions], types: Sequence[str]) -> list[ImageQu
 def encode_answered(
     questions: Sequence[dict[str, Any]], *, images: "Sequence[Image]", image_of: list[int], encoder: Encoder
 ) -> dict[str, Any]:
-    """Encode questions together with their answers.
-
-    Args:
-        questions: Rows of a VQA table.
-        images: The distinct images.
-        image_of: The image of each question.
-        encoder: Encodes prompts and images for the model.
+    """Encode rows of a VQA table together with their answers; `image_of` says which image each is about.
 
     Returns:
         `text`, `images` and `image_of` as in `Batch`, and `labels`, `[questions, tokens]`: the answer's tokens,
@@ -120,14 +114,7 @@ class TrainingBatches(Dataset[dict[str, Any]]):
     def __init__(
         self, groups: Mapping[str, list[ImageQuestions]], *, encoder: Encoder, recipe: Recipe, epoch: int
     ) -> None:
-        """Describe an epoch.
-
-        Args:
-            groups: The training split of each source, by image.
-            encoder: Encodes prompts and images for the model.
-            recipe: How to draw the batches.
-            epoch: Which epoch.
-        """
+        """Describe an epoch, by the training split of each source."""
         self.groups = groups
         self.first_groups = {source: only(groups[source], recipe.first_types) for source in recipe.first_mix}
         self.encoder = encoder
@@ -162,13 +149,7 @@ class ValidationBatches(Dataset[dict[str, Any]]):
     """The first images of each source's validation split with all their questions, one source a batch."""
 
     def __init__(self, groups: Mapping[str, list[ImageQuestions]], *, encoder: Encoder, images: int) -> None:
-        """Cut the images into batches.
-
-        Args:
-            groups: The validation split of each source, by image.
-            encoder: Encodes prompts and images for the model.
-            images: How many images of each source to use.
-        """
+        """Cut the first `images` of each source into batches."""
         self.encoder = encoder
         self.batches = [
             (source, every[:images][start : start + VALIDATION_IMAGES])
@@ -205,13 +186,7 @@ def turned(image: "Image", *, rng: np.random.Generator) -> "Image":
 def calibration_batches(
     rows: Sequence[dict[str, Any]], *, encoder: Encoder, batch_size: int, device: str = "cpu"
 ) -> list[CalibrationBatch]:
-    """Encode questions and their first reference answers, each with an image of its own.
-
-    Args:
-        rows: Rows of a VQA table.
-        encoder: The checkpoint's encoder.
-        batch_size: Sequences a batch.
-        device: Where to put the tensors.
+    """Encode rows of a VQA table with their first reference answers, each with an image of its own.
 
     Returns:
         Batches for the model's own forward pass, which decides on positions and masks.

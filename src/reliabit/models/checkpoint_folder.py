@@ -62,9 +62,6 @@ def revision_of(folder: Path) -> str | None:
     The hub's client leaves it in one of two places: in the folder's own name, in its cache, or in the notes that it
     keeps below a folder that it downloaded to.
 
-    Args:
-        folder: A checkpoint folder.
-
     >>> revision_of(Path("hub/models--a--b/snapshots/0123456789abcdef0123456789abcdef01234567"))
     '0123456789abcdef0123456789abcdef01234567'
     """

@@ -58,13 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes questions for one checkpoint.
-
-    Attributes:
-        adapter: The model family.
-        processor: The checkpoint's processor.
-        template: The prompt around a question; `{question}` stands for it.
-    """
+    """Encodes questions for one checkpoint, each put into `template` where it has `{question}`."""
 
     adapter: Adapter
     processor: "ProcessorMixin"

@@ -25,15 +25,7 @@ class Pretraining(lightning.LightningModule):  # type: ignore[misc]
     def __init__(
         self, model: "PreTrainedModel", *, train: Groups, validation: Groups, encoder: Encoder, recipe: Recipe
     ) -> None:
-        """Wrap a model.
-
-        Args:
-            model: The model to train, in float32.
-            train: The training split of each source, by image.
-            validation: The validation split of each source, by image.
-            encoder: Encodes prompts and images for the model.
-            recipe: How to train.
-        """
+        """Wrap a model in float32; the splits are those of each source, by image."""
         super().__init__()
         self.model = model
         self.groups = {"train": train, "validation": validation}

@@ -207,11 +207,9 @@ class Source(ABC):
 
     @abstractmethod
     def write(self, folder: Path, *, bad_samples: Path) -> WrittenTable:
-        """Write every split, as Parquet and where images lie apart as an image store.
+        """Write every split into a folder, as Parquet and where images lie apart as an image store.
 
-        Args:
-            folder: Where the files go.
-            bad_samples: Where samples are listed that cannot be used.
+        Samples that cannot be used are listed in the file `bad_samples`.
 
         Raises:
             ReliabitError: The source cannot be read, holds a bad item, or is too small for the splits.

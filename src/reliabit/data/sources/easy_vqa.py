@@ -77,7 +77,7 @@ def read_part(part: str, *, root: Path | None = None) -> Iterator[VQARow]:
 
     Args:
         part: `train` or `test`, the set's own division.
-        root: The folder that holds `train/` and `test/`; by default the installed package's.
+        root: The folder that holds both; by default the installed package's.
 
     Raises:
         ReliabitError: The questions or an image are missing or damaged.

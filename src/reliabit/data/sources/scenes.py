@@ -127,10 +127,7 @@ def answer(shapes: list[Shape], kind: str, color: str) -> str:
 def generate(*, images: int, questions_per_image: int, seed: int) -> Iterator[VQARow]:
     """Generate a set; image `i` depends on the seed and on `i` alone, not on how many are asked for.
 
-    Args:
-        images: How many images.
-        questions_per_image: How many questions an image has, at most 36; half of them relational.
-        seed: The seed.
+    At most 36 questions are asked of an image, half of them relational.
     """
     for index in range(images):
         rng = np.random.default_rng([seed, index])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reliabit.data.json_stream import stream_items
+from reliabit.data._json_stream import stream_items
 from reliabit.data.question_files import OfficialReader, answer_texts, image_file, optional_text, plain_id, plain_text
 from reliabit.data.question_index import Annotation, Question, QuestionIndex
 from reliabit.data.sources import SOURCES

@@ -99,11 +99,7 @@ class Adapter(ABC):
         """
 
     def see_images(self, model: "PreTrainedModel", images: "dict[str, torch.Tensor]") -> "list[torch.Tensor]":
-        """Run the vision tower and what connects it to the decoder, once an image.
-
-        Args:
-            model: The model.
-            images: Encoded images, `EncodedImages.tensors`.
+        """Run the vision tower and what connects it to the decoder, once for each of `EncodedImages.tensors`.
 
         Returns:
             For each image what the decoder reads of it, `[tokens, width]`.
@@ -146,7 +142,7 @@ class Adapter(ABC):
         """The rotary positions of left-padded prompts, as the decoder takes them.
 
         Args:
-            model: The model.
+            model: Whose decoder it is.
             text: The prompts, see `reliabit.models.encoding.Batch`.
             images: Of the encoded images at least the tensors that `described_by` names.
             image_of: The image of each prompt, `[prompts]`.
