@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from reliabit.models.batches import IGNORED, Recipe, TrainingBatches, by_image, only, turned
+from reliabit.models.batches import IGNORED, TrainingBatches, by_image, only, turned
 from reliabit.models.encoding import Encoder
 from reliabit.models.pretraining import train
+from reliabit.models.recipe import Recipe
 from reliabit.models.reference import BUILDERS
 
 

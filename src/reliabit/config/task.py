@@ -20,7 +20,7 @@ NEEDED = {
 
 @dataclass
 class RecipeConfig:
-    """How a reference model is trained, and on what; see `reliabit.models.batches.Recipe`.
+    """How a reference model is trained, and on what; see `reliabit.models.recipe.Recipe`.
 
     Attributes:
         data: The data sources.

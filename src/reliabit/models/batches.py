@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from reliabit.data.decoding import decode_image
 from reliabit.models.encoding import Encoder
+from reliabit.models.recipe import Recipe
 from reliabit.quant.mbq.batch import CalibrationBatch
 
 if TYPE_CHECKING:
@@ -21,38 +22,6 @@ IGNORED = -100
 
 VALIDATION_IMAGES = 20
 """Images a validation batch."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a reference model is trained.
-
-    Attributes:
-        steps: Optimizer steps; an epoch, after which training can be resumed, is `epoch_steps` of them.
-        images: Images a step, shared among the sources by `mix`.
-        questions: Questions an image, drawn anew at each step.
-        mix: The share of the images that each source gets.
-        first_steps: Steps of the curriculum, which draws by `first_mix` and asks only questions of `first_types`.
-        flipped: The sources whose answers do not change when an image is flipped or turned.
-        learning_rate: The peak of the one-cycle schedule.
-        warmup_steps: Steps until the peak.
-        validation_images: Images of each source's validation split to watch progress on.
-        seed: Seeds the weights and the order of the data.
-    """
-
-    steps: int
-    epoch_steps: int
-    images: int
-    questions: int
-    mix: Mapping[str, float]
-    first_steps: int
-    first_mix: Mapping[str, float]
-    first_types: Sequence[str]
-    flipped: Sequence[str]
-    learning_rate: float
-    warmup_steps: int
-    validation_images: int
-    seed: int
 
 
 @dataclass(frozen=True)

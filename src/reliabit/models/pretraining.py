@@ -9,8 +9,9 @@ import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
-from reliabit.models.batches import IGNORED, ImageQuestions, Recipe, TrainingBatches, ValidationBatches, by_image
+from reliabit.models.batches import IGNORED, ImageQuestions, TrainingBatches, ValidationBatches, by_image
 from reliabit.models.encoding import Encoder
+from reliabit.models.recipe import Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table

@@ -17,9 +17,9 @@ from reliabit.tasks.runtime import set_up
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from reliabit.models.batches import Recipe
     from reliabit.models.families import Adapter
     from reliabit.models.loading import Checkpoint
+    from reliabit.models.recipe import Recipe
 
 TRAINING_RECORD = "training.json"
 
@@ -108,7 +108,7 @@ def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) ->
 
 def to_recipe(config: RecipeConfig, *, seed: int) -> "Recipe":
     """The recipe that a configuration describes."""
-    from reliabit.models.batches import Recipe
+    from reliabit.models.recipe import Recipe
 
     own = {key: value for key, value in vars(config).items() if key not in ("data", "precision")}
     return Recipe(**own, seed=seed)
