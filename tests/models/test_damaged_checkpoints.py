@@ -29,7 +29,7 @@ def folder(request, tmp_path):
 
 
 def check(folder, family="qwen2_vl"):
-    check_loadable(ModelConfig(path=str(folder), family=family, template="{question}"))
+    check_loadable(ModelConfig(path=str(folder), family=family, template="{question}", dtype="float32"))
 
 
 def edited(name, **changes):
