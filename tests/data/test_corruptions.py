@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from reliabit.data.corruptions import LEVELS, SEVERITIES, background, corrupt
-from reliabit.data.decoding import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.data.sources import easy_vqa, scenes
 from reliabit.errors import ReliabitError
 

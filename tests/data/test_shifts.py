@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reliabit.data import corruptions, shifts
 from reliabit.data.corruptions import LEVELS, corrupt
-from reliabit.data.decoding import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.data.shifts import GRADED, SHIFTS, Shift, apply_shift, catalogue, parse_shift
 from reliabit.data.sources import easy_vqa, scenes
 from reliabit.data.table import vqa_features

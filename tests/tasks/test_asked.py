@@ -17,7 +17,7 @@ from reliabit.data.prepared_table import prepare, skipped_samples
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare
 from reliabit.inference.self_evaluation import second_question
-from reliabit.models.refusals import Admission, read_context_length
+from reliabit.models.admission import Admission, read_context_length
 from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
 from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.encoders import encoder_of

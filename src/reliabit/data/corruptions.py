@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reliabit.data.decoding import to_rgb
+from reliabit.data.image_decoding import to_rgb
 from reliabit.data.splits import stable_generator
 from reliabit.errors import ReliabitError
 

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from reliabit.data.corruptions import LEVELS, SEVERITIES, check_severity, corrupt
-from reliabit.data.decoding import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.data.table import vqa_features
 from reliabit.data.wording import mislead, misspell, reword
 from reliabit.errors import ReliabitError

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from reliabit.data._hub_parquet import HubParquet
 from reliabit.data.bad_samples import judged
-from reliabit.data.decoding import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.data.question_files import FoundImage, QuestionReader
 from reliabit.data.question_index import QuestionIndex, open_index
 from reliabit.data.sources import FileState, Source, WrittenSplit, WrittenTable

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from reliabit.data.decoding import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.models.encoding import Encoder
 from reliabit.models.recipe import Recipe
 from reliabit.quant.mbq.batch import CalibrationBatch

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.decoding import image_size
+from reliabit.data.image_decoding import image_size
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
+    from reliabit.models.admission import Admission
     from reliabit.models.encoding import Batch, Encoder
-    from reliabit.models.refusals import Admission
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from reliabit.confidence.examples import SCALARS, Evidence
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import FeatureSettings
 from reliabit.metrics.functional.inputs import FloatArray
+from reliabit.models.admission import Admission, context_length
 from reliabit.models.loading import load_checkpoint
-from reliabit.models.refusals import Admission, context_length
 from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import device_of
 from reliabit.serving.bundle import CHECKPOINT, read_calibration, read_description, verified_snapshot

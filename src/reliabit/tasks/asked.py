@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.data.bad_samples import FAIL, SKIP, judged, summary, tell
-from reliabit.data.decoding import image_size
+from reliabit.data.image_decoding import image_size
 from reliabit.errors import ReliabitError
 from reliabit.inference.predictions import NO_SHIFT
-from reliabit.models.refusals import Admission, RefusedQuestion, Size
+from reliabit.models.admission import Admission, RefusedQuestion, Size
 from reliabit.tasks.encoders import admission_of
 from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
 

@@ -8,12 +8,12 @@ from typing import Any
 from reliabit.config import CalibrationConfig, Config
 from reliabit.data.bad_samples import FAIL, BadSamples, judged, summary, tell
 from reliabit.data.chat import draw_chats
-from reliabit.data.decoding import image_size
+from reliabit.data.image_decoding import image_size
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.table import first_images
 from reliabit.errors import ReliabitError
 from reliabit.metrics import one_per_image
-from reliabit.models.refusals import Admission
+from reliabit.models.admission import Admission
 from reliabit.tasks.encoders import admission_of
 
 FOLDER = "calibration"

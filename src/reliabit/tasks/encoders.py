@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from reliabit.models.admission import Admission, read_context_length
 from reliabit.models.encoding import Encoder
 from reliabit.models.loading import check_loadable, load_encoder
-from reliabit.models.refusals import Admission, read_context_length
 from reliabit.models.settings import ModelConfig
 
 

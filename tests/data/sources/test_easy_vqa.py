@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from reliabit.data.decoding import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.data.sources import easy_vqa
 from reliabit.data.table import checked
 from reliabit.errors import ReliabitError

@@ -7,7 +7,7 @@ import pytest
 from datasets import concatenate_datasets
 
 from data.vqa_files import ADVQA, VQAV2, picture, vqa_entries, vqa_spec, write_vqa
-from reliabit.data.decoding import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.data.shifts import apply_shift, parse_shift
 from reliabit.data.table import vqa_features

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, features
 
 from data.vqa_files import VQAV2, vqa_spec, write_vqa
-from reliabit.data.decoding import decode_image, image_size
+from reliabit.data.image_decoding import decode_image, image_size
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.errors import ReliabitError
 
