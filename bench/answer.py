@@ -24,11 +24,12 @@ from full_size_model import qwen2_vl_7b
 from PIL import Image
 from transformers import GenerationConfig
 
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.sources import DataConfig
 from reliabit.inference.answering import Answering, end_of_answers, score_tokens
-from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.encoding import Batch
+from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "answer.json"
@@ -57,7 +58,7 @@ class Answered:
 def rows_of(size: tuple[int, int]) -> list[dict[str, Any]]:
     """Questions about generated scenes that are enlarged to a size."""
     with tempfile.TemporaryDirectory() as made:
-        spec = SourceSpec(name="scenes", splits={"train": 1, "test": IMAGES}, questions_per_image=QUESTIONS)
+        spec = DataConfig(name="scenes", splits={"train": 1, "test": IMAGES}, questions_per_image=QUESTIONS)
         rows = list(load_split(prepare(spec, root=Path(made)), "test"))
     return [{**row, "image": enlarged(row["image"], size)} for row in rows]
 
@@ -72,7 +73,7 @@ def enlarged(encoded: bytes, size: tuple[int, int]) -> bytes:
 def reference_model(family: str, size: tuple[int, int]) -> Checkpoint:
     """A reference model whose processor takes images of a size as they are, as many tokens as that makes."""
     path = ROOT / "models" / f"{family}_tiny"
-    checkpoint = load_checkpoint(path, family=family, dtype="float32", template="{question}")
+    checkpoint = load_checkpoint(ModelConfig(path=str(path), family=family, dtype="float32", template="{question}"))
     processor = checkpoint.encoder.processor.image_processor
     if family == "qwen2_vl":
         processor.size = replace_edge(processor.size, size[0] * size[1])

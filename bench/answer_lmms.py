@@ -22,13 +22,15 @@ from typing import Any
 import torch
 import torchvision_names  # noqa: F401  (first: torchvision is imported by what follows)
 
+from reliabit.models.settings import ModelConfig
+
 # isort: split
 from answer import NEW_TOKENS, RESULTS, ROOT, ROUNDS, machine, rows_of
 from datasets import Dataset
 from PIL import Image
 
 from reliabit.inference.answering import answer_table
-from reliabit.models.checkpoint import load_checkpoint
+from reliabit.models.loading import load_checkpoint
 
 SIZES = [(112, 112), (336, 224), (448, 336), (672, 448)]
 """Of images: multiples of what either way rounds sizes to, so that both make as many tokens of them."""
@@ -88,7 +90,9 @@ def _opened(row: dict[str, Any]) -> list[Image.Image]:
 
 def our_loop(model: Path, rows: list[dict[str, Any]]) -> Callable[[], int]:
     """Reliabit answering the questions; the loop returns how many tokens one image became."""
-    checkpoint = load_checkpoint(model, family="qwen2_vl", dtype="float32", template="{question}")
+    checkpoint = load_checkpoint(
+        ModelConfig(path=str(model), family="qwen2_vl", dtype="float32", template="{question}")
+    )
     table = Dataset.from_list(rows)
     tokens = int(checkpoint.encoder(rows[:1]).image_tokens.sum())
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
-from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Encoder
-from reliabit.models.qwen2_vl import Qwen2VL, image_only_processor
+from reliabit.models.families.qwen2_vl import Qwen2VL, image_only_processor
+from reliabit.models.loading import Checkpoint
 from reliabit.models.reference import build_qwen2_vl
 
 TEXT = {

@@ -22,14 +22,15 @@ import torch
 from mbq_page import write_page
 from torch import Tensor, nn
 
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.sources import DataConfig
 from reliabit.data.table import first_images
 from reliabit.inference.answering import answer_table
 from reliabit.metrics import one_per_image
 from reliabit.metrics.functional import aurc, coverage_at_risk, vqa_accuracy
-from reliabit.models.calibration import calibration_batches
-from reliabit.models.checkpoint import Checkpoint, load_checkpoint
+from reliabit.models.batches import calibration_batches
+from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import (
     Calibration,
     CalibrationBatch,
@@ -91,9 +92,9 @@ class Subject:
 def load_subject(family: str) -> Subject:
     """Load a reference model and the data it is asked about."""
     checkpoint = load_checkpoint(
-        ROOT / "models" / f"{family}_tiny", family=family, dtype="float32", template="{question}"
+        ModelConfig(path=str(ROOT / "models" / f"{family}_tiny"), family=family, dtype="float32", template="{question}")
     )
-    table = prepare(SourceSpec(name="easy_vqa", splits=SPLITS), root=ROOT / "data")
+    table = prepare(DataConfig(name="easy_vqa", splits=SPLITS), root=ROOT / "data")
     dev, test = load_split(table, "dev"), load_split(table, "test")
     one_each = [test[row] for row in one_per_image(test["image_id"], seed=0)]
     # The questions asked and the sequences compared are about different images.

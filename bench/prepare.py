@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.sources import DataConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "prepare.json"
@@ -69,9 +69,9 @@ def generate(folder: Path, *, questions: int) -> None:
         json.dump({"annotations": [{**key, **kinds, "answers": answers} for key in keys]}, file)
 
 
-def spec(folder: Path) -> SourceSpec:
+def spec(folder: Path) -> DataConfig:
     """What reads such a set."""
-    return SourceSpec(name="vqav2", splits={"test": 1.0}, root=str(folder / "set"), files=FILES)
+    return DataConfig(name="vqav2", splits={"test": 1.0}, root=str(folder / "set"), files=FILES)
 
 
 def status(key: str) -> float:
@@ -102,9 +102,9 @@ def measured(name: str, folder: Path) -> dict[str, float]:
     import pyarrow.parquet
     import tqdm
 
-    import reliabit.data.stored_image
+    import reliabit.data._image_store
 
-    loaded = datasets, filelock, pyarrow.parquet, tqdm, reliabit.data.stored_image, Image.init()
+    loaded = datasets, filelock, pyarrow.parquet, tqdm, reliabit.data._image_store, Image.init()
     # The highest figure so far is forgotten.
     Path("/proc/self/clear_refs").write_text("5")
     before, start = status("VmRSS"), time.perf_counter()

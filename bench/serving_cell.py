@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reliabit.data.prepare import load_split
+from reliabit.data.prepared_table import load_split
 from reliabit.inference.predictions import read_predictions
 from reliabit.metrics.certificate import Certificate
 from reliabit.serving.bundle import write_bundle

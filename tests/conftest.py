@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from leftovers import nothing_outlives_a_test, nothing_outlives_pytest, pytest_runtest_call  # noqa: F401 - for pytest
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.sources import SourceSpec
-from reliabit.models.adapter import Adapter
-from reliabit.models.checkpoint import find_adapter, load_checkpoint
+from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.sources import DataConfig
+from reliabit.models.families import Adapter, find_adapter
+from reliabit.models.loading import load_checkpoint
 from reliabit.models.reference import BUILDERS
+from reliabit.models.settings import ModelConfig
 
 SOURCES = {
-    "easy_vqa": SourceSpec(name="easy_vqa", splits={"train": 6, "val": 3, "test": 4}),
-    "scenes": SourceSpec(name="scenes", splits={"train": 6, "val": 3, "test": 4}, questions_per_image=10),
+    "easy_vqa": DataConfig(name="easy_vqa", splits={"train": 6, "val": 3, "test": 4}),
+    "scenes": DataConfig(name="scenes", splits={"train": 6, "val": 3, "test": 4}, questions_per_image=10),
 }
 
 
@@ -58,4 +59,4 @@ def untrained(family, tables, tmp_path_factory):
 @pytest.fixture
 def checkpoint(family, untrained):
     """An untrained reference model of each family, freshly loaded."""
-    return load_checkpoint(untrained, family=family, dtype="float32", template="{question}")
+    return load_checkpoint(ModelConfig(path=str(untrained), family=family, dtype="float32", template="{question}"))

@@ -61,7 +61,7 @@ CHANGED = {
     # What asks.
     "inference/greedy.py": ("run", "answers"),
     "inference/seeing.py": ("run", "answers", "encoded"),
-    "data/stored_image.py": ("run", "answers", "encoded"),
+    "data/_image_store.py": ("run", "answers", "encoded"),
     "models/qwen2_vl.py": ("run", "answers", "encoded"),
     # What quantizes.
     "quant/rtn.py": ("run", "answers", "checkpoint"),
@@ -389,12 +389,10 @@ questions = Dataset.from_list([{**row, "image": image} for row in rows])
 from functools import partial
 from reliabit.inference.chunks import chunks
 from reliabit.inference.encoded_store import EncodedStore
-from reliabit.models.checkpoint import load_checkpoint
+from reliabit.models.loading import load_checkpoint
 from reliabit.tasks.encoded_chunks import encode
 model = plain.model
-checkpoint = load_checkpoint(
-    Path(model.path), family=model.family, dtype=model.dtype, template=model.template, max_pixels=model.max_pixels
-)
+checkpoint = load_checkpoint(model)
 (chunk,) = chunks(questions, size=8)
 store = EncodedStore(Path(folder, "encoded"), identity="a", batch_size=8, questions=8, room=10**9)
 for _ in range(2):

@@ -8,8 +8,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.config import Config
-from reliabit.config.data import DataConfig
 from reliabit.config.quant import QuantConfig
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.paths import project_root
 from reliabit.settings import check, listed

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from reliabit.code_graph import PACKAGE, module_digests
-from reliabit.data.prepare import MANIFEST, read_manifest
+from reliabit.data.prepared_table import MANIFEST, read_manifest
 from reliabit.errors import DamagedError, ReliabitError
 from reliabit.files import read_sealed, replacing, sealed, sha256
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from reliabit.composition import register, to_config
 from reliabit.config import Config
-from reliabit.config.model import ModelConfig
 from reliabit.config_errors import check_arguments, in_one_line, refusals
 from reliabit.disk_errors import plain_disk_errors
+from reliabit.models.settings import ModelConfig
 from reliabit.paths import conf_folder
 from reliabit.tracking.redaction import print_redacted, redact
 
@@ -33,7 +33,7 @@ def run_task(config: Config) -> float | None:
     Returns:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
-    from reliabit.models.quantization_record import as_quantized
+    from reliabit.composition import as_quantized
 
     config.model.path = _model_folder(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
@@ -45,7 +45,7 @@ def run_task(config: Config) -> float | None:
 
 def _model_folder(model: ModelConfig) -> str:
     """The folder that every task takes the model from, found on the hub's terms where it is pinned."""
-    from reliabit.models.hub import find_checkpoint, is_pinned
+    from reliabit.models.checkpoint_folder import find_checkpoint, is_pinned
 
     if not is_pinned(model.path, revision=model.revision):
         return model.path

@@ -10,7 +10,7 @@ import pyarrow.parquet
 from PIL import Image
 
 from data.vqa_files import hub_spec, vqa_spec
-from reliabit.data.prepare import load_split, prepare
+from reliabit.data.prepared_table import load_split, prepare
 
 SPECS = {"official": vqa_spec, "hub": hub_spec}
 

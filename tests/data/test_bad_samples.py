@@ -11,7 +11,7 @@ from data.vqa_files import (
     write_vizwiz,
     write_vqa,
 )
-from reliabit.data.prepare import bad_samples_file, load_split, prepare, table_folder
+from reliabit.data.prepared_table import bad_samples_file, load_split, prepare, table_folder
 from reliabit.errors import ReliabitError
 
 ALL = {"test": 1.0}

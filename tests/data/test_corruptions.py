@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from reliabit.data import easy_vqa, scenes
-from reliabit.data.corruptions import LEVELS, background, corrupt
-from reliabit.data.draws import SEVERITIES
-from reliabit.data.table import decode_image
+from reliabit.data.corruptions import LEVELS, SEVERITIES, background, corrupt
+from reliabit.data.image_decoding import decode_image
+from reliabit.data.sources import easy_vqa, scenes
 from reliabit.errors import ReliabitError
 
 

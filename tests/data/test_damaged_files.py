@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.vqa_files import VQAV2, hub_spec, vizwiz_spec, vqa_spec, write_hub_vqa, write_vizwiz, write_vqa
-from reliabit.data.prepare import load_split, prepare, read_manifest, skipped_samples
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import load_split, prepare, read_manifest, skipped_samples
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 
 SKIPPING = {"splits": {"test": 1.0}, "on_bad_sample": "skip"}
@@ -106,7 +106,7 @@ def test_json_files_of_vqav2(name, tmp_path):
 def test_the_questions_of_easy_vqa(text, tmp_path):
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "questions.json").write_text(text)
-    spec = SourceSpec(name="easy_vqa", splits={"test": 1}, root=str(tmp_path))
+    spec = DataConfig(name="easy_vqa", splits={"test": 1}, root=str(tmp_path))
     with pytest.raises(ReliabitError, match=r"easy_vqa: .*questions.json is damaged \(.*\); restore it"):
         prepare(spec, root=tmp_path / "tables")
 

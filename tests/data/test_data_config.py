@@ -5,7 +5,7 @@ from data.vqa_files import write_vizwiz
 from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
-from reliabit.tasks.questions import load_questions, prepared_split, source_spec
+from reliabit.tasks.questions import load_questions, prepared_split
 
 LARGE = ("vqav2", "vqav2_hub", "advqa", "vizwiz", "vizwiz_hub")
 
@@ -29,7 +29,7 @@ def composed(*overrides):
         (["data=vqav2", "data.on_bad_sample=ignore"], "choose one of: fail, skip"),
         (["data=vqav2", "data.layout=tar"], "choose one of: official, hub"),
         (["+data@other_data.v=vizwiz", "other_data.v.splits.test=1.5"], "other_data.v.splits=.* more than all images"),
-        (["model.family=llava"], "choose one of: qwen2_vl, qwen2_5_vl, idefics3"),
+        (["model.family=llava"], "choose one of: idefics3, qwen2_5_vl, qwen2_vl"),
     ],
 )
 def test_bad_values_are_refused_before_any_work(overrides, message):
@@ -39,10 +39,10 @@ def test_bad_values_are_refused_before_any_work(overrides, message):
 
 @pytest.mark.parametrize("name", LARGE)
 def test_every_option_names_files_that_its_layout_reads(name):
-    spec = source_spec(composed(f"data={name}").data)
+    spec = composed(f"data={name}").data
     wanted = {"parquet"} if spec.layout == "hub" else {"annotations", "images"}
     assert wanted <= set(spec.files)
-    assert spec.split_ids == {}
+    assert spec.id_files() == {}
     assert sum(spec.splits.values()) == pytest.approx(1)
 
 

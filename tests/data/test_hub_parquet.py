@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.vqa_files import IMAGE, hub_spec, picture, vqa_spec, write_hub_vqa, write_parts, write_vqa
-from reliabit.data.prepare import load_split, prepare
+from reliabit.data.prepared_table import load_split, prepare
 from reliabit.errors import ReliabitError
 
 SPLITS = ("dev", "val", "test")

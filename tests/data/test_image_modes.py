@@ -12,10 +12,9 @@ from data.vqa_files import VQAV2, vqa_spec, write_vqa
 from reliabit.data.bad_samples import BadSamples
 from reliabit.data.chat import draw_chats
 from reliabit.data.corruptions import LEVELS, corrupt
-from reliabit.data.image_modes import to_rgb
-from reliabit.data.prepare import bad_samples_file, load_split, prepare, table_folder
+from reliabit.data.image_decoding import decode_image, to_rgb
+from reliabit.data.prepared_table import bad_samples_file, load_split, prepare, table_folder
 from reliabit.data.shifts import apply_shift, parse_shift
-from reliabit.data.table import decode_image
 from reliabit.errors import ReliabitError
 from reliabit.serving.images import check_image
 from reliabit.serving.limits import Limits

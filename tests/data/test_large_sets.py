@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.vqa_files import VQAV2, picture, write_hub_vqa
-from reliabit.data import json_stream
-from reliabit.data.json_stream import stream_items
+from reliabit.data import _json_stream as json_stream
+from reliabit.data._json_stream import stream_items
 from reliabit.errors import ReliabitError
 
 TESTS = Path(__file__).parents[1]

@@ -9,10 +9,12 @@ from datasets import Dataset, concatenate_datasets
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reliabit.data import corruptions, easy_vqa, scenes, shifts
+from reliabit.data import corruptions, shifts
 from reliabit.data.corruptions import LEVELS, corrupt
+from reliabit.data.image_decoding import decode_image
 from reliabit.data.shifts import GRADED, SHIFTS, Shift, apply_shift, catalogue, parse_shift
-from reliabit.data.table import decode_image, vqa_features
+from reliabit.data.sources import easy_vqa, scenes
+from reliabit.data.table import vqa_features
 from reliabit.data.wording import mislead, misspell, reword
 from reliabit.errors import ReliabitError
 

@@ -11,7 +11,7 @@ import pytest
 
 from data.vqa_files import VQAV2, hub_spec, picture, vizwiz_spec, vqa_spec, write_hub_vqa, write_vizwiz, write_vqa
 from reliabit.data import bad_samples
-from reliabit.data.prepare import (
+from reliabit.data.prepared_table import (
     bad_samples_file,
     load_split,
     prepare,
@@ -19,7 +19,7 @@ from reliabit.data.prepare import (
     skipped_samples,
     table_folder,
 )
-from reliabit.data.sources import SourceSpec
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 
 ALL = {"test": 1.0}
@@ -175,13 +175,13 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from data.vqa_files import vqa_spec
-from reliabit.data import prepare_streamed
-from reliabit.data.prepare import prepare
+from reliabit.data import streamed
+from reliabit.data.prepared_table import prepare
 
 def killed(*arguments, **settings):
     os.kill(os.getpid(), signal.SIGKILL)
 
-prepare_streamed.write_rows = killed
+streamed.write_rows = killed
 prepare(vqa_spec(Path(sys.argv[1]), splits={"test": 1.0}), root=Path(sys.argv[2]))
 """
 
@@ -205,7 +205,7 @@ def test_what_a_killed_preparation_left_is_removed(tmp_path, tables):
 
 
 def test_leftovers_of_small_sets_are_removed_too(tables):
-    spec = SourceSpec(name="scenes", splits={"test": 1})
+    spec = DataConfig(name="scenes", splits={"test": 1})
     name = table_folder(spec, root=tables).name
     (tables / f".{name}.x1").mkdir(parents=True)
     (tables / f".{name}.x1" / "test.parquet").write_bytes(b"half")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reliabit.data import easy_vqa, scenes
-from reliabit.data.draws import SEVERITIES
+from reliabit.data.corruptions import SEVERITIES
+from reliabit.data.sources import easy_vqa, scenes
 from reliabit.data.wording import ANSWERS, REMARKS, TEMPLATES, match_template, mislead, misspell, reword
 from reliabit.errors import ReliabitError
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from reliabit.data.sources import SourceSpec
+from reliabit.data.sources import DataConfig
 
 VQAV2 = {
     "questions": "v2_OpenEnded_mscoco_val2014_questions.json",
@@ -157,16 +157,16 @@ def write_parts(root: Path, rows: list[dict[str, Any]], schema: pa.Schema, *, fi
     return root
 
 
-def vqa_spec(root: Path, **changes: Any) -> SourceSpec:
+def vqa_spec(root: Path, **changes: Any) -> DataConfig:
     """What reads the files of `write_vqa`."""
-    return SourceSpec(**{"name": "vqav2", "splits": ALL, "root": str(root), "files": VQAV2, **changes})
+    return DataConfig(**{"name": "vqav2", "splits": ALL, "root": str(root), "files": VQAV2, **changes})
 
 
-def vizwiz_spec(root: Path, **changes: Any) -> SourceSpec:
+def vizwiz_spec(root: Path, **changes: Any) -> DataConfig:
     """What reads the files of `write_vizwiz`."""
-    return SourceSpec(**{"name": "vizwiz", "splits": {"test": 1.0}, "root": str(root), "files": VIZWIZ, **changes})
+    return DataConfig(**{"name": "vizwiz", "splits": {"test": 1.0}, "root": str(root), "files": VIZWIZ, **changes})
 
 
-def hub_spec(root: Path, **changes: Any) -> SourceSpec:
+def hub_spec(root: Path, **changes: Any) -> DataConfig:
     """What reads the files of `write_hub_vqa`."""
     return vqa_spec(root, **{"layout": "hub", "files": {"parquet": "data/validation-*.parquet"}, **changes})

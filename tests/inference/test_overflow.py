@@ -14,7 +14,8 @@ from reliabit.inference.sampling import sample_answers
 from reliabit.inference.seeing import Seeing
 from reliabit.inference.self_evaluation import self_evaluations
 from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
-from reliabit.models.checkpoint import load_checkpoint
+from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import ResidentDecoder, collect
 
 HOW = {"batch_size": 4, "accelerator": "cpu", "progress": False}
@@ -32,7 +33,9 @@ def overflowing(untrained, family):
     """A model that is fine in float32 and overflows in float16, in its second layer, and that layer's name."""
 
     def load(dtype, place="mlp.down_proj"):
-        checkpoint = load_checkpoint(untrained, family=family, dtype="float32", template="{question}")
+        checkpoint = load_checkpoint(
+            ModelConfig(path=str(untrained), family=family, dtype="float32", template="{question}")
+        )
         name = f"{checkpoint.encoder.adapter.decoder_layers}.1.{place}"
         with torch.no_grad():
             checkpoint.model.get_submodule(name).weight.mul_(TOO_MUCH)
@@ -122,7 +125,7 @@ def test_what_is_seen_stops_before_it_is_kept(checkpoint, questions):
 
 
 def test_calibration_names_the_first_layer(overflowing, questions, tmp_path):
-    from reliabit.models.calibration import calibration_batches
+    from reliabit.models.batches import calibration_batches
 
     checkpoint, _ = overflowing("float16")
     path = checkpoint.encoder.adapter.decoder_layers

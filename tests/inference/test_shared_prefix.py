@@ -15,8 +15,9 @@ from transformers import GenerationConfig
 from reliabit.inference.answering import Answering, score_tokens
 from reliabit.inference.packing import COMMON, NOWHERE, pack
 from reliabit.inference.settings import FeatureSettings
-from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.encoding import Encoder
+from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 QUESTIONS = (
@@ -128,7 +129,9 @@ def test_questions_of_an_image_are_answered_as_alone(checkpoint, rows):
 
 @pytest.mark.parametrize("rows", [SEVERAL, MIXED], ids=["five an image", "mixed"])
 def test_the_trained_models_answer_as_alone(family, rows):
-    trained = load_checkpoint(MODELS / f"{family}_tiny", family=family, dtype="float32", template="Look. {question}")
+    trained = load_checkpoint(
+        ModelConfig(path=str(MODELS / f"{family}_tiny"), family=family, dtype="float32", template="Look. {question}")
+    )
     found = check(trained, rows)
     assert not all(row["truncated"] for row in found)
 

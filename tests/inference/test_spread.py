@@ -10,7 +10,8 @@ from reliabit.inference.sampling import sample_answers
 from reliabit.inference.seeing import Seeing
 from reliabit.inference.self_evaluation import self_evaluations
 from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
-from reliabit.models.checkpoint import load_checkpoint
+from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread, is_spread, offloaded, tensors_of
 from reliabit.quant import plan_from_config, quantize_model
 from reliabit.quant.checkpoint import save_checkpoint
@@ -49,7 +50,9 @@ def folder(request, checkpoint, untrained, tmp_path):
 
 
 def load(folder, family, spread=None):
-    return load_checkpoint(folder, family=family, dtype="float32", template="{question}", spread=spread)
+    return load_checkpoint(
+        ModelConfig(path=str(folder), family=family, dtype="float32", template="{question}"), spread=spread
+    )
 
 
 def test_a_spread_model_answers_as_a_whole_one(folder, family, questions):

@@ -11,7 +11,9 @@ import pytest
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import check_checkpoint, check_loadable, load_checkpoint
+from reliabit.models.checkpoint_folder import check_checkpoint
+from reliabit.models.loading import check_loadable, load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant.record import OUR_FORMAT, READERS
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -27,7 +29,7 @@ def folder(request, tmp_path):
 
 
 def check(folder, family="qwen2_vl"):
-    check_loadable(folder, family=family, template="{question}")
+    check_loadable(ModelConfig(path=str(folder), family=family, template="{question}", dtype="float32"))
 
 
 def edited(name, **changes):
@@ -228,7 +230,7 @@ def test_what_only_the_weights_tell_is_refused_when_they_are_read(name, folder):
     damage, message = ONLY_WITH_WEIGHTS[name]
     damage(folder)
     with pytest.raises(ReliabitError, match=message) as refusal:
-        load_checkpoint(folder, family="qwen2_vl", dtype="float32", template="{question}")
+        load_checkpoint(ModelConfig(path=str(folder), family="qwen2_vl", dtype="float32", template="{question}"))
     one_sentence(refusal, folder)
 
 
@@ -242,7 +244,7 @@ def test_the_check_before_heavy_imports_takes_none(folder):
     quantized(quant_method="gptq")(folder)
     script = (
         "import sys; from pathlib import Path\n"
-        "from reliabit.models.checkpoint import check_checkpoint\n"
+        "from reliabit.models.loading import check_checkpoint\n"
         "try:\n"
         f"    check_checkpoint(Path({str(folder)!r}), family='qwen2_vl')\n"
         "except Exception as error:\n"

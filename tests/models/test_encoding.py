@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 
 from reliabit.errors import ReliabitError
-from reliabit.models.checkpoint import load_encoder
 from reliabit.models.encoding import distinct_images
+from reliabit.models.loading import load_encoder
+from reliabit.models.settings import ModelConfig
 
 
 def rows_of(table, count):
@@ -74,13 +75,15 @@ def test_large_images_are_shrunk_where_the_family_takes_any_size(checkpoint, unt
     limited = {"family": family, "template": "{question}", "max_pixels": 64 * 64}
     if family == "idefics3":
         with pytest.raises(ReliabitError, match="max_pixels=4096 is no setting of the family idefics3"):
-            load_encoder(untrained, **limited)
+            load_encoder(ModelConfig(path=str(untrained), **limited))
         return
     row = picture_row(Image.new("RGB", (160, 160)))
-    whole, shrunk = (encoder([row]) for encoder in (checkpoint.encoder, load_encoder(untrained, **limited)))
+    whole, shrunk = (
+        encoder([row]) for encoder in (checkpoint.encoder, load_encoder(ModelConfig(path=str(untrained), **limited)))
+    )
     assert shrunk.image_tokens.sum() == (64 // 16) ** 2 < whole.image_tokens.sum()
     with pytest.raises(ReliabitError, match="max_pixels=10 is less than the 256 pixels"):
-        load_encoder(untrained, **{**limited, "max_pixels": 10})
+        load_encoder(ModelConfig(path=str(untrained), **{**limited, "max_pixels": 10}))
 
 
 def picture_row(image, question="what is it?"):

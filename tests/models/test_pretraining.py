@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from reliabit.models.batches import IGNORED, TrainingBatches, by_image, only, turned
 from reliabit.models.encoding import Encoder
 from reliabit.models.pretraining import train
 from reliabit.models.recipe import Recipe
 from reliabit.models.reference import BUILDERS
-from reliabit.models.training_batches import IGNORED, TrainingBatches, by_image, only, turned
 
 
 def recipe(**changes):
@@ -110,7 +110,7 @@ def built(family, tables):
 
 
 def run(reference, family, train_tables, checkpoints, **changes):
-    from reliabit.models.checkpoint import find_adapter
+    from reliabit.models.families import find_adapter
 
     encoder = Encoder(adapter=find_adapter(family), processor=reference.processor)
     return train(

@@ -7,12 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.sources import DataConfig
 from reliabit.metrics import one_per_image
-from reliabit.models.calibration import calibration_batches
-from reliabit.models.checkpoint import load_checkpoint
+from reliabit.models.batches import calibration_batches
+from reliabit.models.loading import load_checkpoint
 from reliabit.models.reference import BUILDERS
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import ResidentDecoder
 
 
@@ -60,8 +61,10 @@ def reference_model(reference_folder: Callable[[str], Path]) -> Callable[..., Pr
 def trained(request, tmp_path_factory):
     """The decoder of a committed reference model, and a calibration set of 80 easy-VQA images."""
     folder = Path(__file__).parents[2] / "models" / f"{request.param}_tiny"
-    checkpoint = load_checkpoint(folder, family=request.param, dtype="float32", template="{question}")
-    spec = SourceSpec(name="easy_vqa", splits={"dev": 80})
+    checkpoint = load_checkpoint(
+        ModelConfig(path=str(folder), family=request.param, dtype="float32", template="{question}")
+    )
+    spec = DataConfig(name="easy_vqa", splits={"dev": 80})
     table = load_split(prepare(spec, root=tmp_path_factory.mktemp("tables")), "dev")
     rows = list(table.select(one_per_image(table["image_id"], seed=0)))
     batches = calibration_batches(rows, encoder=checkpoint.encoder, batch_size=16)

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from registry.bundles import accepting
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.sources import DataConfig
 from reliabit.registry.champion_source import ChampionSource
 from reliabit.registry.promotion import promote
 from reliabit.registry.registering import register_bundle
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
-    spec = SourceSpec(name="easy_vqa", splits={"dev": 20, "val": 15, "cal": 30, "test": 12})
+    spec = DataConfig(name="easy_vqa", splits={"dev": 20, "val": 15, "cal": 30, "test": 12})
     tables = prepare(spec, root=tmp_path_factory.mktemp("tables"))
     splits = {split: load_split(tables, split) for split in spec.splits}
     evaluated = evaluate("qwen2_vl", splits, tmp_path_factory.mktemp("evaluated"))

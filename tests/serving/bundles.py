@@ -16,7 +16,9 @@ from reliabit.inference.features import feature_writer, read_features
 from reliabit.inference.predictions import NO_SHIFT, predictions_table
 from reliabit.inference.settings import FeatureSettings
 from reliabit.metrics import certify_threshold
-from reliabit.models.checkpoint import find_adapter, load_checkpoint
+from reliabit.models.families import find_adapter
+from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import Scheme, default_plan
 from reliabit.quant.streaming.quantize import quantize_checkpoint
 from reliabit.serving.bundle import write_bundle
@@ -66,7 +68,7 @@ def evaluate(family: str, splits: dict[str, Dataset], folder: Path) -> Evaluated
             for name, part in splits.items()
         ]
     )
-    loaded = load_checkpoint(checkpoint, family=family, dtype="float32", template="{question}")
+    loaded = load_checkpoint(ModelConfig(path=str(checkpoint), family=family, dtype="float32", template="{question}"))
     keys = table.select_columns(["source", "split", "shift", "question_id"]).with_format("arrow")[:]
     with feature_writer(folder / "features", keys=keys, settings=FeatureSettings()) as writer:
         answers = answer_table(

@@ -5,8 +5,8 @@ import torch
 from datasets import Dataset
 from starlette.testclient import TestClient
 
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.sources import DataConfig
 from reliabit.serving.application import application_of
 from reliabit.serving.hosting import FolderSource, Loaded, ModelHost
 from reliabit.serving.limits import Limits
@@ -26,7 +26,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def splits(tmp_path_factory) -> dict[str, Dataset]:
-    spec = SourceSpec(name="easy_vqa", splits={"dev": 20, "val": 15, "cal": 30, "test": 12})
+    spec = DataConfig(name="easy_vqa", splits={"dev": 20, "val": 15, "cal": 30, "test": 12})
     folder = prepare(spec, root=tmp_path_factory.mktemp("tables"))
     return {split: load_split(folder, split) for split in spec.splits}
 

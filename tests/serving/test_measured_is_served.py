@@ -9,7 +9,9 @@ import torch
 
 from reliabit.inference.answering import answer_table
 from reliabit.metrics import certify_threshold
-from reliabit.models.checkpoint import Checkpoint, find_adapter, load_checkpoint
+from reliabit.models.families import find_adapter
+from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.quant import kernels_of, model_size, plan_from_config, quantize_model, save_checkpoint
 from reliabit.quant.shards import stored_types
 from reliabit.quant.streaming.quantize import quantize_checkpoint
@@ -45,7 +47,7 @@ def questions(tables):
 
 
 def load(folder, family, dtype) -> Checkpoint:
-    return load_checkpoint(folder, family=family, dtype=dtype, template="{question}")
+    return load_checkpoint(ModelConfig(path=str(folder), family=family, dtype=dtype, template="{question}"))
 
 
 def asked(checkpoint: Checkpoint, questions) -> Seen:

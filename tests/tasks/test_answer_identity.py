@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from reliabit.config import Config
-from reliabit.config.model import ModelConfig
 from reliabit.config.quant import QuantConfig, ScalingConfig
 from reliabit.inference.settings import TrainerConfig
-from reliabit.models.checkpoint import load_checkpoint
+from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.paths import PathsConfig
 from reliabit.quant import plan_from_config, quantize_model
 from reliabit.tasks import answer_identity
@@ -28,9 +28,7 @@ def config(request, tmp_path):
 
 
 def model_of(config, *rules):
-    model = load_checkpoint(
-        Path(config.model.path), family=config.model.family, dtype=config.model.dtype, template=config.model.template
-    ).model
+    model = load_checkpoint(config.model).model
     if rules:
         defaults = {"method": "rtn", "bits": 4, "group_size": 16}
         quantize_model(model, plan_from_config(list(rules), defaults=defaults))

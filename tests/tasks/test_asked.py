@@ -12,7 +12,7 @@ from PIL import Image
 from data.vqa_files import VQAV2, vqa_entries, write_vqa
 from reliabit.composition import register, to_config
 from reliabit.data.bad_samples import tell
-from reliabit.data.prepare import prepare, skipped_samples
+from reliabit.data.prepared_table import prepare, skipped_samples
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.settings import EvaluationConfig
@@ -22,7 +22,7 @@ from reliabit.paths import conf_folder, project_root
 from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
 from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
 from reliabit.tasks.encoders import encoder_of
-from reliabit.tasks.questions import load_questions, source_spec
+from reliabit.tasks.questions import load_questions
 
 LONG = "is it red? " * 400
 MODELS = {"qwen2_vl": "qwen2_vl_tiny", "idefics3": "idefics3_tiny"}
@@ -109,7 +109,7 @@ def test_bad_samples_are_skipped_listed_and_told_of(questions, sizes, problem, d
     assert said.count("\n") == 1
     assert f"{problem}: {len(left_out)}); they are left out and listed in {listed}" in said
     # The table of the data holds them: another model may take them.
-    assert skipped_samples(prepare(source_spec(config.data), root=Path(config.paths.data))) == {}
+    assert skipped_samples(prepare(config.data, root=Path(config.paths.data))) == {}
 
 
 def test_where_nothing_is_bad_nothing_is_listed_nor_said(make_set, capsys):

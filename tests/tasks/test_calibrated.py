@@ -4,11 +4,11 @@ import pytest
 from PIL import Image
 
 from reliabit.config import Config
-from reliabit.config.data import DataConfig
-from reliabit.config.model import ModelConfig
 from reliabit.config.quant import CalibrationConfig, QuantConfig
 from reliabit.data.bad_samples import tell
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
+from reliabit.models.settings import ModelConfig
 from reliabit.paths import PathsConfig, project_root
 from reliabit.tasks import calibration_rows as module
 from reliabit.tasks.calibration_rows import calibration_rows

@@ -176,13 +176,12 @@ def test_the_files_of_a_set_must_be_there(overrides, message, tmp_path):
 
 
 def test_a_prepared_table_needs_its_source_no_more(tmp_path):
-    from reliabit.data.prepare import MANIFEST, table_folder
-    from reliabit.tasks.questions import source_spec
+    from reliabit.data.prepared_table import MANIFEST, table_folder
 
     chosen = ["task=prepare", "data=vqav2", f"data.root={tmp_path}/gone", f"paths.data={tmp_path}/data"]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = to_config(compose("config", overrides=chosen))
-    folder = table_folder(source_spec(config.data), root=Path(config.paths.data))
+    folder = table_folder(config.data, root=Path(config.paths.data))
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text("{}")
     checked(*chosen)

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from mlflow.data import dataset_source_registry
 
-from reliabit.data.prepare import prepare
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import prepare
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.tracking import dataset_source
 from reliabit.tracking.dataset_source import DvcDatasetSource, dataset_input, resolve
@@ -123,7 +123,7 @@ def test_a_stage_knows_its_outputs_before_what_others_depend_on(project):
 
 
 def test_a_prepared_table_is_known_by_its_manifest(tmp_path):
-    folder = prepare(SourceSpec(name="easy_vqa", splits={"train": 3, "test": 2}), root=tmp_path / "data")
+    folder = prepare(DataConfig(name="easy_vqa", splits={"train": 3, "test": 2}), root=tmp_path / "data")
     source = resolve(f"dvc://data/{folder.name}", root=tmp_path)
     assert source.algorithm == "sha256"
     assert len(source.digest) == 36

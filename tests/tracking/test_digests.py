@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from reliabit import digests
-from reliabit.data.prepare import prepare
-from reliabit.data.sources import SourceSpec
+from reliabit.data.prepared_table import prepare
+from reliabit.data.sources import DataConfig
 from reliabit.digests import DigestCache, checkpoint_inputs, library_versions, table_inputs
 from reliabit.errors import ReliabitError
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_identified_is_named(tmp_path):
 
 
 def test_a_table_is_its_splits_and_one_that_was_changed_is_refused(tmp_path):
-    spec = SourceSpec(name="easy_vqa", splits={"train": 3, "test": 2})
+    spec = DataConfig(name="easy_vqa", splits={"train": 3, "test": 2})
     folder, cache = prepare(spec, root=tmp_path), DigestCache(tmp_path / "cache")
     found = table_inputs(folder, cache=cache, name="data")
     for split in ("train", "test"):

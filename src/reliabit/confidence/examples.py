@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from reliabit.data.image_keys import image_key
+from reliabit.data.splits import image_key
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional.inputs import FloatArray, as_accuracy
 

@@ -4,16 +4,16 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from reliabit.confidence.settings import ConfidenceConfig
-from reliabit.config.data import DataConfig
-from reliabit.config.model import ModelConfig
-from reliabit.config.quant import QuantConfig
+from reliabit.confidence.settings import ESTIMATORS, ConfidenceConfig, SelectorSettings
+from reliabit.config.quant import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import EvaluationConfig
-from reliabit.inference.settings import TrainerConfig
+from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt, TrainerConfig
 from reliabit.models.recipe import Recipe
+from reliabit.models.settings import ModelConfig
 from reliabit.paths import PathsConfig
-from reliabit.registry.policy import Policy
+from reliabit.registry.policy import Margins, Policy
 from reliabit.settings import choice
 from reliabit.tracking.settings import SweepConfig, TrackingConfig
 

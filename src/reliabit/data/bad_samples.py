@@ -48,14 +48,7 @@ class BadSamples:
     files: set[Path] = field(default_factory=set)
 
     def add(self, problem: str, *, question_id: str, image_id: str = "", detail: str = "") -> None:
-        """List one sample.
-
-        Args:
-            problem: What is wrong, in the same words for all samples of the kind.
-            question_id: The question.
-            image_id: Its image, where it is known.
-            detail: What is particular to this sample.
-        """
+        """List one sample: its problem in the same words for all of the kind, and a detail that is its own."""
         self.counts[problem] += 1
         record = {"question_id": question_id, "image_id": image_id, "problem": problem, "detail": detail}
         self.file.write(json.dumps(record, ensure_ascii=False) + "\n")

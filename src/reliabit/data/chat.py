@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from reliabit.data.bad_samples import BadSamples
-from reliabit.data.question_records import plain_text
+from reliabit.data.question_files import plain_text
 from reliabit.data.table import VQARow, answer_type, checked
 from reliabit.errors import ReliabitError
 
@@ -24,11 +24,7 @@ IMAGE_MARK = "<image>"
 def draw_chats(file: Path, *, images: Path, seed: int, bad: BadSamples) -> Iterator[VQARow]:
     """Draw chats at random, one after another, the last question and answer of each.
 
-    Args:
-        file: The JSON file.
-        images: The folder that its image paths start from.
-        seed: Seeds the draw.
-        bad: Takes those that cannot be read, or whose image lies outside the folder.
+    Those that cannot be read, or whose image lies outside the folder `images`, go to `bad`.
 
     Raises:
         ReliabitError: The file cannot be read.

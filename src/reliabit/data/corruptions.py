@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reliabit.data.draws import check_severity, stable_generator
-from reliabit.data.image_modes import to_rgb
+from reliabit.data.image_decoding import to_rgb
+from reliabit.data.splits import stable_generator
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+SEVERITIES = (1, 2, 3, 4, 5)
+"""The severities of a shift that has them, mildest first."""
 
 LEVELS: dict[str, tuple[float, ...]] = {
     "gaussian_noise": (0.04, 0.08, 0.12, 0.15, 0.18),
@@ -36,15 +39,20 @@ standard deviation in pixels, the share of the contrast that is left, the angle 
 side of the square occluder as a share of the image's shorter side."""
 
 
-def corrupt(image: "Image", *, corruption: str, severity: int, seed: int, image_id: str) -> "Image":
-    """Corrupt an image; the same arguments give the same pixels in every process.
+def check_severity(severity: int, *, of: str) -> None:
+    """Refuse a severity `of` a shift that does not exist.
 
-    Args:
-        image: Any size, and any mode that `to_rgb` takes.
-        corruption: One of `LEVELS`.
-        severity: 1 to 5.
-        seed: The seed of the draws.
-        image_id: Gives every image its own noise, direction and occluder.
+    Raises:
+        ReliabitError: It is not one of `SEVERITIES`.
+    """
+    if severity not in SEVERITIES:
+        raise ReliabitError(f"{of} has no severity {severity}; choose one of {', '.join(map(str, SEVERITIES))}")
+
+
+def corrupt(image: "Image", *, corruption: str, severity: int, seed: int, image_id: str) -> "Image":
+    """Corrupt an image by one of `LEVELS`; the same arguments give the same pixels in every process.
+
+    The seed and the image's id draw its noise, direction and occluder.
 
     Returns:
         An RGB image of the same size.

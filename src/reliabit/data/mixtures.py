@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from reliabit.data.draws import stable_hash
+from reliabit.data.splits import stable_hash
 from reliabit.errors import ReliabitError
 
 SHARES = (Fraction(0), Fraction(1, 10), Fraction(1, 3), Fraction(1, 2), Fraction(2, 3), Fraction(1))
@@ -58,12 +58,12 @@ def mixture(
 
     Args:
         in_domain_ids: The id of each in-domain question.
-        in_domain_images: The image of each in-domain question.
+        in_domain_images: Its image.
         shifted_ids: The id of each shifted question; it may be that of the same question in domain.
-        shifted_images: The image of each shifted question.
-        shifted_share: The share of shifted questions, 0 to 1; exact fractions, such as those of `SHARES`.
+        shifted_images: Its image.
+        shifted_share: Of all questions, 0 to 1; exact fractions, such as those of `SHARES`.
         size: How many questions the mixture has.
-        seed: The seed of the order.
+        seed: Decides the order.
 
     Raises:
         ReliabitError: A side has too few questions, an id twice, or not one image a question; or the share or the
@@ -101,13 +101,7 @@ def largest_size(
     seed: int,
     shares: Sequence[Fraction] = SHARES,
 ) -> int:
-    """The largest size of which mixtures of all shares can be drawn; 0 where there is none.
-
-    Args:
-        in_domain_images: The image of each in-domain question.
-        shifted_images: The image of each shifted question.
-        seed: The seed of the mixtures.
-        shares: The shares of shifted questions.
+    """The largest size of which mixtures of all shares can be drawn; 0 where there is none. See `mixture`.
 
     Of 4 questions on 2 images, 3 shifted ones (2/3 of 4) would touch both and leave the fourth no image:
 

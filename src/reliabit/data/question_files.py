@@ -1,71 +1,189 @@
-"""What question files have in common: their image folder, and the texts of their answers."""
+"""What readers of question files have in common: the files that a configuration lists, ids, texts and images."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Any
 
 from reliabit.data.question_index import QuestionIndex
-from reliabit.data.question_records import plain_text
-from reliabit.data.streamed import FoundImage
 from reliabit.errors import ReliabitError
 
-
-def listed_file(files: Mapping[str, str], name: str, *, root: Path, source: str) -> Path:
-    """A file that `data.files` names.
-
-    Raises:
-        ReliabitError: It is not named, or not there.
-    """
-    if name not in files:
-        raise ReliabitError(f"data.files of {source} lacks {name}; it has {', '.join(files) or 'nothing'}")
-    path = root / files[name]
-    if not path.is_file():
-        raise ReliabitError(f"{source}: {path} does not exist; put it there, or set data.root or data.files.{name}")
-    return path
+LARGEST_WHOLE = 2**53
+"""Beyond it, floats leave out integers."""
 
 
-def image_pattern(files: Mapping[str, str], *, source: str) -> str:
-    """The path of an image that `data.files.images` gives, with `{image_id}` in it.
+def plain_text(value: Any, *, what: str) -> str:
+    """A text that a source gives; `what` it is, the error tells.
 
     Raises:
-        ReliabitError: It is not given, or is no such path.
+        ValueError: It is something else, or holds a character that cannot be written as UTF-8.
 
-    >>> image_pattern({"images": "val2014/{}.jpg"}, source="vqav2")
+    >>> plain_text(None, what="question")
     Traceback (most recent call last):
     ...
-    reliabit.errors.ReliabitError: data.files.images=val2014/{}.jpg of vqav2 is not the path of an image with ...
+    ValueError: its question is no text but null
     """
-    if "images" not in files:
-        raise ReliabitError(f"data.files of {source} lacks images, the path of an image with {{image_id}} in it")
-    pattern = files["images"]
-    if not any(_fits(pattern, image_id) for image_id in (1, "1")):
-        raise ReliabitError(
-            f"data.files.images={pattern} of {source} is not the path of an image with {{image_id}} in it; type it "
-            "like 'data.files.images=\"val/{image_id}.jpg\"', with {image_id:012d} for a number of twelve digits"
-        )
-    return pattern
+    if not isinstance(value, str):
+        raise ValueError(f"its {what} is no text but {_kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"its {what} holds half of a character (a lone surrogate)") from None
+    return value
 
 
-def check_image_folder(pattern: str, *, root: Path, source: str) -> None:
-    """Check that there is the folder that all images lie in, as far as the pattern names one for all of them.
-
-    Args:
-        pattern: The path with `{image_id}` in it; see `image_pattern`.
-        root: The folder of the set.
-        source: Its name.
+def plain_id(value: Any, *, what: str) -> int | str:
+    """An id that a source gives, a text or a whole number, which may be written as a float.
 
     Raises:
-        ReliabitError: There is none.
+        ValueError: It is something else, or empty.
+
+    >>> plain_id(4.0, what="question_id"), plain_id("4", what="question_id")
+    (4, '4')
     """
-    named = takewhile(lambda part: "{" not in part, PurePosixPath(pattern).parts[:-1])
-    folder = root.joinpath(*named)
-    if not folder.is_dir():
-        raise ReliabitError(
-            f"{source}: the folder of images {folder} does not exist; put it there, or set data.root or "
-            "data.files.images"
-        )
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_WHOLE:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"its {what} is no text and no whole number but {_kind(value)}")
+    if not value.strip():
+        raise ValueError(f"its {what} is empty")
+    return plain_text(value, what=what)
+
+
+def optional_text(value: Any, *, what: str) -> str:
+    """A text that may be left out or null, which is an empty one; otherwise as `plain_text`."""
+    return "" if value is None else plain_text(value, what=what)
+
+
+def _kind(value: Any) -> str:
+    kinds = {type(None): "null", bool: "a truth value", float: "a fraction", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "a number" if isinstance(value, int) else f"of type {type(value).__name__}")
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """An image of a source: the bytes of its file, or why there are none.
+
+    Attributes:
+        problem: What is wrong, in the same words for all images of the kind.
+        detail: What is particular to this image.
+        file: Its file, where it has one of its own.
+    """
+
+    image_id: str
+    encoded: bytes | None
+    problem: str = ""
+    detail: str = ""
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class QuestionReader(ABC):
+    """Reads a set in passes: first every question, then every image that is wanted.
+
+    Attributes:
+        source: The name of the set.
+        root: Its folder.
+        listed: Its files, `data.files`, relative to the folder.
+    """
+
+    source: str
+    root: Path
+    listed: Mapping[str, str]
+
+    @abstractmethod
+    def fill(self, index: QuestionIndex) -> None:
+        """Add every question and its annotation to an index.
+
+        Raises:
+            ReliabitError: A file is missing or not in the layout.
+        """
+
+    @abstractmethod
+    def images(self, index: QuestionIndex) -> Iterator[FoundImage]:
+        """Read the images that an index has placed, one at a time, in whatever order the set has them."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files that list the questions, images left out; what a table was made of is told by them.
+
+        Raises:
+            ReliabitError: One is not named, or not there.
+        """
+
+    def check(self) -> None:
+        """Check that the files are there, without reading them.
+
+        Raises:
+            ReliabitError: One is missing, or not named as it should be.
+        """
+        self.files()
+
+
+class OfficialReader(QuestionReader):
+    """A set whose images lie in a folder: `data.files.images` is the path of one, with `{image_id}` in it."""
+
+    def images(self, index: QuestionIndex) -> Iterator[FoundImage]:
+        for image_id, name in index.placed_images():
+            file = self.root / name
+            try:
+                yield FoundImage(image_id, file.read_bytes(), file=file)
+            except FileNotFoundError:
+                yield FoundImage(image_id, None, problem="its image is missing", detail=name, file=file)
+            except OSError as error:
+                detail = f"{name}: {error.strerror}"
+                yield FoundImage(image_id, None, problem="its image cannot be read", detail=detail, file=file)
+
+    def check(self) -> None:
+        super().check()
+        named = takewhile(lambda part: "{" not in part, PurePosixPath(self.image_pattern()).parts[:-1])
+        folder = self.root.joinpath(*named)
+        if not folder.is_dir():
+            raise ReliabitError(
+                f"{self.source}: the folder of images {folder} does not exist; put it there, or set data.root or "
+                "data.files.images"
+            )
+
+    def listed_file(self, name: str) -> Path:
+        """A file that `data.files` names.
+
+        Raises:
+            ReliabitError: It is not named, or not there.
+        """
+        if name not in self.listed:
+            raise ReliabitError(
+                f"data.files of {self.source} lacks {name}; it has {', '.join(self.listed) or 'nothing'}"
+            )
+        path = self.root / self.listed[name]
+        if not path.is_file():
+            raise ReliabitError(
+                f"{self.source}: {path} does not exist; put it there, or set data.root or data.files.{name}"
+            )
+        return path
+
+    def image_pattern(self) -> str:
+        """The path of an image that `data.files.images` gives.
+
+        Raises:
+            ReliabitError: It is not given, or is no such path.
+        """
+        if "images" not in self.listed:
+            raise ReliabitError(
+                f"data.files of {self.source} lacks images, the path of an image with {{image_id}} in it"
+            )
+        pattern = self.listed["images"]
+        if not any(_fits(pattern, image_id) for image_id in (1, "1")):
+            raise ReliabitError(
+                f"data.files.images={pattern} of {self.source} is not the path of an image with {{image_id}} in it; "
+                "type it like 'data.files.images=\"val/{image_id}.jpg\"', with {image_id:012d} for a number of twelve "
+                "digits"
+            )
+        return pattern
 
 
 def _fits(pattern: str, image_id: int | str) -> bool:
@@ -80,11 +198,7 @@ def _fits(pattern: str, image_id: int | str) -> bool:
 
 
 def image_file(pattern: str, image_id: int | str) -> str:
-    """The file of an image, relative to the set's folder.
-
-    Args:
-        pattern: The path with `{image_id}` in it, which may be formatted as a number; see `image_pattern`.
-        image_id: The id.
+    """The file of an image, relative to the set's folder, by a pattern that may format its id as a number.
 
     Raises:
         ValueError: The pattern takes numbers and the id is none, or the path would leave the folder or is none.
@@ -122,16 +236,3 @@ def answer_texts(answers: Any) -> list[str]:
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("one of its answers has no text")
     return [plain_text(text, what="answer") for text in texts]
-
-
-def folder_images(index: QuestionIndex, *, root: Path) -> Iterator[FoundImage]:
-    """The images that an index has placed, from the files that it knows them by."""
-    for image_id, name in index.placed_images():
-        file = root / name
-        try:
-            yield FoundImage(image_id, file.read_bytes(), file=file)
-        except FileNotFoundError:
-            yield FoundImage(image_id, None, problem="its image is missing", detail=name, file=file)
-        except OSError as error:
-            detail = f"{name}: {error.strerror}"
-            yield FoundImage(image_id, None, problem="its image cannot be read", detail=detail, file=file)

@@ -8,10 +8,11 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reliabit.data.bad_samples import BadSamples
-from reliabit.data.question_records import Annotation, IndexedRow, KeptImage, Question
 
 _SCHEMA = """
 CREATE TABLE questions (
@@ -26,9 +27,38 @@ CREATE INDEX of_split ON images (split, place);
 """
 
 _ROWS = """
-SELECT position, length, sha256, question, answers, question_id, image_id, question_type, answer_type
+SELECT position AS image_position, length AS image_length, sha256 AS image_sha256, question, answers, question_id,
+    image_id, question_type, answer_type
 FROM images JOIN questions USING (image_id) WHERE split = ? AND length IS NOT NULL ORDER BY place, number
 """
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as its source lists it; `image_file` is where its image lies below the set's folder, if in a file."""
+
+    question_id: str
+    image_id: str
+    image_file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What annotators said of a question: one answer each, and the source's own kinds of question and answer."""
+
+    answers: Sequence[str]
+    question_type: str
+    answer_type: str
+
+
+@dataclass(frozen=True)
+class KeptImage:
+    """Where an image lies in the store of its split: its first byte, how many there are, and their digest."""
+
+    position: int
+    length: int
+    sha256: bytes
 
 
 class QuestionIndex:
@@ -128,15 +158,13 @@ class QuestionIndex:
         """The images that were placed, and of which nothing was kept."""
         return [row[0] for row in self._rows.execute("SELECT image_id FROM images WHERE length IS NULL")]
 
-    def rows(self, split: str) -> Iterator[IndexedRow]:
-        """The rows of a split, its images in order and the questions of each in the order of the source."""
-        for found in self._rows.execute(_ROWS, (split,)):
-            position, length, digest, text, answers, question_id, image_id, question_type, answer_type = found
-            yield IndexedRow(
-                image=KeptImage(position=position, length=length, sha256=digest),
-                question=Question(question_id=question_id, image_id=image_id, image_file="", text=text),
-                annotation=Annotation(json.loads(answers), question_type=question_type, answer_type=answer_type),
-            )
+    def rows(self, split: str) -> Iterator[dict[str, Any]]:
+        """The rows of a split's table, its images in order and the questions of each in the order of the source."""
+        found = self._rows.execute(_ROWS, (split,))
+        columns = [column[0] for column in found.description]
+        for values in found:
+            row = dict(zip(columns, values, strict=True))
+            yield row | {"answers": json.loads(row["answers"])}
 
     def _drop(self, which: str, values: tuple[str, ...], *, problem: str, detail: str) -> None:
         # `which` is one of the conditions above, never a text from outside.

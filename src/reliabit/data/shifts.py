@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.corruptions import LEVELS, corrupt
-from reliabit.data.draws import SEVERITIES, check_severity
-from reliabit.data.table import decode_image, vqa_features
+from reliabit.data.corruptions import LEVELS, SEVERITIES, check_severity, corrupt
+from reliabit.data.image_decoding import decode_image
+from reliabit.data.table import vqa_features
 from reliabit.data.wording import mislead, misspell, reword
 from reliabit.errors import ReliabitError
 
@@ -110,12 +110,8 @@ def apply_shift(table: "Dataset", shift: Shift, *, seed: int) -> "Dataset":
     truth the shift changes: after a rotation, `left` and `top` of the scenes. A truth that can merely no longer be
     seen, such as under an occluder, is a truth still, and its questions stay.
 
-    The images are decoded one at a time; what is held is the shifted table, as encoded files.
-
-    Args:
-        table: A VQA table.
-        shift: The shift.
-        seed: The seed of its draws; an image or a question gets the same ones in every table.
+    Of one seed, an image or a question gets the same draws in every table. The images are decoded one at a time; what
+    is held is the shifted table, as encoded files.
 
     Raises:
         ReliabitError: An image does not decode, or a question has no wording of this shift.

@@ -1,5 +1,6 @@
-"""Splits by image: no two splits share one."""
+"""Splits by image, of which no two share one; image keys and draws that are the same in every process."""
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from reliabit.data.question_records import plain_id
+from reliabit.data.question_files import plain_id
 from reliabit.errors import ReliabitError
+
+_IMAGES_FROM = {"advqa": "vqav2"}
+"""Sets that ask about another set's images, under the same ids: both are COCO's."""
 
 
 def split_by_image(image_ids: Iterable[str], *, sizes: Mapping[str, float], seed: int) -> dict[str, list[str]]:
@@ -144,3 +148,39 @@ def count_images(images: Collection[str]) -> str:
     ('1 image', '2 images')
     """
     return "1 image" if len(images) == 1 else f"{len(images)} images"
+
+
+def images_of(source: str) -> str:
+    """The set whose images a set asks about.
+
+    >>> images_of("advqa"), images_of("vizwiz")
+    ('vqav2', 'vizwiz')
+    """
+    return _IMAGES_FROM.get(source, source)
+
+
+def image_key(source: str, image_id: str) -> str:
+    """The name of an image among those of all sets, by the set that asks about it and its id there.
+
+    >>> image_key("vqav2", "42") == image_key("advqa", "42"), image_key("vizwiz", "42")
+    (True, 'vizwiz/42')
+    """
+    return f"{images_of(source)}/{image_id}"
+
+
+def stable_hash(*key: str | int) -> int:
+    """Hash a key to 128 bits, the same in every process (Python's own `hash` of a text is not).
+
+    >>> stable_hash("a", 1) == stable_hash("a", 1), stable_hash("a", 1) == stable_hash("a", "1")
+    (True, False)
+    """
+    return int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:16], "big")
+
+
+def stable_generator(*key: str | int) -> np.random.Generator:
+    """A random generator whose stream the key decides.
+
+    >>> stable_generator("noise", 0).random() == stable_generator("noise", 0).random()
+    True
+    """
+    return np.random.default_rng(stable_hash(*key))

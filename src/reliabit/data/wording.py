@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from reliabit.data import easy_vqa, scenes
-from reliabit.data.draws import SEVERITIES, check_severity, stable_generator
+from reliabit.data.corruptions import SEVERITIES, check_severity
+from reliabit.data.sources import easy_vqa, scenes
+from reliabit.data.splits import stable_generator
 from reliabit.errors import ReliabitError
 
 _PRESENT = (
@@ -39,21 +40,16 @@ _SHAPE = (
     "the drawing shows one shape, which is it?",
     "tell me the shape in this picture.",
 )
+_IS_THERE = ("is there a {thing}?", "is there a {thing} in the image?", "is a {thing} present?")
+_IS_THERE_NONE = ("is there not a {thing}?", "is there not a {thing} in the image?", "is no {thing} present?")
 TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "easy_vqa": {
-        "is there a {thing}?": _PRESENT,
-        "is there a {thing} in the image?": _PRESENT,
-        "is a {thing} present?": _PRESENT,
-        "does the image contain a {thing}?": _PRESENT,
-        "is there not a {thing}?": _ABSENT,
-        "is there not a {thing} in the image?": _ABSENT,
-        "is no {thing} present?": _ABSENT,
-        "does the image not contain a {thing}?": _ABSENT,
-        "what color is the {object}?": _COLOR,
-        "what is the color of the {object}?": _COLOR,
-        "what shape is in the image?": _SHAPE,
-        "what shape is present?": _SHAPE,
-        "what shape does the image contain?": _SHAPE,
+        **dict.fromkeys((*_IS_THERE, "does the image contain a {thing}?"), _PRESENT),
+        **dict.fromkeys((*_IS_THERE_NONE, "does the image not contain a {thing}?"), _ABSENT),
+        **dict.fromkeys(("what color is the {object}?", "what is the color of the {object}?"), _COLOR),
+        **dict.fromkeys(
+            ("what shape is in the image?", "what shape is present?", "what shape does the image contain?"), _SHAPE
+        ),
         "what is the {color} shape?": (
             "which shape has been drawn in {color}?",
             "what kind of shape is the {color} one?",
@@ -119,13 +115,7 @@ ANSWERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def reword(question: str, *, source: str, question_id: str, seed: int) -> str:
-    """Ask the same in other words.
-
-    Args:
-        question: A question of the source.
-        source: One of `TEMPLATES`.
-        question_id: Gives every question its own draw among the paraphrases.
-        seed: The seed of the draw.
+    """Ask a question of a source in `TEMPLATES` in other words; its id and the seed draw them among the paraphrases.
 
     Raises:
         ReliabitError: The source has no paraphrases, or none for this question.
@@ -159,13 +149,7 @@ def misspell(question: str, *, question_id: str, seed: int, severity: int) -> st
 
     Only words of four letters and more are hit, and never their first and last letters, so that the words stay
     legible and a negation stays whole. The errors of a lower severity are among those of a higher one. A question
-    with room for fewer errors gets those.
-
-    Args:
-        question: Any question.
-        question_id: Gives every question its own errors.
-        seed: The seed of the draw.
-        severity: 1 to 5.
+    with room for fewer errors gets those. The question's id and the seed draw them.
 
     Raises:
         ReliabitError: There is no such severity.
@@ -187,8 +171,8 @@ def mislead(question: str, answers: Sequence[str], *, source: str, question_id: 
         question: A question of the source.
         answers: Its reference answers; none of them is ever suggested.
         source: One of `ANSWERS`.
-        question_id: Gives every question its own draw.
-        seed: The seed of the draw.
+        question_id: Draws the remark, together with the seed.
+        seed: See there.
 
     Raises:
         ReliabitError: The source or the answer is unknown, or every answer of its kind is a reference answer.

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from reliabit.confidence.leakage import FittedOn, check_unseen
-from reliabit.data.image_keys import image_key
+from reliabit.data.splits import image_key
 from reliabit.errors import ReliabitError
 from reliabit.inference.predictions import NO_SHIFT
 from reliabit.metrics import Predictions, Suite
@@ -77,7 +77,7 @@ def judged(rows: "pa.Table", confidence: str) -> Judged:
 
 
 def image_keys(rows: "pa.Table") -> list[str]:
-    """The image of each row; see `reliabit.data.image_keys`."""
+    """The image of each row; see `reliabit.data.splits`."""
     return [
         image_key(source, image)
         for source, image in zip(rows["source"].to_pylist(), rows["image_id"].to_pylist(), strict=True)

@@ -13,8 +13,8 @@ from reliabit.inference.greedy import decode
 from reliabit.inference.packing import PackedPrompts, pack
 from reliabit.inference.predicting import Predicting, predict
 from reliabit.inference.states import pool_states, prompt_states, state_module
-from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
+from reliabit.models.loading import Checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from reliabit.data.table import image_size
+from reliabit.data.image_decoding import image_size
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import BLOCKS, TakesStates
 from reliabit.inference.settings import FeatureSettings

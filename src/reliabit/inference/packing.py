@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from reliabit.models.adapter import Adapter
 from reliabit.models.encoding import Batch
+from reliabit.models.families import Adapter
 
 COMMON, NOWHERE = 0, -1
 """Owners of a token that are no question: the row's common part, and padding."""

@@ -9,8 +9,8 @@ import torch
 
 from reliabit.errors import NotFiniteError
 from reliabit.inference.overflow import is_finite, overflow
-from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
+from reliabit.models.loading import Checkpoint
 from reliabit.models.spread import is_spread
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from reliabit.errors import NotFiniteError
 from reliabit.inference.answering import end_of_answers, score_tokens
 from reliabit.inference.predicting import Predicting, predict
 from reliabit.inference.settings import SamplingSettings
-from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch
+from reliabit.models.loading import Checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from reliabit.errors import ReliabitError
 from reliabit.inference.predicting import Predicting, predict
 from reliabit.inference.settings import SelfEvaluationPrompt
-from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch, Encoder
+from reliabit.models.loading import Checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset

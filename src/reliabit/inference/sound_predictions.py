@@ -7,8 +7,7 @@ in its range, that no question comes twice, and that no image is in two splits, 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.image_keys import image_key
-from reliabit.data.splits import check_disjoint
+from reliabit.data.splits import check_disjoint, image_key
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import nn
 
 from reliabit.errors import ReliabitError
 from reliabit.inference.packing import PackedPrompts
-from reliabit.models.adapter import Adapter
+from reliabit.models.families import Adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -1,1 +1,4 @@
-"""Model families and their adapters, checkpoints, encoding, and the reference models."""
+"""Models: families, checkpoints, what encodes questions for them, and the reference models.
+
+Come in by `settings`, `families` (adapters, registry), `checkpoint_folder` (without torch), `loading` and `encoding`.
+"""

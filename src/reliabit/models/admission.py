@@ -20,7 +20,7 @@ TEXTS = 1024
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedQuestion:
     """Why a model does not take a question.
 
     Attributes:
@@ -49,11 +49,11 @@ class Admission:
 
     encoder: Encoder
     longest: int
-    _image_tokens: dict[Size, "int | Refusal"] = field(default_factory=dict, init=False, repr=False)
+    _image_tokens: dict[Size, "int | RefusedQuestion"] = field(default_factory=dict, init=False, repr=False)
 
     def refusals(
         self, questions: Sequence[str], sizes: Sequence[Size], *, words: Sequence[str] | None = None
-    ) -> list[Refusal | None]:
+    ) -> list[RefusedQuestion | None]:
         """Why each of some questions is not taken; `None` for those that are.
 
         Args:
@@ -67,7 +67,7 @@ class Admission:
 
     def answered_refusals(
         self, questions: Sequence[str], answers: Sequence[str], sizes: Sequence[Size]
-    ) -> list[Refusal | None]:
+    ) -> list[RefusedQuestion | None]:
         """The same for questions that are shown with their answers, as in a calibration set."""
         adapter = self.encoder.adapter
         before, after = self.encoder.around_question()
@@ -78,9 +78,11 @@ class Admission:
         words = [f"{question}\n{answer}" for question, answer in zip(questions, answers, strict=True)]
         return self._refusals(words, written, sizes)
 
-    def _refusals(self, words: Sequence[str], texts: Sequence[str], sizes: Sequence[Size]) -> list[Refusal | None]:
+    def _refusals(
+        self, words: Sequence[str], texts: Sequence[str], sizes: Sequence[Size]
+    ) -> list[RefusedQuestion | None]:
         """Judge by what a user wrote, by the whole prompt with its image's token, and by the image."""
-        found: list[Refusal | None] = []
+        found: list[RefusedQuestion | None] = []
         for start in range(0, len(texts), TEXTS):
             part = slice(start, start + TEXTS)
             lengths = self._lengths(texts[part])
@@ -88,40 +90,40 @@ class Admission:
                 found.append(self._refusal(own, tokens, size))
         return found
 
-    def _refusal(self, words: str, tokens: int, size: Size) -> Refusal | None:
+    def _refusal(self, words: str, tokens: int, size: Size) -> RefusedQuestion | None:
         reserved = self.encoder.reserved.search(words)
         if reserved is not None:
-            return Refusal(
+            return RefusedQuestion(
                 problem="the question holds a token that the model's template reserves",
                 detail=f"the question holds {reserved.group()!r}, which the model's template reserves",
                 remedy="leave it out",
             )
         image = self._of_image(size)
-        if isinstance(image, Refusal):
+        if isinstance(image, RefusedQuestion):
             return image
         # The image's token stands in the prompt once, for as many as it has.
         length = tokens - 1 + image
         if length <= self.longest:
             return None
-        return Refusal(
+        return RefusedQuestion(
             problem="its prompt is longer than the model takes",
             detail=f"the prompt has {length} tokens and the model takes {self.longest}",
             remedy="ask a shorter question",
         )
 
-    def _of_image(self, size: Size) -> "int | Refusal":
+    def _of_image(self, size: Size) -> "int | RefusedQuestion":
         """The tokens of an image, or why it is not taken."""
         if size not in self._image_tokens:
             self._image_tokens[size] = self._seen(size)
         return self._image_tokens[size]
 
-    def _seen(self, size: Size) -> "int | Refusal":
+    def _seen(self, size: Size) -> "int | RefusedQuestion":
         try:
             placeholder = self.encoder.adapter.placeholder(self.encoder.processor, size)
         # What a processor raises for an image that it does not take is its own affair.
         except (ValueError, ArithmeticError) as error:
             width, height = size
-            return Refusal(
+            return RefusedQuestion(
                 problem="its image is none that the model takes",
                 detail=f"the image of {width}x{height} pixels is none that the model takes "
                 f"({' '.join(str(error).split())})",

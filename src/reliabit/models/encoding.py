@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.table import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.errors import ReliabitError
-from reliabit.models.adapter import Adapter
+from reliabit.models.families import Adapter
 
 if TYPE_CHECKING:
     import torch
@@ -58,13 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Encodes questions for one checkpoint.
-
-    Attributes:
-        adapter: The model family.
-        processor: The checkpoint's processor.
-        template: The prompt around a question; `{question}` stands for it.
-    """
+    """Encodes questions for one checkpoint, each put into `template` where it has `{question}`."""
 
     adapter: Adapter
     processor: "ProcessorMixin"

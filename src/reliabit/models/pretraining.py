@@ -9,9 +9,9 @@ import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
+from reliabit.models.batches import IGNORED, ImageQuestions, TrainingBatches, ValidationBatches, by_image
 from reliabit.models.encoding import Encoder
 from reliabit.models.recipe import Recipe
-from reliabit.models.training_batches import IGNORED, ImageQuestions, TrainingBatches, ValidationBatches, by_image
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table
@@ -26,15 +26,7 @@ class Pretraining(lightning.LightningModule):  # type: ignore[misc]
     def __init__(
         self, model: "PreTrainedModel", *, train: Groups, validation: Groups, encoder: Encoder, recipe: Recipe
     ) -> None:
-        """Wrap a model.
-
-        Args:
-            model: The model to train, in float32.
-            train: The training split of each source, by image.
-            validation: The validation split of each source, by image.
-            encoder: Encodes prompts and images for the model.
-            recipe: How to train.
-        """
+        """Wrap a model in float32; the splits are those of each source, by image."""
         super().__init__()
         self.model = model
         self.groups = {"train": train, "validation": validation}

@@ -97,7 +97,7 @@ def build_qwen2_vl(texts: Iterable[str]) -> ReferenceModel:
     """Build the untrained Qwen2-VL reference model with a tokenizer trained on `texts`."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
-    from reliabit.models.qwen2_vl import image_only_processor
+    from reliabit.models.families.qwen2_vl import image_only_processor
 
     tokenizer = train_tokenizer(texts, special_tokens=QWEN2_VL_TOKENS)
     tokenizer.chat_template = QWEN2_VL_TEMPLATE

@@ -3,7 +3,7 @@
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from reliabit.data.table import decode_image
+from reliabit.data.image_decoding import decode_image
 from reliabit.errors import ReliabitError
 from reliabit.serving.limits import Limits
 from reliabit.serving.refusals import RefusalError

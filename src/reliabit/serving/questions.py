@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.table import image_size
+from reliabit.data.image_decoding import image_size
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from reliabit.errors import ReliabitError
 from reliabit.inference.settings import FeatureSettings
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.models.admission import Admission, context_length
-from reliabit.models.checkpoint import load_checkpoint
+from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import device_of
 from reliabit.serving.bundle import CHECKPOINT, read_calibration, read_description, verified_snapshot
 from reliabit.serving.description import Description, certificate_id
@@ -26,7 +27,7 @@ from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
 if TYPE_CHECKING:
     import torch
 
-    from reliabit.models.checkpoint import Checkpoint
+    from reliabit.models.loading import Checkpoint
 
 
 ONE_AT_A_TIME = Lock()
@@ -125,11 +126,13 @@ class ServedModel:
         model = cls(
             description=description,
             checkpoint=load_checkpoint(
-                snapshot / CHECKPOINT,
-                family=description.family,
-                dtype=description.dtype,
-                template=description.template,
-                max_pixels=description.max_pixels,
+                ModelConfig(
+                    path=str(snapshot / CHECKPOINT),
+                    family=description.family,
+                    dtype=description.dtype,
+                    template=description.template,
+                    max_pixels=description.max_pixels,
+                )
             ),
             estimator=load_estimator(snapshot, description),
             calibration=read_calibration(snapshot),

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from reliabit.confidence.estimator import needed_columns
 from reliabit.config import Config
 from reliabit.data.bad_samples import FAIL, SKIP, judged, summary, tell
-from reliabit.data.table import image_size
+from reliabit.data.image_decoding import image_size
 from reliabit.errors import ReliabitError
 from reliabit.inference.predictions import NO_SHIFT
-from reliabit.models.admission import Admission, Refusal, Size
+from reliabit.models.admission import Admission, RefusedQuestion, Size
 from reliabit.tasks.encoders import admission_of
 from reliabit.tasks.questions import TRAINING_SPLIT, load_questions
 
@@ -51,7 +51,7 @@ def asked_questions(config: Config, *, training: bool, listed_in: Path | None) -
     return kept
 
 
-def _refused(config: Config, questions: "Dataset") -> dict[int, Refusal]:
+def _refused(config: Config, questions: "Dataset") -> dict[int, RefusedQuestion]:
     """Why rows of a table are not taken, by their number."""
     admission = admission_of(config.model, answer_tokens=config.model.max_new_tokens)
     texts, sizes = questions["question"][:], _sizes(questions)
@@ -63,7 +63,7 @@ def _refused(config: Config, questions: "Dataset") -> dict[int, Refusal]:
 
 def _refused_with_answer(
     config: Config, questions: "Dataset", admission: Admission, sizes: Sequence[Size]
-) -> dict[int, Refusal]:
+) -> dict[int, RefusedQuestion]:
     """The same of the second prompt of P(True), which shows the question and an answer as long as there may be one."""
     from reliabit.inference.self_evaluation import find_verdict, plain_encoder, second_question
 
@@ -87,7 +87,9 @@ def _sizes(questions: "Dataset") -> list[Size]:
     return [known[key] for key in keys]
 
 
-def _judge(config: Config, questions: "Dataset", refused: dict[int, Refusal], *, listed_in: Path | None) -> None:
+def _judge(
+    config: Config, questions: "Dataset", refused: dict[int, RefusedQuestion], *, listed_in: Path | None
+) -> None:
     """List what is refused, and end the task where one of the sets that it comes from says so."""
     shifts, source = questions["shift"], source_for(config)
     behaviours = {config.other_data.get(shifts[row], config.data).on_bad_sample for row in refused}

@@ -70,7 +70,7 @@ def load_statistics(config: Config, batches: "Sequence[CalibrationBatch]", *, de
 
 def load_batches(config: Config, encoder: Encoder) -> "list[CalibrationBatch]":
     """The calibration set, encoded for a model."""
-    from reliabit.models.calibration import calibration_batches
+    from reliabit.models.batches import calibration_batches
 
     return calibration_batches(
         calibration_rows(config), encoder=encoder, batch_size=config.quant.calibration.batch_size

@@ -9,13 +9,13 @@ from reliabit.config import Config
 from reliabit.config.quant import CalibrationConfig
 from reliabit.data.bad_samples import FAIL, BadSamples, judged, summary, tell
 from reliabit.data.chat import draw_chats
-from reliabit.data.prepare import load_split, prepare
-from reliabit.data.table import first_images, image_size
+from reliabit.data.image_decoding import image_size
+from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.table import first_images
 from reliabit.errors import ReliabitError
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission
 from reliabit.tasks.encoders import admission_of
-from reliabit.tasks.questions import source_spec
 
 FOLDER = "calibration"
 """Below `paths.cache`: where what is measured on them is kept, and what of them could not be used is listed."""
@@ -59,7 +59,7 @@ def _taken(row: dict[str, Any], admission: Admission, bad: BadSamples) -> bool:
 
 def _table_rows(config: Config, wanted: CalibrationConfig) -> Iterator[dict[str, Any]]:
     """One question of each of the first images, and then of the others, should some of the first be bad."""
-    table = load_split(prepare(source_spec(config.data), root=Path(config.paths.data)), wanted.split)
+    table = load_split(prepare(config.data, root=Path(config.paths.data)), wanted.split)
     first = first_images(table, wanted.images)
     # Drawn apart, so that what is drawn of the first does not depend on whether others are needed.
     yield from first.select(one_per_image(first["image_id"], seed=wanted.seed))

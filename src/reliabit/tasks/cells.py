@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.config.quant import UNQUANTIZED, UNQUANTIZED_BITS
-from reliabit.data.prepare import table_folder
+from reliabit.data.prepared_table import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell
 from reliabit.tasks.quantized import QuantizedCheckpoint
-from reliabit.tasks.questions import source_spec
 from reliabit.tracking.redaction import redact_config
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered
         tags=run_tags(config),
         # Where it was run is nobody's business elsewhere, and would make equal results differ.
         config=redact_config({key: value for key, value in to_mapping(config).items() if key not in PLACES}),
-        table=table_folder(source_spec(config.data), root=Path(config.paths.data)).as_posix(),
+        table=table_folder(config.data, root=Path(config.paths.data)).as_posix(),
         efficiency=efficiency(config, model, answered),
         kernels=model.kernels,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from reliabit.config import Config
 from reliabit.inference.chunks import Chunk
 from reliabit.inference.ordering import by_length
-from reliabit.models.checkpoint import Checkpoint
+from reliabit.models.loading import Checkpoint
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from reliabit.config.model import ModelConfig
 from reliabit.models.admission import Admission, read_context_length
-from reliabit.models.checkpoint import check_loadable, load_encoder
 from reliabit.models.encoding import Encoder
+from reliabit.models.loading import check_loadable, load_encoder
+from reliabit.models.settings import ModelConfig
 
 
 def encoder_of(model: ModelConfig) -> Encoder:
     """What encodes a model's questions."""
-    return load_encoder(Path(model.path), family=model.family, template=model.template, max_pixels=model.max_pixels)
+    return load_encoder(model)
 
 
 def admission_of(model: ModelConfig, *, answer_tokens: int) -> Admission:
@@ -29,10 +29,4 @@ def check_model(model: ModelConfig) -> None:
     Raises:
         ReliabitError: A file of it is missing or damaged, or describes no model that can answer.
     """
-    check_loadable(
-        Path(model.path),
-        family=model.family,
-        template=model.template,
-        max_pixels=model.max_pixels,
-        dtype=model.dtype,
-    )
+    check_loadable(model)

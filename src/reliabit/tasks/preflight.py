@@ -13,18 +13,24 @@ from types import MappingProxyType
 
 from reliabit.confidence.estimator import chosen, needs_features, needs_training
 from reliabit.config import Config
-from reliabit.config.data import DataConfig
 from reliabit.data.chat import check_chats
-from reliabit.data.prepare import is_prepared
-from reliabit.data.sources import check_files
+from reliabit.data.prepared_table import is_prepared
+from reliabit.data.sources import DataConfig, find_source
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import FEATURES, check_features
-from reliabit.models.checkpoint import check_checkpoint, check_folder, find_adapter
-from reliabit.models.hub import SCHEME, check_pin, find_checkpoint, is_pinned
+from reliabit.models.checkpoint_folder import (
+    SCHEME,
+    check_checkpoint,
+    check_folder,
+    check_pin,
+    find_checkpoint,
+    is_pinned,
+)
+from reliabit.models.families import find_adapter
 from reliabit.models.reference import check_family
 from reliabit.quant.destination import check_destination
 from reliabit.tasks.plan import build_plan
-from reliabit.tasks.questions import check_asked, source_spec
+from reliabit.tasks.questions import check_asked
 from reliabit.tracking.address import check_address
 
 Check = Callable[[Config], None]
@@ -189,9 +195,8 @@ CHECKS: Mapping[str, tuple[Check, ...]] = MappingProxyType(
 
 
 def _check_source(data: DataConfig, *, config: Config) -> None:
-    spec = source_spec(data)
-    if not is_prepared(spec, root=Path(config.paths.data)):
-        check_files(spec)
+    if not is_prepared(data, root=Path(config.paths.data)):
+        find_source(data).check_files()
 
 
 def _check_table(path: Path, *, key: str) -> None:

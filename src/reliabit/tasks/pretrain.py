@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.config import Config
-from reliabit.config.model import ModelConfig
-from reliabit.data.prepare import load_split, prepare, read_manifest
+from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.models.recipe import Recipe
-from reliabit.tasks.questions import source_spec
+from reliabit.models.settings import ModelConfig
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from reliabit.models.adapter import Adapter
-    from reliabit.models.checkpoint import Checkpoint
+    from reliabit.models.families import Adapter
+    from reliabit.models.loading import Checkpoint
+    from reliabit.models.recipe import Recipe
 
 TRAINING_RECORD = "training.json"
 
@@ -68,7 +68,7 @@ def _pretrain(config: Config, checkpoints: Path) -> None:
 
     recipe, folder = config.task.training(), Path(config.model.path)
     set_up(config)
-    tables = {name: prepare(source_spec(spec), root=Path(config.paths.data)) for name, spec in recipe.data.items()}
+    tables = {name: prepare(spec, root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     training = {name: load_split(table, "train") for name, table in tables.items()}
     checkpoint = untrained(config.model, training, seed=config.seed)
     metrics = train(
@@ -96,8 +96,9 @@ def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) ->
     """A reference model with new weights, and a tokenizer trained on the texts of some tables."""
     import lightning.pytorch as lightning
 
-    from reliabit.models.checkpoint import Checkpoint, find_adapter
     from reliabit.models.encoding import Encoder
+    from reliabit.models.families import find_adapter
+    from reliabit.models.loading import Checkpoint
     from reliabit.models.reference import BUILDERS
 
     adapter = find_adapter(model.family)

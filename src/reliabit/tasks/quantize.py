@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config
-from reliabit.models.checkpoint import find_adapter
+from reliabit.models.families import find_adapter
 from reliabit.quant.destination import check_destination
 from reliabit.tasks.calibrated import load_calibration, scales_table
 from reliabit.tasks.encoders import check_model

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reliabit.config import Config
-from reliabit.config.model import ModelConfig
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import TrainerConfig
-from reliabit.models.checkpoint import Checkpoint, load_checkpoint
+from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import Report, Size, kernels_of, model_size, quantize_model
 from reliabit.quant.record import OUR_FORMAT, quantized_as
@@ -41,14 +41,7 @@ class QuantizedCheckpoint:
 
 def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:
     """Load the model as it is."""
-    return load_checkpoint(
-        Path(model.path),
-        family=model.family,
-        dtype=model.dtype,
-        template=model.template,
-        max_pixels=model.max_pixels,
-        spread=spread,
-    )
+    return load_checkpoint(model, spread=spread)
 
 
 def spread_of(trainer: TrainerConfig) -> Spread | None:

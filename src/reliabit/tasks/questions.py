@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config
-from reliabit.config.data import DataConfig
-from reliabit.data.image_keys import image_key, images_of
-from reliabit.data.prepare import load_split, prepare
+from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.shifts import apply_shift, parse_shift
-from reliabit.data.sources import SourceSpec
+from reliabit.data.sources import DataConfig
+from reliabit.data.splits import image_key, images_of
 from reliabit.data.table import first_images
 from reliabit.errors import ReliabitError
 from reliabit.inference.predictions import NO_SHIFT
@@ -24,23 +23,6 @@ TRAINING_SPLIT, CHOOSING_SPLIT = "dev", "val"
 """The split that trains confidence estimators (asked only where one is trained), and the one that chooses them."""
 
 SHIFTED_SPLIT = "test"
-
-
-def source_spec(data: DataConfig) -> SourceSpec:
-    """What decides the content of the prepared table."""
-    return SourceSpec(
-        name=data.name,
-        splits=dict(data.splits),
-        seed=data.seed,
-        root=data.root,
-        questions_per_image=data.questions_per_image,
-        layout=data.layout,
-        files=dict(data.files),
-        template=data.template,
-        split_ids={split: file for split, file in data.split_ids.items() if file is not None},
-        split_ids_of=data.split_ids_of,
-        on_bad_sample=data.on_bad_sample,
-    )
 
 
 def load_questions(config: Config, *, training: bool) -> "Dataset":
@@ -89,7 +71,7 @@ def check_asked(config: Config, *, training: bool) -> None:
 
 def prepared_split(config: Config, data: DataConfig, split: str) -> "Dataset":
     """One split of a data source, prepared first where it is not yet."""
-    return load_split(prepare(source_spec(data), root=Path(config.paths.data)), split)
+    return load_split(prepare(data, root=Path(config.paths.data)), split)
 
 
 def _asked_splits(data: DataConfig) -> list[str]:

@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
-from reliabit.data.prepare import prepare
+from reliabit.data.prepared_table import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.identity import Fingerprint, identify
 from reliabit.paths import project_root
 from reliabit.tasks.answer_identity import calibration_digest
 from reliabit.tasks.encoders import check_model
-from reliabit.tasks.questions import source_spec
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -27,7 +26,7 @@ def run_identity(config: Config) -> Fingerprint:
     check_model(config.model)
     inputs = checkpoint_inputs(Path(config.model.path), cache=cache)
     for name, data in {"data": config.data, **config.other_data}.items():
-        folder = prepare(source_spec(data), root=Path(config.paths.data))
+        folder = prepare(data, root=Path(config.paths.data))
         inputs |= table_inputs(folder, cache=cache, name=name)
     calibration = calibration_digest(config)
     if calibration is not None:
@@ -41,7 +40,7 @@ def recorded_inputs(config: Config) -> "list[DatasetInput]":
 
     found = []
     for name, data in {"data": config.data, **config.other_data}.items():
-        folder = prepare(source_spec(data), root=Path(config.paths.data)).resolve()
+        folder = prepare(data, root=Path(config.paths.data)).resolve()
         if folder.is_relative_to(project_root()):
             source = resolve(f"{SCHEME}{folder.relative_to(project_root()).as_posix()}")
             context = "evaluation" if name == "data" else "shift"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reliabit.data.prepare import MANIFEST, read_manifest
+from reliabit.data.prepared_table import MANIFEST, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256, staged_folder
 

@@ -1,0 +1,80 @@
+"""Sources that fit into memory: read in parts, cut into splits, and written as Parquet with the images within."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from reliabit.data.sources import Source, WrittenSplit, WrittenTable
+from reliabit.data.splits import split_by_image
+from reliabit.data.table import VQARow, checked
+from reliabit.errors import ReliabitError
+
+
+@dataclass(frozen=True)
+class SourcePart:
+    """A part of a source that the given splits are cut from.
+
+    Attributes:
+        read: Yields an image's questions in a row.
+        splits: The splits.
+        check: Raises where a file that it reads is missing.
+    """
+
+    read: Callable[[], Iterable[VQARow]]
+    splits: tuple[str, ...]
+    check: Callable[[], object] = field(default=lambda: None)
+
+
+class InMemorySource(Source):
+    """A source that says what its parts are."""
+
+    @abstractmethod
+    def parts(self) -> list[SourcePart]:
+        """The parts, each with splits of its own."""
+
+    def check_files(self) -> None:
+        """Check the files of the parts that are wanted."""
+        wanted = {split for split, images in self.data.splits.items() if images}
+        for part in self.parts():
+            if wanted & {*part.splits}:
+                part.check()
+
+    def write(self, folder: Path, *, bad_samples: Path) -> WrittenTable:
+        """Write every split; a bad item ends it."""
+        written: dict[str, WrittenSplit] = {}
+        for part in self.parts():
+            sizes = {name: self.data.splits[name] for name in part.splits if self.data.splits.get(name)}
+            if not sizes:
+                continue
+            by_image = {image: list(rows) for image, rows in groupby(self._rows(part), _image_id)}
+            if not by_image:
+                raise ReliabitError(f"the data source {self.data.name} has no questions; nothing to split")
+            for name, images in split_by_image(list(by_image), sizes=sizes, seed=self.data.seed).items():
+                rows = [row for image in images for row in by_image[image]]
+                written[name] = _write_split(rows, path=folder / f"{name}.parquet")
+        if not written:
+            raise ReliabitError(f"data.splits of {self.data.name} is empty; give at least one split an image")
+        return WrittenTable(splits=written)
+
+    def _rows(self, part: SourcePart) -> Iterator[VQARow]:
+        from tqdm import tqdm
+
+        rows = checked(part.read())
+        yield from tqdm(rows, desc=f"prepare {self.data.name}", unit=" questions", leave=False, disable=None)
+
+
+def _write_split(rows: list[VQARow], *, path: Path) -> WrittenSplit:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from reliabit.data._image_store import embedded_schema
+
+    table = pa.Table.from_pylist(rows, schema=embedded_schema())
+    pq.write_table(table, path, compression="zstd")
+    return WrittenSplit(questions=table.num_rows, images=len(table.column("image_id").unique()))
+
+
+def _image_id(row: VQARow) -> str:
+    return row["image_id"]

@@ -1,0 +1,96 @@
+import json
+import shutil
+from collections import Counter
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from reliabit.data.image_decoding import decode_image
+from reliabit.data.sources import easy_vqa
+from reliabit.data.table import checked
+from reliabit.errors import ReliabitError
+
+
+@pytest.fixture
+def small_root(tmp_path):
+    """The layout of the packaged set with two images and three questions."""
+    for part in ("train", "test"):
+        images = tmp_path / part / "images"
+        images.mkdir(parents=True)
+        for number in (0, 1):
+            Image.new("RGB", (64, 64), "white").save(images / f"{number}.png")
+        questions = [
+            ["what color is the shape?", "red", 1],
+            ["is there a circle?", "no", 0],
+            ["what shape?", "circle", 0],
+        ]
+        (tmp_path / part / "questions.json").write_text(json.dumps(questions))
+    return tmp_path
+
+
+def test_packaged_set_has_the_published_size():
+    parts = {part: list(easy_vqa.read_part(part)) for part in ("train", "test")}
+    assert {part: len(rows) for part, rows in parts.items()} == {"train": 38575, "test": 9673}
+    assert {part: len({row["image_id"] for row in rows}) for part, rows in parts.items()} == {
+        "train": 4000,
+        "test": 1000,
+    }
+    answers = {row["answers"][0] for rows in parts.values() for row in rows}
+    assert len(answers) == 13
+    assert sum(row["answer_type"] == "yes/no" for row in parts["test"]) == 7136
+
+
+def test_questions_keep_their_published_answer_and_image():
+    published = json.loads((easy_vqa.packaged_root() / "test" / "questions.json").read_text())
+    rows = list(easy_vqa.read_part("test"))
+    read = Counter((row["question"], row["answers"][0], int(row["image_id"].removeprefix("test-"))) for row in rows)
+    assert read == Counter(tuple(entry) for entry in published)
+
+
+def test_question_types_agree_with_the_answers():
+    for row in easy_vqa.read_part("test"):
+        assert (row["question_type"] in ("shape", "color")) == (row["answer_type"] == "other")
+        if row["question_type"] == "color presence":
+            assert any(color in row["question"] for color in easy_vqa.COLORS)
+
+
+def test_images_are_64_pixels_wide():
+    row = next(iter(easy_vqa.read_part("train")))
+    assert Image.open(BytesIO(row["image"])).size == (64, 64)
+
+
+def test_missing_image_is_named(small_root):
+    (small_root / "train" / "images" / "1.png").unlink()
+    with pytest.raises(ReliabitError, match=r"1\.png is missing"):
+        list(easy_vqa.read_part("train", root=small_root))
+
+
+def test_corrupt_image_is_named(small_root):
+    (small_root / "train" / "images" / "0.png").write_bytes(b"not a picture")
+    with pytest.raises(ReliabitError, match=r"image 'train-0'.*cannot be decoded"):
+        list(checked(easy_vqa.read_part("train", root=small_root)))
+
+
+def test_truncated_image_is_named(small_root):
+    path = small_root / "train" / "images" / "0.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ReliabitError, match="cannot be decoded"):
+        list(checked(easy_vqa.read_part("train", root=small_root)))
+
+
+def test_question_without_an_answer_is_named(small_root):
+    (small_root / "train" / "questions.json").write_text(json.dumps([["is it red?", "", 0]]))
+    with pytest.raises(ReliabitError, match="'train-0'.*has no answers"):
+        list(checked(easy_vqa.read_part("train", root=small_root)))
+
+
+def test_missing_part_is_named(small_root):
+    shutil.rmtree(small_root / "test")
+    with pytest.raises(ReliabitError, match=r"questions\.json does not exist"):
+        list(easy_vqa.read_part("test", root=small_root))
+
+
+def test_empty_image_says_so():
+    with pytest.raises(ReliabitError, match="the file is empty"):
+        decode_image(b"", item="question 'x'")
