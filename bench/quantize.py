@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.quant import QuantizedWeight, QuantLinear, quantize_weight
-from reliabit.quant.chunks import one_thread
-from reliabit.quant.grid import ZeroKind
-from reliabit.quant.kernels.dispatch import self_test
+from reliabit.quant.kernels.dispatch import one_thread, self_test
+from reliabit.quant.record import ZeroKind
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS = (2, 3, 4, 8)

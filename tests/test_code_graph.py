@@ -8,20 +8,20 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from reliabit import code_graph
+from reliabit import code_graph, quant
 from reliabit.code_graph import PACKAGE, module_digests
 from reliabit.composition import conf_folder, register, to_config, to_mapping
 from reliabit.digests import BY_VALUE
 from reliabit.identity import MEASURING
-from reliabit.quant import _HOMES
-from reliabit.quant.mbq.identity import BY_VALUE as CODE_ALONE
-from reliabit.quant.mbq.identity import COLLECTING
+from reliabit.quant.mbq.statistics_key import BY_VALUE as CODE_ALONE
+from reliabit.quant.mbq.statistics_key import COLLECTING
 from reliabit.quant.streaming.job import QUANTIZING
 from reliabit.tasks.answer_identity import ANSWERING, ANSWERING_BY_VALUE, ENCODING
 
@@ -231,8 +231,10 @@ def test_a_lazy_package_that_is_imported_whole_may_give_out_any_of_its_names(sma
 
 def test_the_names_that_packages_give_out_lazily_are_all_known():
     lazy = code_graph._read(PACKAGE / "quant" / "__init__.py").lazy
-    assert lazy == {name: f"reliabit.quant.{home}" for name, home in _HOMES.items()}
-    held = {path for path in PACKAGE.rglob("__init__.py") if "def __getattr__" in path.read_text()}
+    assert lazy.keys() == set(quant.__all__)
+    for name, home in lazy.items():
+        assert getattr(import_module(home, "reliabit.quant"), name) is getattr(quant, name)
+    held = {path for path in PACKAGE.rglob("__init__.py") if "__getattr__" in path.read_text()}
     assert all(code_graph._read(path).lazy for path in held)
 
 
@@ -240,7 +242,7 @@ def test_no_result_depends_on_a_module_that_a_value_names():
     """Such an import could not be followed; the task of a configuration and lazy names are all there is."""
     reached = {name for entries, by_value in SCOPES.values() for name in module_digests(entries, by_value=by_value)}
     naming = {name for name in reached if any(names_by_value(node) for node in ast.walk(tree_of(name)))}
-    assert naming == {"quant/__init__.py"}, "its names are those of `lazy`, see above"
+    assert naming == {"components.py"}, "its names are those of modules and entry points"
 
 
 def tree_of(name):

@@ -10,8 +10,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from reliabit.composition import conf_folder, register, to_config, to_mapping
-from reliabit.config import BITS
 from reliabit.errors import ReliabitError
+from reliabit.quant.schema import BITS
 
 PROJECT = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.config import Config, DataConfig, QuantConfig, RegistryConfig, TrainerConfig
+from reliabit.config import Config, DataConfig, RegistryConfig, TrainerConfig
 from reliabit.errors import ReliabitError
 from reliabit.settings import check, listed
 
@@ -70,7 +70,6 @@ def validate(config: Config) -> None:
         ReliabitError: Names the key, its value, and what it may be.
     """
     check(config, key="")
-    _check_quant(config.quant)
     _check_template(config.model.template, key="model.template", fields=("question",))
     _check_template(config.confidence.p_true.template, key="confidence.p_true.template", fields=("question", "answer"))
     for key, data in {"data": config.data, **{f"other_data.{k}": d for k, d in config.other_data.items()}}.items():
@@ -186,19 +185,6 @@ def _check_registry(registry: RegistryConfig) -> None:
             f"registry.required_risk={registry.required_risk} is not among "
             f"registry.certified_risks={registry.certified_risks}; certify it as well"
         )
-
-
-def _check_quant(quant: QuantConfig) -> None:
-    if (quant.calibration.chat is None) != (quant.calibration.chat_images is None):
-        raise ReliabitError("quant.calibration.chat and quant.calibration.chat_images go together; set both or neither")
-    if quant.method == "none":
-        return
-    if not quant.rules:
-        raise ReliabitError(f"quant.rules is empty, and quant.method={quant.method} needs to know which modules")
-    if quant.bits is None and not all("bits" in rule for rule in quant.rules):
-        raise ReliabitError(f"quant.bits is null, and a rule of quant.name={quant.name} brings no bits of its own")
-    if quant.solver == "library" and quant.method != "hqq":
-        raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
 
 
 def options_of(key: str) -> str:

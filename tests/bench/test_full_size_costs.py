@@ -6,8 +6,8 @@ from full_size_results import read_results
 from hydra import compose, initialize_config_dir
 
 from reliabit.composition import conf_folder, register, to_config
+from reliabit.quant.plan import build_plan
 from reliabit.tasks.footprint import footprint as footprint_task
-from reliabit.tasks.plan import build_plan
 
 
 @pytest.fixture

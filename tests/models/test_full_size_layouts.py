@@ -15,7 +15,7 @@ from reliabit.inference.answering import answer_table
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.encoding import distinct_images
 from reliabit.models.reference import build_qwen2_vl
-from reliabit.quant.components import component_of
+from reliabit.quant.module_names import component_of
 
 
 def load(folder, family) -> Checkpoint:

@@ -5,8 +5,8 @@ from quant.calibration_samples import LAYERS, LINEARS, random_batch
 from quant.samples import FAMILIES
 from reliabit.errors import ReliabitError
 from reliabit.quant import GroupScale, ResidentDecoder
-from reliabit.quant.mbq.fold import fold_layer
 from reliabit.quant.mbq.groups import GROUPS, sharing_of
+from reliabit.quant.mbq.scaling import fold_layer
 
 
 @pytest.fixture

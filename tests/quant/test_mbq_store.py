@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -9,7 +10,6 @@ from quant.calibration_samples import LAYERS, random_batch
 from reliabit.errors import DamagedError, ReliabitError
 from reliabit.quant import (
     Calibration,
-    CollectionSettings,
     ResidentDecoder,
     Scheme,
     collect,
@@ -19,10 +19,17 @@ from reliabit.quant import (
     read_statistics,
     statistics_key,
 )
-from reliabit.quant.mbq import identity
-from reliabit.quant.mbq.identity import model_digest
+from reliabit.quant.mbq import statistics_key as identity
+from reliabit.quant.schema import CalibrationConfig
 
 PATH = LAYERS["idefics3"]
+
+
+def model_digest(model):
+    found = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        found.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def test_the_key_depends_on_everything_that_decides(model, monkeypatch):
     given = {
         "weights": model_digest(model),
         "batches": [batch],
-        "settings": CollectionSettings(),
+        "settings": CalibrationConfig(),
         "path": PATH,
         "dtype": torch.float32,
     }
@@ -64,7 +71,7 @@ def test_the_key_depends_on_everything_that_decides(model, monkeypatch):
         statistics_key(**{**given, "batches": [dataclasses.replace(batch, inputs=pixels)]}),
         statistics_key(**{**given, "batches": [dataclasses.replace(batch, targets=batch.targets + 1)]}),
         statistics_key(**{**given, "batches": [batch, batch]}),
-        statistics_key(**{**given, "settings": CollectionSettings(tokens=17)}),
+        statistics_key(**{**given, "settings": CalibrationConfig(tokens=17)}),
         statistics_key(**{**given, "dtype": torch.bfloat16}),
     }
     model.lm_head.weight.data[0, 0] += 1

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from folder_spool import FolderSpool
 from safetensors.torch import load_file
 
 from quant.calibration_samples import LAYERS, random_batch
@@ -11,7 +12,6 @@ from reliabit.quant import (
     Calibration,
     ResidentDecoder,
     Scheme,
-    SearchSettings,
     collect,
     default_plan,
     load_checkpoint,
@@ -19,9 +19,9 @@ from reliabit.quant import (
     quantize_model,
     save_checkpoint,
 )
-from reliabit.quant.mbq.spool import FolderSpool
-from reliabit.quant.streaming.decoder import StreamedDecoder
-from reliabit.quant.streaming.quantize import quantize_checkpoint
+from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
+from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 
 MIXED = [
     {"components": ["language_attention", "language_mlp"], "bits": 3},
@@ -61,7 +61,7 @@ def test_a_streamed_checkpoint_is_that_of_the_resident_model(family, mode, refer
     batches = [random_batch(model, seed=seed) for seed in range(2)]
     exact = reference_model(family)
     statistics = collect(ResidentDecoder(exact, LAYERS[family]), batches, tmp_path / "statistics", key="k")
-    calibration = Calibration(statistics, SearchSettings(mode=mode, ratios=5), batches)
+    calibration = Calibration(statistics, ScalingConfig(search=mode, ratios=5), batches)
     plan = plan_from_config(MIXED, defaults={"method": "rtn"})
     streamed = quantize_checkpoint(
         source, tmp_path / "streamed", plan, decoder_layers=LAYERS[family], calibration=calibration, shard_bytes=2**18

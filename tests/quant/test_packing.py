@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reliabit.quant.packing import pack, packed_width, unpack
+from reliabit.quant.packed import pack, packed_width, unpack
 
 
 def bit_stream(codes: list[int], bits: int, size: int) -> list[int]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from quant.samples import heavy_tailed
-from reliabit.quant import chunks, quantize_weight
+from reliabit.quant import grid as chunks
+from reliabit.quant import quantize_weight
 
 BITS = (2, 3, 4, 8)
 METHODS = ("rtn", "hqq", "hqq_plus")

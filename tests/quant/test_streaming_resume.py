@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import reliabit
-import reliabit.quant.streaming.quantize as streaming
+import reliabit.quant.streaming.quantize_checkpoint as streaming
 from damage import turn
 from quant.calibration_samples import LAYERS, random_batch
 from reliabit.disk_errors import plain_disk_errors
@@ -23,18 +23,17 @@ from reliabit.quant import (
     Calibration,
     ResidentDecoder,
     Scheme,
-    SearchSettings,
     collect,
     default_plan,
     load_checkpoint,
     plan_from_config,
     save_checkpoint,
 )
-from reliabit.quant.checksums import CHECKSUMS, verify_checkpoint
-from reliabit.quant.streaming import parts
-from reliabit.quant.streaming.progress import Progress
-from reliabit.quant.streaming.quantize import quantize_checkpoint
-from reliabit.quant.streaming.unfinished import unfinished_folder, unfinished_name
+from reliabit.quant.checkpoint_files import CHECKSUMS, verify_checkpoint
+from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.streaming import written_shards as parts
+from reliabit.quant.streaming.job import Progress, unfinished_folder, unfinished_name
+from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 
 FAMILY = "qwen2_vl"
 SHARD_BYTES = 2**16
@@ -263,7 +262,7 @@ def test_a_scaled_checkpoint_goes_on_too(mode, source, reference_model, tmp_path
     statistics = collect(ResidentDecoder(model, LAYERS[FAMILY]), batches, tmp_path / "statistics", key="k")
     options = {
         "plan": plan_from_config([{"components": ["language_attention", "language_mlp"], "bits": 3}]),
-        "calibration": Calibration(statistics, SearchSettings(mode=mode, ratios=3), batches),
+        "calibration": Calibration(statistics, ScalingConfig(search=mode, ratios=3), batches),
     }
     expected = run(source, tmp_path / "expected", **options)
     interrupted(source, tmp_path / "checkpoint", monkeypatch, 2, **options)

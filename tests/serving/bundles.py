@@ -17,7 +17,7 @@ from reliabit.inference.predictions import NO_SHIFT, predictions_table
 from reliabit.metrics import certify_threshold
 from reliabit.models.checkpoint import find_adapter, load_checkpoint
 from reliabit.quant import Scheme, default_plan
-from reliabit.quant.streaming.quantize import quantize_checkpoint
+from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Description
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reliabit.config import Config, ModelConfig, PathsConfig, QuantConfig, ScalingConfig, TrainerConfig
+from reliabit.config import Config, ModelConfig, PathsConfig, TrainerConfig
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.quant import plan_from_config, quantize_model
+from reliabit.quant.schema import QuantConfig, ScalingConfig
 from reliabit.tasks import answer_identity
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity
 

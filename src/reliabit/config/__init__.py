@@ -16,11 +16,11 @@ from reliabit.config.data import DataConfig
 from reliabit.config.evaluation import EvaluationConfig
 from reliabit.config.model import ModelConfig
 from reliabit.config.paths import PathsConfig
-from reliabit.config.quant import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
 from reliabit.config.registry import IncumbentConfig, RegistryConfig
 from reliabit.config.task import RecipeConfig, TaskConfig
 from reliabit.config.tracking import SweepConfig, TrackingConfig
 from reliabit.config.trainer import TrainerConfig
+from reliabit.quant.schema import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
 
 __all__ = [
     "BITS",

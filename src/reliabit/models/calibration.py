@@ -8,7 +8,7 @@ import torch
 from reliabit.data.table import decode_image
 from reliabit.models.encoding import Encoder
 from reliabit.models.training_batches import IGNORED, encode_answered
-from reliabit.quant.mbq.batch import CalibrationBatch
+from reliabit.quant.mbq.calibration_set import CalibrationBatch
 
 
 def calibration_batches(

@@ -12,8 +12,8 @@ from reliabit.models.idefics3 import Idefics3
 from reliabit.models.qwen2_5_vl import Qwen2_5_VL
 from reliabit.models.qwen2_vl import Qwen2VL
 from reliabit.models.spread import Spread
+from reliabit.quant.checkpoint_files import loading
 from reliabit.quant.record import CONFIG, OUR_FORMAT, check_format, read_config, read_json, read_record
-from reliabit.quant.said_of import said_of
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ def load_checkpoint(
     """
     import torch
 
-    from reliabit.quant.checkpoint import load_checkpoint as load_weights
+    from reliabit.quant.checkpoint_io import load_checkpoint as load_weights
 
     check_transformers()
     check_checkpoint(folder, family=family)
@@ -117,12 +117,12 @@ def load_encoder(folder: Path, *, family: str, template: str, max_pixels: int | 
 
     adapter = find_adapter(family)
     check_folder(folder, family=family)
-    with said_of(folder, "the processor"):
+    with loading(folder, "the processor"):
         processor = adapter.load_processor(folder)
     if max_pixels is not None:
         adapter.limit_pixels(processor, max_pixels)
     encoder = Encoder(adapter=adapter, processor=processor, template=template)
-    with said_of(folder, "the processor"):
+    with loading(folder, "the processor"):
         # What is wrong in the files of a processor shows when it is used.
         adapter.encode_images(processor, [Image.new("RGB", PROBE)])
         encoder([probe()])
@@ -170,17 +170,17 @@ def _built_empty(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     from transformers import GenerationConfig
     from transformers.quantizers.auto import AutoHfQuantizer
 
-    from reliabit.quant.empty import replace_by_empty
+    from reliabit.quant.checkpoint_io import skeleton
+    from reliabit.quant.layers import replace_by_empty
     from reliabit.quant.plugin import ReliabitConfig
-    from reliabit.quant.skeleton import skeleton
 
     model = skeleton(folder, dtype)
     if (folder / GENERATION).is_file():
-        with said_of(folder, f"the {GENERATION}"):
+        with loading(folder, f"the {GENERATION}"):
             GenerationConfig.from_pretrained(folder)
     record = read_record(folder)
     if record is not None:
-        with said_of(folder, "the quantization_config"):
+        with loading(folder, "the quantization_config"):
             if record.get("quant_method") == OUR_FORMAT:
                 for name, layout in ReliabitConfig(**record).layouts().items():
                     replace_by_empty(model, name, layout)
@@ -216,7 +216,7 @@ def check_checkpoint(folder: Path, *, family: str) -> None:
     Raises:
         ReliabitError: It is not.
     """
-    from reliabit.quant.shards import check_shards, weight_files
+    from reliabit.quant.checkpoint_files import check_shards, weight_files
 
     check_folder(folder, family=family)
     _check_generation(folder)

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from reliabit.config import UNQUANTIZED, QuantConfig
 from reliabit.quant.record import quantized_as
+from reliabit.quant.schema import UNQUANTIZED, QuantConfig
 
 
 def as_quantized(quant: QuantConfig, folder: Path) -> QuantConfig:

@@ -8,16 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.chunks import row_chunks
-from reliabit.quant.components import component_of
-from reliabit.quant.embedding import QuantEmbedding
-from reliabit.quant.grid import Layout, QuantizedWeight, check_layout, dequantize
-from reliabit.quant.linear import QuantLinear
+from reliabit.quant.grid import Layout, QuantizedWeight, dequantize, row_chunks
+from reliabit.quant.layers import QuantEmbedding, QuantLinear
 from reliabit.quant.mbq.scaling import Calibration, scale_model
 from reliabit.quant.mbq.search import GroupScale
+from reliabit.quant.module_names import component_of
 from reliabit.quant.packed import PackedWeight
 from reliabit.quant.plan import Plan, Scheme, resolve
-from reliabit.quant.solve import check_finite, check_method, quantize_weight
+from reliabit.quant.quantizer import check_finite, quantize_weight, quantizer_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +41,7 @@ class ConvertedModule:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConversionReport:
     """What `quantize_model` did.
 
     Attributes:
@@ -66,7 +64,7 @@ class Report:
 
 
 @torch.no_grad()
-def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> Report:
+def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> ConversionReport:
     """Quantize, in place, the modules that a plan names.
 
     Everything that can be refused is refused before the first module is changed.
@@ -95,7 +93,7 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None
     schemes = check_schemes(model, plan)
     before = set(packed_modules(model))
     scales = () if calibration is None else tuple(scale_model(model, schemes, calibration))
-    report = Report(tuple(convert(model, name, scheme) for name, scheme in schemes.items()), scales)
+    report = ConversionReport(tuple(convert(model, name, scheme) for name, scheme in schemes.items()), scales)
     converted = set(packed_modules(model)) - before
     if converted != set(schemes):
         raise RuntimeError(f"converted {sorted(converted ^ set(schemes))} against the plan")
@@ -128,7 +126,7 @@ def scheme_records(model: nn.Module, schemes: Mapping[str, Scheme]) -> list[dict
     records: dict[tuple[Scheme, Layout], list[str]] = {}
     for name, scheme in schemes.items():
         records.setdefault((scheme, packed[name].layout), []).append(name)
-    return [{**asdict(scheme), **asdict(layout), "modules": names} for (scheme, layout), names in records.items()]
+    return [{**scheme.record(), **asdict(layout), "modules": names} for (scheme, layout), names in records.items()]
 
 
 def quantizable_modules(model: nn.Module) -> list[str]:
@@ -156,10 +154,7 @@ def _check_module(model: nn.Module, name: str, scheme: Scheme) -> None:
     if isinstance(module, PackedWeight):
         raise ReliabitError(f"{name} is quantized already, to {module.layout.bits} bits")
     weight = _weight_of(module, name)
-    check_layout(
-        bits=scheme.bits, group_size=scheme.group_size, zero=scheme.zero, in_features=weight.shape[1], name=name
-    )
-    check_method(method=scheme.method, solver=scheme.solver, zero=scheme.zero, name=name)
+    quantizer_of(scheme, in_features=weight.shape[1], name=name)
     owners = [other for other, found in model.named_parameters(remove_duplicate=False) if found is weight]
     if len(owners) > 1:
         raise ReliabitError(f"{name} shares its weight with {sorted(set(owners) - {f'{name}.weight'})}; untie it first")
@@ -184,7 +179,7 @@ def convert(model: nn.Module, name: str, scheme: Scheme) -> ConvertedModule:
     """
     module = model.get_submodule(name)
     weight = _weight_of(module, name).detach()
-    quantized = quantize_weight(weight, **scheme.options(), name=name)
+    quantized = quantize_weight(weight, **scheme.arguments(), name=name)
     if isinstance(module, nn.Embedding):
         packed: PackedWeight = QuantEmbedding.from_embedding(module, quantized)
     else:

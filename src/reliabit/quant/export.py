@@ -15,14 +15,14 @@ from torch import Tensor
 
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
-from reliabit.quant.checkpoint import copy_processor
+from reliabit.quant.checkpoint_io import copy_processor
 from reliabit.quant.convert import packed_modules
 from reliabit.quant.grid import Layout
-from reliabit.quant.linear import QuantLinear
-from reliabit.quant.packed import PackedWeight
-from reliabit.quant.packing import pack, packed_width
+from reliabit.quant.layers import QuantLinear
+from reliabit.quant.module_names import target_patterns
+from reliabit.quant.packed import PackedWeight, pack, packed_width
 from reliabit.quant.plan import Plan
-from reliabit.quant.targets import target_patterns
+from reliabit.quant.record import ZeroKind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +49,7 @@ def exportable_plan(plan: Plan) -> Plan:
     for rule in plan.rules:
         scheme = replace(rule.scheme, metadata="bfloat16")
         if scheme.zero == "float":
-            zero = "integer" if scheme.bits in INTEGER_BITS else "symmetric"
+            zero: ZeroKind = "integer" if scheme.bits in INTEGER_BITS else "symmetric"
             scheme = replace(scheme, zero=zero, solver="chunked", p_norm=None)
         rules.append(replace(rule, scheme=scheme))
     return Plan(tuple(rules))

@@ -13,11 +13,11 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.empty import replace_by_empty
+from reliabit.quant.checkpoint_files import check_shards
 from reliabit.quant.grid import Layout
+from reliabit.quant.layers import replace_by_empty
 from reliabit.quant.packed import PackedWeight
 from reliabit.quant.record import FORMAT_VERSION, OUR_FORMAT, check_record
-from reliabit.quant.shards import check_shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

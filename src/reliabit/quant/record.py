@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from reliabit.errors import ReliabitError
 
@@ -47,7 +47,13 @@ READERS: Mapping[str, tuple[str, ...]] = {
 FORMAT_VERSION = 1
 """Rises with every change that an older reader would misread."""
 
-CHOICES = {"zero": ("float", "integer", "symmetric"), "metadata": ("float16", "bfloat16", "float32")}
+ZeroKind = Literal["float", "integer", "symmetric"]
+"""Where a grid's zero may lie: anywhere, on a code, or fixed in the middle of the codes."""
+
+MetadataType = Literal["float16", "bfloat16", "float32"]
+"""What scales and float zeros are stored in."""
+
+CHOICES: Mapping[str, tuple[str, ...]] = {"zero": get_args(ZeroKind), "metadata": get_args(MetadataType)}
 """What a scheme of this format may say, where its type alone does not tell."""
 
 FLAGS = {4: "load_in_4bit", 8: "load_in_8bit"}

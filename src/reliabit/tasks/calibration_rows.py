@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reliabit.config import CalibrationConfig, Config
+from reliabit.config import Config
 from reliabit.data.bad_samples import FAIL, BadSamples, judged, summary, tell
 from reliabit.data.chat import draw_chats
 from reliabit.data.prepare import load_split, prepare
@@ -13,6 +13,7 @@ from reliabit.data.table import first_images, image_size
 from reliabit.errors import ReliabitError
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission
+from reliabit.quant.schema import CalibrationConfig
 from reliabit.tasks.encoders import admission_of
 from reliabit.tasks.questions import source_spec
 

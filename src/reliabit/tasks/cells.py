@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
-from reliabit.config import UNQUANTIZED, UNQUANTIZED_BITS, Config
+from reliabit.config import Config
 from reliabit.data.prepare import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell
+from reliabit.quant.schema import UNQUANTIZED, UNQUANTIZED_BITS
 from reliabit.tasks.quantized import QuantizedCheckpoint
 from reliabit.tasks.questions import source_spec
 from reliabit.tracking.redaction import redact_config

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.config import Config, QuantConfig
+from reliabit.config import Config
 from reliabit.inference.features import read_features
+from reliabit.quant.schema import QuantConfig
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.asked import asked_questions
 from reliabit.tasks.estimators import SELECTOR

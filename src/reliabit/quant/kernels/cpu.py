@@ -5,9 +5,8 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from reliabit.quant.kernels.base import Kernel
-from reliabit.quant.packed import PackedWeight
-from reliabit.quant.packing import unpack
+from reliabit.quant.kernels import Kernel
+from reliabit.quant.packed import PackedWeight, unpack
 
 INT4_BITS = 4
 INT4_GROUPS = (256, 128, 64, 32)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from reliabit.quant.kernels.base import Kernel
+from reliabit.quant.kernels import Kernel
 from reliabit.quant.packed import PackedWeight
 
 HALF_TYPES = (torch.bfloat16, torch.float16)

@@ -1,8 +1,9 @@
-"""The four places in a decoder layer where a scale can be moved from one operation into the next."""
+"""The places in a decoder layer where a scale can be moved from one operation into the next, observed while it runs."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -154,3 +155,39 @@ def groups_with(linears: Collection[str]) -> tuple[ScalingGroup, ...]:
         ['gate_up', 'down']
     """
     return tuple(group for group in GROUPS if any(linear in linears for linear in group.linears))
+
+
+@dataclass
+class Observed:
+    """One pass through a layer.
+
+    Attributes:
+        inputs: The inputs of each group's linear layers, by name of the group, `[sequences, tokens, channels]`.
+        attention: The keyword arguments of the attention, its hidden states left out.
+    """
+
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    attention: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def observing(layer: nn.Module) -> Iterator[Observed]:
+    """Observe a layer; each pass within the block takes the place of the one before."""
+    seen = Observed()
+
+    def keep_inputs(name: str) -> Any:
+        def hook(module: nn.Module, positional: tuple[Any, ...]) -> None:
+            seen.inputs[name] = positional[0].detach()
+
+        return hook
+
+    def keep_keywords(module: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        seen.attention = {name: value for name, value in keywords.items() if name != "hidden_states"}
+
+    hooks = [layer.get_submodule(g.linears[0]).register_forward_pre_hook(keep_inputs(g.name)) for g in GROUPS]
+    hooks.append(layer.get_submodule("self_attn").register_forward_pre_hook(keep_keywords, with_kwargs=True))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -4,7 +4,7 @@ MBQ, section 3: to first order an error `d` of a token's output moves the loss b
 mean over a modality's tokens, one ratio a layer remains, that of image tokens to answer tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.mbq.batch import ANSWER, IGNORED, VISION, CalibrationBatch
+from reliabit.quant.mbq.calibration_set import ANSWER, IGNORED, VISION, CalibrationBatch, Tokens
 from reliabit.quant.mbq.decoder import Decoder, run_layer
-from reliabit.quant.mbq.spool import Spool
-from reliabit.quant.mbq.tokens import Tokens
 
 PLACES = ("attention", "mlp")
 OUTPUTS = ("self_attn.o_proj", "mlp.down_proj")
@@ -23,7 +21,7 @@ OUTPUTS = ("self_attn.o_proj", "mlp.down_proj")
 
 
 @dataclass(frozen=True)
-class Interval:
+class RatioInterval:
     """A sensitivity ratio with its percentile bootstrap interval over sequences."""
 
     estimate: float
@@ -59,7 +57,7 @@ def token_gradients(
     *,
     keywords: Sequence[dict[str, Any]],
     outputs: Sequence[Tensor],
-    spool: Spool,
+    spool: MutableMapping[tuple[int, int], Tensor],
     tokens: Tokens,
 ) -> Tensor:
     """Walk the decoder backwards; weights get no gradients, and no more than one layer is differentiated at a time.
@@ -69,7 +67,7 @@ def token_gradients(
         batches: The calibration set.
         keywords: What the layers were called with besides their inputs, by batch.
         outputs: The last layer's outputs, by batch.
-        spool: Every layer's inputs.
+        spool: Every layer's inputs, by layer and batch; taken out as they are used.
         tokens: The calibration set's tokens.
 
     Returns:
@@ -85,7 +83,7 @@ def token_gradients(
     for index in reversed(range(decoder.depth)):
         with decoder.layer(index) as layer:
             for number, batch in enumerate(batches):
-                hidden = spool.get(index, number).to(gradients[number].device)
+                hidden = spool.pop((index, number)).to(gradients[number].device)
                 gradients[number], found = _differentiate(layer, hidden, keywords[number], gradients[number])
                 part = magnitudes[index, :, tokens.of_batch(number)]
                 part.copy_(torch.stack([place[batch.attended] for place in found]))
@@ -157,7 +155,7 @@ def ratios(gradients: Tensor, tokens: Tokens) -> Tensor:
 
 def ratio_intervals(
     gradients: Tensor, tokens: Tokens, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> list[list[Interval]]:
+) -> list[list[RatioInterval]]:
     """Bootstrap intervals of the ratios before they are floored, drawing whole sequences.
 
     Args:
@@ -180,7 +178,7 @@ def ratio_intervals(
     low, high = torch.quantile(spread, torch.tensor([(1 - level) / 2, (1 + level) / 2]), dim=-1)
     return [
         [
-            Interval(float(estimates[layer, place]), float(low[layer, place]), float(high[layer, place]))
+            RatioInterval(float(estimates[layer, place]), float(low[layer, place]), float(high[layer, place]))
             for place in (0, 1)
         ]
         for layer in range(len(estimates))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.shards import check_shards, weight_files
+from reliabit.quant.checkpoint_files import check_shards, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
