@@ -44,7 +44,7 @@ from reliabit.quant import (
 from reliabit.quant.mbq.decoder import Head, LayerInputs, output_embeddings, run_layer
 from reliabit.quant.mbq.scaling import by_layer
 from reliabit.quant.mbq.search import search_decoder
-from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.settings import ScalingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "mbq.json"

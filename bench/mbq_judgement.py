@@ -10,7 +10,7 @@ from reliabit.quant.mbq.decoder import Decoder, walk_observed
 from reliabit.quant.mbq.groups import GROUPS, Observed, linear_at, sharing_of
 from reliabit.quant.mbq.output_loss import Weighing, full_loss
 from reliabit.quant.mbq.search import GroupScale, LayerSchemes, rounded_weights
-from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.settings import ScalingConfig
 
 
 def judge_scales(

@@ -72,7 +72,7 @@ def work(folder: Path) -> dict[str, Any]:
     from folder_spool import FolderSpool
 
     from reliabit.quant import Calibration, Scheme, collect, default_plan
-    from reliabit.quant.schema import ScalingConfig
+    from reliabit.quant.settings import ScalingConfig
     from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
     from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 

@@ -63,11 +63,11 @@ CHANGED = {
     "data/stored_image.py": ("run", "answers", "encoded"),
     "models/qwen2_vl.py": ("run", "answers", "encoded"),
     # What quantizes.
-    "quant/rtn.py": ("run", "answers", "checkpoint"),
-    "quant/hqq.py": ("run", "answers", "checkpoint"),
-    "quant/mbq/observation.py": ("run", "answers", "statistics", "checkpoint"),
+    "quant/methods/rtn.py": ("run", "answers", "checkpoint"),
+    "quant/methods/hqq.py": ("run", "answers", "checkpoint"),
+    "quant/mbq/groups.py": ("run", "answers", "statistics", "checkpoint"),
     "quant/kernels/cpu.py": tuple(SCOPES),
-    "quant/packing.py": tuple(SCOPES),
+    "quant/packed.py": tuple(SCOPES),
     "errors.py": tuple(SCOPES),
 }
 """Modules, and the results that a change of each costs."""
@@ -129,18 +129,18 @@ def comments_added(source):
 
 def test_a_value_that_changes_by_one_digit_is_another_module(package):
     before = digests_of(package)["run"]
-    path = package / "quant" / "hqq.py"
+    path = package / "quant" / "methods" / "hqq.py"
     changed = re.sub(r"= (\d+)\.", r"= 1\1.", path.read_text(), count=1)
     assert changed != path.read_text()
     path.write_text(changed)
     after = digests_of(package)["run"]
-    assert {name for name in after if after[name] != before[name]} == {"quant/hqq.py"}
+    assert {name for name in after if after[name] != before[name]} == {"quant/methods/hqq.py"}
 
 
 def test_a_module_that_is_newly_imported_by_a_helper_counts(package):
     (package / "quant" / "rounding.py").write_text("def half(value):\n    return value / 2\n")
     before = digests_of(package)
-    path = package / "quant" / "rtn.py"
+    path = package / "quant" / "methods" / "rtn.py"
     path.write_text(
         path.read_text() + "\n\ndef later():\n    from reliabit.quant import rounding\n    return rounding\n"
     )

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from reliabit.composition import conf_folder, register, to_config, to_mapping
 from reliabit.errors import ReliabitError
-from reliabit.quant.schema import BITS
+from reliabit.quant.settings import BITS
 
 PROJECT = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ from reliabit.quant import default_plan, export_compressed_tensors, exportable_p
 from reliabit.quant.checkpoint_io import save_checkpoint
 from reliabit.quant.plan import Scheme
 from reliabit.quant.record import Quantized, quantized_as
-from reliabit.quant.schema import QuantConfig
+from reliabit.quant.settings import QuantConfig
 from reliabit.quant.sizes import model_size
 from reliabit.tasks.cells import run_name, run_tags
 

@@ -15,7 +15,7 @@ from reliabit.quant.mbq.groups import GROUPS
 from reliabit.quant.mbq.losses import GramLoss
 from reliabit.quant.mbq.output_loss import OutputLoss, Weighing, drawn_loss, full_loss
 from reliabit.quant.mbq.search import candidate_scales, rounded_weights, search_decoder
-from reliabit.quant.schema import CalibrationConfig, ScalingConfig
+from reliabit.quant.settings import CalibrationConfig, ScalingConfig
 
 
 def awq_fake_quant(weight, bits, group):

@@ -11,7 +11,7 @@ from reliabit.quant import ResidentDecoder, collect
 from reliabit.quant.mbq.calibration_set import ANSWER, VISION, Tokens
 from reliabit.quant.mbq.search import search_decoder
 from reliabit.quant.mbq.sensitivity import ratio_intervals, sequence_means
-from reliabit.quant.schema import CalibrationConfig, ScalingConfig
+from reliabit.quant.settings import CalibrationConfig, ScalingConfig
 
 PLACES = {"attention": "self_attn.o_proj", "mlp": "mlp.down_proj"}
 

@@ -20,7 +20,7 @@ from reliabit.quant import (
     statistics_key,
 )
 from reliabit.quant.mbq import statistics_key as identity
-from reliabit.quant.schema import CalibrationConfig
+from reliabit.quant.settings import CalibrationConfig
 
 PATH = LAYERS["idefics3"]
 

@@ -19,7 +19,7 @@ from reliabit.quant import (
     quantize_model,
     save_checkpoint,
 )
-from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.settings import ScalingConfig
 from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 

@@ -30,7 +30,7 @@ from reliabit.quant import (
     save_checkpoint,
 )
 from reliabit.quant.checkpoint_files import CHECKSUMS, verify_checkpoint
-from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.settings import ScalingConfig
 from reliabit.quant.streaming import written_shards as parts
 from reliabit.quant.streaming.job import Progress, unfinished_folder, unfinished_name
 from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint

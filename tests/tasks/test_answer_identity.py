@@ -9,7 +9,7 @@ import torch
 from reliabit.config import Config, ModelConfig, PathsConfig, TrainerConfig
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.quant import plan_from_config, quantize_model
-from reliabit.quant.schema import QuantConfig, ScalingConfig
+from reliabit.quant.settings import QuantConfig, ScalingConfig
 from reliabit.tasks import answer_identity
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity
 

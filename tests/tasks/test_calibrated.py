@@ -7,7 +7,7 @@ from reliabit.composition import project_root
 from reliabit.config import Config, DataConfig, ModelConfig, PathsConfig
 from reliabit.data.bad_samples import tell
 from reliabit.errors import ReliabitError
-from reliabit.quant.schema import CalibrationConfig, QuantConfig
+from reliabit.quant.settings import CalibrationConfig, QuantConfig
 from reliabit.tasks import calibration_rows as module
 from reliabit.tasks.calibration_rows import calibration_rows
 

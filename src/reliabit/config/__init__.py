@@ -20,7 +20,7 @@ from reliabit.config.registry import IncumbentConfig, RegistryConfig
 from reliabit.config.task import RecipeConfig, TaskConfig
 from reliabit.config.tracking import SweepConfig, TrackingConfig
 from reliabit.config.trainer import TrainerConfig
-from reliabit.quant.schema import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
+from reliabit.quant.settings import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
 
 __all__ = [
     "BITS",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.roles import MAXPROB, confidences_of
 from reliabit.identity import without_transport
-from reliabit.quant.schema import UNQUANTIZED, UNQUANTIZED_BITS
+from reliabit.quant.settings import UNQUANTIZED, UNQUANTIZED_BITS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,7 @@ from reliabit.evaluation.headline import TABLE
 from reliabit.evaluation.paper_measurement import mixture_of
 from reliabit.evaluation.paper_rows import PaperRow, PaperRows
 from reliabit.evaluation.roles import MAXPROB
-from reliabit.quant.schema import UNQUANTIZED
+from reliabit.quant.settings import UNQUANTIZED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reliabit.quant.record import quantized_as
-from reliabit.quant.schema import UNQUANTIZED, QuantConfig
+from reliabit.quant.settings import UNQUANTIZED, QuantConfig
 
 
 def as_quantized(quant: QuantConfig, folder: Path) -> QuantConfig:

@@ -31,9 +31,9 @@ from .plan import plan_from_config as plan_from_config
 from .plan import resolve as resolve
 from .quantizer import Quantizer as Quantizer
 from .quantizer import quantize_weight as quantize_weight
-from .schema import CalibrationConfig as CalibrationConfig
-from .schema import QuantConfig as QuantConfig
-from .schema import ScalingConfig as ScalingConfig
+from .settings import CalibrationConfig as CalibrationConfig
+from .settings import QuantConfig as QuantConfig
+from .settings import ScalingConfig as ScalingConfig
 from .sizes import Footprint as Footprint
 from .sizes import Size as Size
 from .sizes import footprint as footprint

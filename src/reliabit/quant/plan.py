@@ -8,7 +8,7 @@ from typing import Any
 from reliabit.errors import ReliabitError
 from reliabit.quant.module_names import COMPONENTS, component_of, layer_of
 from reliabit.quant.record import MetadataType, ZeroKind
-from reliabit.quant.schema import QuantConfig
+from reliabit.quant.settings import QuantConfig
 
 DECODER_LINEARS = ("language_attention", "language_mlp")
 """What the field quantizes by default; vision tower, connector, embeddings and lm_head stay as they are."""

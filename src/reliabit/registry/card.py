@@ -10,7 +10,7 @@ from reliabit.evaluation.paired_reliability import label
 from reliabit.evaluation.pareto_table import shown
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.metrics import Certificate
-from reliabit.quant.schema import UNQUANTIZED
+from reliabit.quant.settings import UNQUANTIZED
 from reliabit.registry.decision import Decision
 from reliabit.serving.description import Description, certificate_id
 

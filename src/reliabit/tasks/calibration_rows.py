@@ -13,7 +13,7 @@ from reliabit.data.table import first_images, image_size
 from reliabit.errors import ReliabitError
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission
-from reliabit.quant.schema import CalibrationConfig
+from reliabit.quant.settings import CalibrationConfig
 from reliabit.tasks.encoders import admission_of
 from reliabit.tasks.questions import source_spec
 

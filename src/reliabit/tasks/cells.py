@@ -11,7 +11,7 @@ from reliabit.config import Config
 from reliabit.data.prepare import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell
-from reliabit.quant.schema import UNQUANTIZED, UNQUANTIZED_BITS
+from reliabit.quant.settings import UNQUANTIZED, UNQUANTIZED_BITS
 from reliabit.tasks.quantized import QuantizedCheckpoint
 from reliabit.tasks.questions import source_spec
 from reliabit.tracking.redaction import redact_config

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.inference.features import read_features
-from reliabit.quant.schema import QuantConfig
+from reliabit.quant.settings import QuantConfig
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.asked import asked_questions
 from reliabit.tasks.estimators import SELECTOR

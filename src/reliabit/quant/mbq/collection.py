@@ -22,7 +22,7 @@ from reliabit.quant.mbq.calibration_statistics import (
 from reliabit.quant.mbq.decoder import Decoder, run_layer
 from reliabit.quant.mbq.groups import GROUPS, Observed, observing
 from reliabit.quant.mbq.sensitivity import PLACES, check_finite, ratio_intervals, token_gradients
-from reliabit.quant.schema import CalibrationConfig
+from reliabit.quant.settings import CalibrationConfig
 
 
 def collect(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reliabit.quant.mbq.calibration_set import ANSWER, VISION
-from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.settings import ScalingConfig
 
 
 def token_errors(difference: Tensor, loss: str) -> Tensor:

@@ -12,7 +12,7 @@ from reliabit.quant.mbq.calibration_statistics import LayerStatistics, Statistic
 from reliabit.quant.mbq.groups import Observed, ScalingGroup
 from reliabit.quant.mbq.losses import GramLoss, Weights, modality_weights, token_errors, token_weights
 from reliabit.quant.mbq.sensitivity import PLACES
-from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.settings import ScalingConfig
 
 PILOT_TOKENS = 8
 PILOT_CALLS = 4

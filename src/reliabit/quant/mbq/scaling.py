@@ -13,7 +13,7 @@ from reliabit.quant.mbq.decoder import ResidentDecoder
 from reliabit.quant.mbq.groups import GROUPS, linear_at, sharing_of
 from reliabit.quant.mbq.search import GroupScale, LayerSchemes, search_decoder
 from reliabit.quant.plan import Scheme
-from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.settings import ScalingConfig
 from reliabit.settings import check
 
 

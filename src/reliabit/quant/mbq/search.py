@@ -19,7 +19,7 @@ from reliabit.quant.mbq.losses import GramLoss, activation_magnitude
 from reliabit.quant.mbq.output_loss import OutputLoss, Weighing, drawn_loss, full_loss
 from reliabit.quant.plan import Scheme
 from reliabit.quant.quantizer import quantize_weight
-from reliabit.quant.schema import ScalingConfig
+from reliabit.quant.settings import ScalingConfig
 
 LayerSchemes = Mapping[str, Scheme]
 """The schemes of a decoder layer's linear layers, by their paths within it."""

@@ -14,7 +14,7 @@ from reliabit.code_graph import module_digests
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256
 from reliabit.quant.mbq.calibration_set import CalibrationBatch
-from reliabit.quant.schema import CalibrationConfig
+from reliabit.quant.settings import CalibrationConfig
 
 LIBRARIES = ("torch", "transformers", "tokenizers")
 """Their versions decide on positions, masks and arithmetic."""
@@ -27,7 +27,7 @@ COLLECTING = (
 )
 """The modules that measure statistics, in memory or a layer at a time, and that keep them."""
 
-BY_VALUE = ("reliabit.code_graph", "reliabit.quant.schema")
+BY_VALUE = ("reliabit.code_graph", "reliabit.quant.settings")
 """How code is told shows in the digest itself, and so do settings."""
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.methods import QUANTIZERS, read_options
 from reliabit.settings import choice, listed, positive
 
 BITS = (2, 3, 4, 8)
@@ -122,6 +121,9 @@ class QuantConfig:
 
     def check(self, key: str) -> None:
         """See `reliabit.settings.check`."""
+        # Here alone, as results that settings are a part of do not depend on the methods there are.
+        from reliabit.quant.methods import QUANTIZERS, read_options
+
         methods = (UNQUANTIZED, *QUANTIZERS.found())
         if self.method not in methods:
             raise ReliabitError(
