@@ -83,6 +83,7 @@ def package(tmp_path):
 
 def forget():
     code_graph._digests.cache_clear()
+    code_graph._added.cache_clear()
     code_graph._read.cache_clear()
 
 
@@ -229,6 +230,58 @@ def test_a_lazy_package_that_is_imported_whole_may_give_out_any_of_its_names(sma
         assert {"lazy/home.py", "lazy/other.py"} <= set(module_digests(["reliabit.entry"], package=small))
 
 
+def test_components_that_are_found_by_name_may_be_any_module_of_their_package(small):
+    (small / "shapes").mkdir()
+    for name in ("__init__", "round", "square"):
+        (small / "shapes" / f"{name}.py").write_text("")
+    (small / "shapes" / "round.py").write_text("import reliabit.above\n")
+    found_by_name = 'Components[type]("shape", package="reliabit.shapes", entry_points="reliabit.shapes")\n'
+    (small / "entry.py").write_text(f"from reliabit.components import Components\nSHAPES = {found_by_name}")
+    found = set(module_digests(["reliabit.entry"], package=small))
+    shapes = {f"shapes/{name}.py" for name in ("__init__", "round", "square")}
+    assert found == {"__init__.py", "entry.py", "above.py", *shapes}
+
+
+@pytest.mark.parametrize("module", ["shapes", "my_shapes.inner.oval", "shared.shapes.oval"])
+def test_a_package_that_adds_components_counts_with_its_version(small, tmp_path_factory, monkeypatch, module):
+    site = tmp_path_factory.mktemp("site")
+    name = f"{module.replace('.', '_')}_{site.name.replace('-', '_')}"
+    module = module.replace("shapes", name, 1)
+    path = site / f"{module.replace('.', '/')}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in path.parents[: len(module.split(".")) - 1]:
+        if folder.name != "shared":
+            (folder / "__init__.py").write_text("")
+    path.write_text("raise AssertionError('it is looked at, and not imported')\n")
+    information = site / "added-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[reliabit.shapes]\noval = {module}\n[others]\na = b\n")
+    monkeypatch.syspath_prepend(str(site))
+    (small / "shapes").mkdir()
+    found_by_name = 'Components("shape", package="reliabit.shapes", entry_points="reliabit.shapes")\n'
+    (small / "entry.py").write_text(f"SHAPES = {found_by_name}")
+
+    def added():
+        forget()
+        found = module_digests(["reliabit.entry"], package=small)
+        return {key: digest for key, digest in found.items() if key not in ("__init__.py", "entry.py")}
+
+    before = added()
+    assert f"added 1.0: {path.relative_to(site).as_posix()}" in before
+    assert all(key.startswith("added 1.0: ") for key in before)
+    path.write_text(path.read_text() + "# A comment.\n")
+    assert added() == before
+    path.write_text(path.read_text() + CODE)
+    assert set(added()) == set(before)
+    assert added() != before
+    information.rename(site / "added-1.1.dist-info")
+    (site / "added-1.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.1\n")
+    assert all(key.startswith("added 1.1: ") for key in added())
+    (small / "entry.py").write_text("")
+    assert added() == {}, "what looks for no components depends on none"
+
+
 def test_the_names_that_packages_give_out_lazily_are_all_known():
     lazy = code_graph._read(PACKAGE / "quant" / "__init__.py").lazy
     assert lazy.keys() == set(quant.__all__)
@@ -242,7 +295,14 @@ def test_no_result_depends_on_a_module_that_a_value_names():
     """Such an import could not be followed; the task of a configuration and lazy names are all there is."""
     reached = {name for entries, by_value in SCOPES.values() for name in module_digests(entries, by_value=by_value)}
     naming = {name for name in reached if any(names_by_value(node) for node in ast.walk(tree_of(name)))}
-    assert naming == {"components.py"}, "its names are those of modules and entry points"
+    assert naming == {"components.py"}, "the modules that it imports are those that a literal names to it, see above"
+
+
+def test_components_that_are_found_by_name_are_named_to_the_graph_by_literals():
+    for path in PACKAGE.rglob("*.py"):
+        for call in code_graph._calls(ast.parse(path.read_text()), "Components"):
+            given = {word.arg: word.value for word in call.keywords}
+            assert all(isinstance(given[name], ast.Constant) for name in ("package", "entry_points")), path
 
 
 def tree_of(name):

@@ -3,7 +3,9 @@
 A module depends on what it imports, at the top or within a function, and on the packages that hold it. What is imported
 for type checkers alone is left out, as nothing of it runs. Packages that load their names lazily (PEP 562) name the
 homes of these below `if TYPE_CHECKING:`; importing such a name is importing its home. `import_module` counts where it
-is given a literal; a test shows that nowhere else is a module named by a value and reached by a result.
+is given a literal; a test shows that nowhere else is a module named by a value and reached by a result. Components that
+are found by name (`reliabit.components`) may be any: every module of their package counts, and so does all code of the
+installed packages that add some.
 
 The digest of a module is one of its syntax tree, without docstrings. The tree is what Python compiles, so equal trees
 do the same; comments, layout and documentation are not in it, and may be mended without losing a result. Trees of
@@ -15,8 +17,10 @@ import functools
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import resolve_name
+from importlib.metadata import entry_points
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
+from pkgutil import iter_modules
 
 PACKAGE = Path(__file__).parent
 NAME = "reliabit"
@@ -32,30 +36,41 @@ class _Module:
         digest: SHA-256 of its syntax tree without docstrings.
         imported: Each name that is imported whenever its code runs: a module, and what is taken from it if anything.
         lazy: The names that it gives out when they are first asked for, and the modules that hold them.
+        components: The packages whose modules it finds components in, and their groups of entry points.
     """
 
     digest: str = ""
     imported: list[tuple[str, str | None]] = field(default_factory=list)
     lazy: dict[str, str] = field(default_factory=dict)
+    components: dict[str, str] = field(default_factory=dict)
 
 
 def module_digests(
     entries: Sequence[str], *, by_value: Collection[str] = (), package: Path = PACKAGE
 ) -> Mapping[str, str]:
-    """The digests of the modules that some modules depend on, by their paths within the package.
+    """The digests of the modules that some modules depend on.
 
     Args:
         entries: Modules that compute a result, by dotted name.
         by_value: Modules and packages that are not looked into: what they give is part of an identity itself.
         package: The package's folder.
+
+    Returns:
+        By path within the package; those of installed packages that add components also by the package's name and
+        version, such as `my-quantizers 1.2: my_quantizers/ternary.py`.
     """
-    return _digests(tuple(entries), frozenset(by_value), package)
+    own, groups = _digests(tuple(entries), frozenset(by_value), package)
+    return {**own, **{path: digest for group in groups for path, digest in _added(group).items()}}
 
 
 @functools.cache
-def _digests(entries: tuple[str, ...], by_value: frozenset[str], package: Path) -> Mapping[str, str]:
+def _digests(
+    entries: tuple[str, ...], by_value: frozenset[str], package: Path
+) -> tuple[Mapping[str, str], Sequence[str]]:
+    """The digests, and the groups of entry points that components are found under."""
     # Once a process: code is imported once.
     found: dict[Path, str] = {}
+    groups: set[str] = set()
     waiting = list(entries)
     seen: set[str] = set()
     while waiting:
@@ -69,7 +84,38 @@ def _digests(entries: tuple[str, ...], by_value: frozenset[str], package: Path) 
         waiting += _parents(name)
         for target, taken in module.imported:
             waiting += _meant(_absolute(target, importer=name, path=path), taken, package)
-    return {path.relative_to(package).as_posix(): found[path] for path in sorted(found)}
+        for holder, group in module.components.items():
+            groups.add(group)
+            folder = package.joinpath(*holder.split(".")[1:])
+            waiting += [holder, *(f"{holder}.{inner.name}" for inner in iter_modules([str(folder)]))]
+    return {path.relative_to(package).as_posix(): found[path] for path in sorted(found)}, sorted(groups)
+
+
+@functools.cache
+def _added(group: str) -> Mapping[str, str]:
+    """The digests of all modules of the installed packages that name components in a group of entry points."""
+    found = {}
+    for point in entry_points(group=group):
+        whose = f"{point.dist.name} {point.dist.version}" if point.dist else point.module
+        for path, folder in _sources(point.module):
+            found[f"{whose}: {path.relative_to(folder).as_posix()}"] = _read(path).digest
+    return dict(sorted(found.items()))
+
+
+def _sources(module: str) -> list[tuple[Path, Path]]:
+    """The files of the outermost package that holds a module, each with the folder that it is imported from."""
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = find_spec(".".join(parts[:depth]))
+        if spec is None:
+            return []
+        # A namespace, which several packages may share, has no file of its own.
+        if spec.origin is not None:
+            path = Path(spec.origin)
+            inner = sorted(path.parent.rglob("*.py")) if spec.submodule_search_locations else [path]
+            root = path.parents[depth] if spec.submodule_search_locations else path.parents[depth - 1]
+            return [(file, root) for file in inner]
+    return []
 
 
 def _is_below(name: str, packages: Collection[str]) -> bool:
@@ -115,6 +161,8 @@ def _read(path: Path) -> _Module:
         _note(node, found)
     if b"import_module" in source:
         found.imported += [(name, None) for name in _named_by_literals(tree)]
+    if b"Components" in source:
+        found.components = dict(_component_packages(tree))
     if any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body):
         found.lazy = {taken: module for module, taken in checked.imported if taken is not None}
     found.lazy |= _stubbed(path.with_suffix(".pyi"))
@@ -192,9 +240,22 @@ def _note(node: ast.stmt, module: _Module) -> None:
         module.imported += [("." * node.level + (node.module or ""), alias.name) for alias in node.names]
 
 
-def _named_by_literals(tree: ast.Module) -> Iterator[str]:
+def _calls(tree: ast.Module, name: str) -> Iterator[ast.Call]:
+    """The calls of a function or class of some name, whatever it is taken from or subscripted with."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called == "import_module":
-                yield str(node.args[0].value)
+        if isinstance(node, ast.Call):
+            called = node.func.value if isinstance(node.func, ast.Subscript) else node.func
+            if name == (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")):
+                yield node
+
+
+def _named_by_literals(tree: ast.Module) -> Iterator[str]:
+    for call in _calls(tree, "import_module"):
+        if call.args and isinstance(call.args[0], ast.Constant):
+            yield str(call.args[0].value)
+
+
+def _component_packages(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for call in _calls(tree, "Components"):
+        given = {word.arg: word.value.value for word in call.keywords if isinstance(word.value, ast.Constant)}
+        yield str(given["package"]), str(given["entry_points"])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
+from importlib.util import find_spec
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
@@ -36,6 +36,8 @@ class Components(Generic[T]):
             package: The package whose modules define Reliabit's own. A module that is called as the one component that
                 it defines is imported alone; where a name is nobody's module, all of them are.
             entry_points: The group of entry points under which installed packages name theirs.
+
+        Both are literals where this is called: `reliabit.code_graph` reads there what a result depends on.
         """
         self._kind, self._package, self._group = kind, package, entry_points
         self._registered: dict[str, T] = {}
@@ -100,8 +102,8 @@ class Components(Generic[T]):
 @cache
 def _modules(package: str) -> tuple[str, ...]:
     """The modules of one of our packages, without importing any."""
-    folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
-    return tuple(found.name for found in iter_modules([str(folder)]))
+    spec = find_spec(package)
+    return tuple(found.name for found in iter_modules(spec.submodule_search_locations if spec else []))
 
 
 def _plugins(group: str) -> dict[str, EntryPoint]:
