@@ -337,7 +337,8 @@ def test_no_result_reads_its_own_source_or_documentation():
     """Comments and docstrings are free, so nothing may compute with them."""
     reached = {name for entries, by_value in SCOPES.values() for name in module_digests(entries, by_value=by_value)}
     for name in reached:
-        source = (PACKAGE / name).read_text()
+        # A package's stub is read for its names alone, which are followed.
+        source = (PACKAGE / name).read_text().replace("attach_stub(__name__, __file__)", "")
         assert not any(word in source for word in ("__doc__", "getsource", "get_docstring", "__file__")), name
 
 
