@@ -239,8 +239,10 @@ def main() -> None:
         return
     (ROOT / "bench" / "results").mkdir(parents=True, exist_ok=True)
     (ROOT / "bench" / "results" / "quantize.json").write_text(json.dumps(results, indent=2) + "\n")
-    (ROOT / "docs").mkdir(exist_ok=True)
-    (ROOT / "docs" / "quantization.md").write_text(markdown(results))
+    page = ROOT / "docs" / "quantization.md"
+    # What is not measured is written by hand, and stays.
+    _, heading, guide = page.read_text().partition("\n## Adding a quantizer\n")
+    page.write_text(markdown(results) + heading + guide)
     print(markdown(results))
 
 
