@@ -17,14 +17,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def check_shards(files: Sequence[str | Path]) -> None:
-    """Refuse a safetensors file that is not whole.
-
-    Args:
-        files: The checkpoint's files.
-
-    Raises:
-        ReliabitError: A file that is missing, truncated or no safetensors file; it is named.
-    """
+    """Refuse a safetensors file that is missing, truncated or none at all; it is named."""
     from safetensors import SafetensorError, safe_open
 
     for file in map(Path, files):
@@ -37,11 +30,7 @@ def check_shards(files: Sequence[str | Path]) -> None:
 
 
 def stored_types(folder: Path) -> set[str]:
-    """The types of the floating-point tensors of a checkpoint, by torch's names.
-
-    Raises:
-        ReliabitError: It is not whole.
-    """
+    """The types of the floating-point tensors of a checkpoint, by torch's names."""
     from safetensors import safe_open
 
     files, found = weight_files(folder), set[str]()
@@ -99,13 +88,7 @@ _DESCRIBING = ("config.json", INDEX)
 
 
 def write_checksums(folder: Path, shards: Mapping[str, str], *, source: str) -> None:
-    """Write the hashes of a checkpoint's weights, configuration and index.
-
-    Args:
-        folder: The checkpoint, whole but for this.
-        shards: The SHA-256 of each shard, by name.
-        source: The digest of the checkpoint that it was made from (`folder_digest`).
-    """
+    """Write the hashes of a whole checkpoint: those of its shards, of what describes it, and its source's digest."""
     described = {name: sha256(folder / name) for name in _DESCRIBING if (folder / name).is_file()}
     record = {"version": CHECKSUMS_VERSION, "source": source, "sha256": {**shards, **described}}
     with replacing(folder / CHECKSUMS) as unfinished:

@@ -68,11 +68,7 @@ def load_checkpoint(folder: Path, *, dtype: torch.dtype, **options: Any) -> "Pre
 
 
 def copy_processor(source: Path, destination: Path) -> None:
-    """Copy what a checkpoint folder holds beside the model: tokenizer, processor, chat template, card.
-
-    Raises:
-        ReliabitError: The source is no folder.
-    """
+    """Copy what a checkpoint folder holds beside the model: tokenizer, processor, chat template, card."""
     if not source.is_dir():
         raise ReliabitError(f"{source} is no checkpoint folder")
     for file in sorted(source.iterdir()):

@@ -105,15 +105,7 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None
 
 
 def check_schemes(model: nn.Module, plan: Plan) -> dict[str, Scheme]:
-    """Resolve a plan for a model, and refuse what cannot be quantized.
-
-    Args:
-        model: The model; weights on the meta device are checked for all but their values.
-        plan: Which modules, and how.
-
-    Raises:
-        ReliabitError: See `quantize_model`.
-    """
+    """Resolve a plan for a model, and refuse what `quantize_model` refuses but, on the meta device, values."""
     schemes = resolve(plan, quantizable_modules(model))
     for name, scheme in schemes.items():
         _check_module(model, name, scheme)
@@ -170,13 +162,7 @@ def _weight_of(module: nn.Module, name: str) -> Tensor:
 
 
 def convert(model: nn.Module, name: str, scheme: Scheme) -> ConvertedModule:
-    """Put a quantized module in the place of a plain one.
-
-    Args:
-        model: The model; changed in place.
-        name: The module.
-        scheme: How it is quantized.
-    """
+    """Put a quantized module in the place of a plain one."""
     module = model.get_submodule(name)
     weight = _weight_of(module, name).detach()
     quantized = quantize_weight(weight, **scheme.arguments(), name=name)

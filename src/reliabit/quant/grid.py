@@ -95,16 +95,7 @@ def dequantize(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
 
 
 def encode(groups: Tensor, *, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
-    """The nearest codes of weights on a grid.
-
-    Args:
-        groups: Weights in float32, `[groups, group_size]`.
-        scale: `[groups, 1]`, not zero.
-        zero: `[groups, 1]`.
-        bits: Bits of a code.
-
-    Returns:
-        uint8, `[groups, group_size]`.
+    """The nearest codes of weights `[groups, group_size]` on grids `[groups, 1]`, uint8; no scale may be zero.
 
     Example:
         >>> encode(torch.tensor([[-1.0, 0.2, 9.0]]), scale=torch.tensor([[0.5]]), zero=torch.tensor([[2.0]]), bits=2)
@@ -114,18 +105,11 @@ def encode(groups: Tensor, *, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
 
 
 def nearest_codes_(places: Tensor, bits: int) -> Tensor:
-    """Round places on a grid to codes, in place.
+    """Round places on a grid, `weight / scale + zero`, to codes in `[0, 2**bits)`; float32 of any shape, in place.
 
     Adding and subtracting 1.5 * 2**23 rounds a float32 of this size to the nearest whole number, halves to even, as
     `torch.round` does; but `torch.round` on a CPU spreads even small tensors over threads, which costs more than the
     rounding.
-
-    Args:
-        places: `weight / scale + zero` in float32, any shape; overwritten.
-        bits: Bits of a code.
-
-    Returns:
-        Whole numbers in `[0, 2**bits)`, float32, in the memory of `places`.
 
     Example:
         >>> nearest_codes_(torch.tensor([-3.0, 0.5, 1.5, 2.4, 9.0]), 2)
@@ -135,14 +119,10 @@ def nearest_codes_(places: Tensor, bits: int) -> Tensor:
 
 
 def metadata_type(scale: Tensor, zero: Tensor) -> MetadataType:
-    """Choose the smallest type that holds scales and zeros without harm.
+    """Choose the smallest type that holds scales and zeros, float32 of any shape, without harm.
 
     Half precision shifts or stretches a grid by a fraction of a step, which re-encoding absorbs, except where a
     scale falls among its last few subnormal numbers or overflows, or a zero lies beyond its exact whole numbers.
-
-    Args:
-        scale: Any shape, float32.
-        zero: Any shape, float32.
 
     Example:
         >>> metadata_type(torch.tensor([1e-3]), torch.tensor([7.5]))
@@ -184,15 +164,7 @@ machine many times more (3584x3584, HQQ at 4 bits: 0.6 s in small chunks, 5 s an
 
 
 def row_chunks(rows: int, columns: int, device: torch.device) -> Iterator[slice]:
-    """Cut a matrix into chunks of whole rows.
-
-    Args:
-        rows: Rows of the matrix.
-        columns: Columns of the matrix.
-        device: Where it lies.
-
-    Yields:
-        Slices that cover the rows in order; one row at least.
+    """Cut a matrix into slices of whole rows, one row at least, that are worked on one after the other.
 
     Example:
         >>> list(row_chunks(20, 4096, torch.device("cpu")))

@@ -221,15 +221,7 @@ class QuantEmbedding(PackedWeight):
 
 
 def replace_by_empty(model: nn.Module, name: str, layout: Layout) -> None:
-    """Put an empty packed layer where a checkpoint has a full one.
-
-    Args:
-        model: The model, on any device.
-        name: The module.
-        layout: How the packed layer stores its weight.
-
-    Raises:
-        ReliabitError: The model has no such module, or not one that can have this layout.
+    """Put an empty packed layer where a checkpoint has a full one; refused where the model has no module for it.
 
     Example:
         >>> model = nn.ModuleDict({"lm_head": nn.Linear(64, 32, device="meta")})

@@ -22,14 +22,7 @@ def packed_width(columns: int, bits: int) -> int:
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Pack codes densely.
-
-    Args:
-        codes: uint8 in `[0, 2**bits)`, `[rows, columns]`.
-        bits: Bits of a code, 1 to 8.
-
-    Returns:
-        uint8, `[rows, packed_width(columns, bits)]`.
+    """Pack codes, uint8 `[rows, columns]`, densely into `[rows, packed_width(columns, bits)]`.
 
     Example:
         >>> pack(torch.tensor([[1, 2, 3, 0, 1, 2, 3, 0]], dtype=torch.uint8), 2)
@@ -48,18 +41,10 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
-    """Undo `pack`.
+    """Undo `pack`, from uint8 `[rows, packed_width(columns, bits)]` to `[rows, columns]`.
 
     Each block of eight codes becomes a 64-bit word whose codes move apart in three steps, halves, quarters, bytes:
     a handful of whole-word operations, where taking the codes one by one would need strided ones.
-
-    Args:
-        packed: uint8, `[rows, packed_width(columns, bits)]`.
-        bits: Bits of a code.
-        columns: Codes a row.
-
-    Returns:
-        uint8, `[rows, columns]`.
 
     Example:
         >>> unpack(torch.tensor([[57, 57]], dtype=torch.uint8), 2, 6)

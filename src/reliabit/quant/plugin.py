@@ -48,11 +48,7 @@ class ReliabitConfig(QuantizationConfigMixin):  # type: ignore[misc]
         self.schemes = schemes or []
 
     def layouts(self) -> dict[str, Layout]:
-        """The layout of each quantized module.
-
-        Raises:
-            ReliabitError: A module that is named twice, or a scheme without its fields.
-        """
+        """The layout of each quantized module; one that is named twice is refused."""
         found: dict[str, Layout] = {}
         for scheme in self.schemes:
             layout = Layout(scheme["bits"], scheme["group_size"], scheme["zero"], scheme["metadata"])

@@ -35,13 +35,7 @@ class Quantizer:
         raise NotImplementedError
 
     def quantize(self, weight: Tensor, scheme: Scheme, *, name: str) -> QuantizedWeight:
-        """Quantize a weight of `[out_features, in_features]` whose values and scheme have been checked.
-
-        Args:
-            weight: On any device; it is not changed.
-            scheme: How.
-            name: What the weight is called in errors.
-        """
+        """Quantize a weight, `[out_features, in_features]`, whose values and scheme have been checked."""
         length = scheme.group_size or weight.shape[1]
         solved = [self.solve(groups, scheme) for groups in _grouped_chunks(weight, length)]
         scale, zero = torch.cat([scale for scale, _ in solved]), torch.cat([zero for _, zero in solved])
@@ -104,11 +98,7 @@ def quantize_weight(
 
 
 def quantizer_of(scheme: Scheme, *, in_features: int, name: str) -> Quantizer:
-    """The method of a scheme with its settings; what no weight of this width can be quantized by is refused.
-
-    Raises:
-        ReliabitError: See `quantize_weight`.
-    """
+    """The method of a scheme with its settings; what `quantize_weight` refuses of weights of this width is refused."""
     check_layout(bits=scheme.bits, group_size=scheme.group_size, zero=scheme.zero, in_features=in_features, name=name)
     method, solver = scheme.method, scheme.solver
     if method not in QUANTIZERS:
@@ -135,11 +125,7 @@ def quantizer_of(scheme: Scheme, *, in_features: int, name: str) -> Quantizer:
 
 
 def check_finite(weight: Tensor, *, name: str) -> None:
-    """Refuse NaN and infinite weights.
-
-    Raises:
-        ReliabitError: Naming the weight and how many of its values are bad.
-    """
+    """Refuse NaN and infinite weights, saying how many there are."""
     bad = sum(_count_bad(weight[rows]) for rows in row_chunks(weight.shape[0], weight.shape[1], weight.device))
     if bad:
         raise ReliabitError(f"{name}: {bad} of {weight.numel()} weights are NaN or infinite")
@@ -153,12 +139,9 @@ def _count_bad(weights: Tensor) -> int:
 
 
 def put_on_grid(weight: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme, *, name: str) -> QuantizedWeight:
-    """The nearest codes of a weight on grids that were solved, `[groups, 1]` each.
+    """The nearest codes of a weight on grids that were solved, `[groups, 1]` each; refused where one is not finite.
 
     Codes are those for the scales and zeros as they are stored, so that what rounding them does to a grid is made good.
-
-    Raises:
-        ReliabitError: A scale or zero that is not finite.
     """
     if not (torch.isfinite(scale).all() and torch.isfinite(zero).all()):
         raise ReliabitError(f"{name}: its weights are too large for float32 arithmetic")

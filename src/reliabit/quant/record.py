@@ -96,11 +96,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """A file of a checkpoint.
-
-    Raises:
-        ReliabitError: It is damaged.
-    """
+    """A file of a checkpoint."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -110,11 +106,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a checkpoint that is quantized says of it; `None` for others.
-
-    Raises:
-        ReliabitError: Its config.json is missing or damaged.
-    """
+    """What a checkpoint that is quantized says of it; `None` for others."""
     found = _record(read_config(folder))
     return found if isinstance(found, dict) else None
 
@@ -204,15 +196,7 @@ def check_format(config: Mapping[str, Any], *, folder: Path) -> None:
 
 
 def check_record(record: Mapping[str, Any], *, folder: Path | None = None) -> None:
-    """Check the version and the types of what a record of this format says; what the values mean its reader checks.
-
-    Args:
-        record: The record.
-        folder: The checkpoint, for messages.
-
-    Raises:
-        ReliabitError: The format is newer, or a value is of another type.
-    """
+    """Check the version and the types of what a record of this format says; what the values mean its reader checks."""
     where = "the checkpoint's quantization_config" if folder is None else f"the {KEY} of the checkpoint {folder}"
     version = record.get("format_version", FORMAT_VERSION)
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:

@@ -132,13 +132,9 @@ def _centre(zero: Tensor, bits: int) -> Tensor:
 
 
 def _plane(codes: Tensor, centre: Tensor, scale: Tensor, offset: Tensor) -> _Plane:
-    """Bring codes into the kernel's packing.
+    """Bring codes, `[rows, groups, group_size]`, into the kernel's packing.
 
-    Args:
-        codes: `[rows, groups, group_size]`.
-        centre: The code of each group that becomes 8, `[rows, groups]`.
-        scale: `[rows, groups]`.
-        offset: What is added to `(code - 8) * scale`, `[rows, groups]`.
+    `centre` is the code of each group that becomes 8, `offset` what is added to `(code - 8) * scale`, `[rows, groups]`.
     """
     moved = (codes + (8 - centre).to(torch.uint8)[..., None]).flatten(1)
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(moved.to(torch.int32), 1)

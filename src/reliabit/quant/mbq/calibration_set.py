@@ -61,11 +61,7 @@ class CalibrationBatch:
 
 
 def check_batches(batches: Sequence[CalibrationBatch]) -> None:
-    """Refuse a calibration set from which nothing about one of the modalities can be learned.
-
-    Raises:
-        ReliabitError: No sequences, no image tokens, or a sequence without answer tokens.
-    """
+    """Refuse a set without sequences, without image tokens, or with a sequence without answer tokens."""
     if not batches:
         raise ReliabitError("the calibration set is empty; give it at least one image with a question and its answer")
     if not any(bool((batch.vision & batch.attended).any()) for batch in batches):
@@ -118,13 +114,8 @@ class Tokens:
 def draw_tokens(batches: Sequence[CalibrationBatch], *, per_modality: int, contexts: int, seed: int) -> Tokens:
     """Number the tokens of a calibration set and draw those that are kept.
 
-    Padding is not numbered, so that the draw does not depend on it.
-
-    Args:
-        batches: The calibration set.
-        per_modality: Tokens to draw from each modality, or all it has.
-        contexts: Sequences to keep whole, at least; whole batches are drawn.
-        seed: Seeds the draws.
+    Padding is not numbered, so that the draw does not depend on it. Of each modality `per_modality` tokens are drawn,
+    or all it has; of batches as many as hold `contexts` sequences.
 
     Example:
         >>> mask = torch.ones(1, 4, dtype=torch.bool)

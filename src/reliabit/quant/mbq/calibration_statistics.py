@@ -91,11 +91,7 @@ class Statistics:
         return ratios(self.gradients, self.tokens)
 
     def layer(self, index: int) -> LayerStatistics:
-        """The statistics of a layer.
-
-        Raises:
-            ReliabitError: They are missing, or the file is not the one that was written.
-        """
+        """The statistics of a layer; refused where they are missing, or the file is not the one that was written."""
         tensors = _read(self.folder, layer_file(index))
         groups = {}
         for group in GROUPS:
@@ -142,17 +138,10 @@ def write_record(
     attention: Sequence[dict[str, Any]],
     extra: dict[str, Any],
 ) -> None:
-    """Write what the layers have in common, and the record, which goes last.
+    """Write what the layers, which are in the folder already, have in common, and the record, which goes last.
 
-    Args:
-        folder: Where the layers are already.
-        key: What the statistics depend on.
-        path: The dotted path of the decoder layers.
-        tokens: The calibration set's tokens.
-        gradients: `[layers, 2, tokens]`.
-        attended: Positions that are no padding, of the batches that are kept whole.
-        attention: The attention's arguments in those batches.
-        extra: What a reader of the record should know besides.
+    `attended` and `attention` are of the batches that are kept whole: their positions that are no padding, and the
+    arguments that the attention had besides its hidden states.
     """
     tensors = {"kinds": tokens.kinds, "sequences": tokens.sequences, "drawn": tokens.drawn, "gradients": gradients}
     plain: list[dict[str, Any]] = []

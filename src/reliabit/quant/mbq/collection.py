@@ -102,8 +102,7 @@ def _walk(
 ) -> list[dict[str, Any]]:
     """Walk forwards, turning `hidden` from the first layer's inputs into the last one's outputs.
 
-    Returns:
-        How the first layer's attention was called in the batches that are kept whole.
+    Returns how the first layer's attention was called in the batches that are kept whole.
     """
     attention: list[dict[str, Any]] = []
     for index in range(decoder.depth):
@@ -145,18 +144,7 @@ class LayerCollector:
     def run(
         self, layer: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: CalibrationBatch, number: int
     ) -> Tensor:
-        """Run a batch through the layer, and take in what its groups see.
-
-        Args:
-            layer: The layer.
-            hidden: Its inputs.
-            keywords: What else it is called with.
-            batch: The batch.
-            number: Which one of the calibration set.
-
-        Returns:
-            The layer's outputs.
-        """
+        """Run a batch, the `number`-th of the calibration set, through the layer, and take in what its groups see."""
         with observing(layer) as seen:
             output = run_layer(layer, hidden, keywords)
         kinds = self.tokens.kinds[self.tokens.of_batch(number)].to(hidden.device)
@@ -197,11 +185,7 @@ class LayerCollector:
 
 
 def check_attention(keywords: Sequence[dict[str, Any]]) -> None:
-    """Refuse attention arguments that a file cannot hold.
-
-    Raises:
-        ReliabitError: An argument that is no tensor, no tuple of tensors and no plain value.
-    """
+    """Refuse arguments that a file cannot hold: no tensor, tuple of tensors or plain value."""
     for arguments in keywords:
         for name, value in arguments.items():
             parts = value if isinstance(value, tuple) else (value,)

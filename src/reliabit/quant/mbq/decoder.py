@@ -68,15 +68,7 @@ class ResidentDecoder:
     """The decoder of a model that is in memory."""
 
     def __init__(self, model: nn.Module, path: str) -> None:
-        """Find the layers.
-
-        Args:
-            model: A transformers model.
-            path: The dotted path of its decoder layers.
-
-        Raises:
-            ReliabitError: There are none, or they are built otherwise than Llama's.
-        """
+        """Find the decoder layers at a dotted path; they must be built like Llama's."""
         self.model, self.path = model, path
         self.layers, self.norm = find_layers(model, path)
         self.depth = len(self.layers)
@@ -96,11 +88,7 @@ class ResidentDecoder:
 
 
 def find_layers(model: nn.Module, path: str) -> tuple[nn.ModuleList, nn.Module]:
-    """The decoder layers of a model and the norm after them.
-
-    Raises:
-        ReliabitError: Nothing of the kind lies at the path, or its layers attend in different ways.
-    """
+    """The decoder layers of a model and the norm after them."""
     parent, _, _ = path.rpartition(".")
     try:
         layers, norm = model.get_submodule(path), model.get_submodule(f"{parent}.norm" if parent else "norm")

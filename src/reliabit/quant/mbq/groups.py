@@ -127,11 +127,7 @@ def linear_at(layer: nn.Module, path: str) -> nn.Linear:
 
 
 def check_layer(layer: nn.Module, *, name: str) -> None:
-    """Refuse a decoder layer that is built otherwise.
-
-    Raises:
-        ReliabitError: A module of a group is missing, or no linear layer where one is needed.
-    """
+    """Refuse a decoder layer that lacks a module of a group, or a linear layer where one is needed."""
     for group in GROUPS:
         for path in (group.previous, *group.linears, group.compared):
             try:
@@ -145,10 +141,7 @@ def check_layer(layer: nn.Module, *, name: str) -> None:
 
 
 def groups_with(linears: Collection[str]) -> tuple[ScalingGroup, ...]:
-    """The groups that hold at least one of some linear layers.
-
-    Args:
-        linears: Paths within the decoder layer.
+    """The groups that hold at least one of some linear layers, given by their paths within the decoder layer.
 
     Example:
         >>> [group.name for group in groups_with({"mlp.up_proj", "mlp.down_proj"})]

@@ -11,11 +11,7 @@ from reliabit.quant.settings import ScalingConfig
 
 
 def token_errors(difference: Tensor, loss: str) -> Tensor:
-    """The error of each token, `[..., channels]` to `[...]`.
-
-    Args:
-        difference: Outputs less those of the unquantized module.
-        loss: `mae` for the mean magnitude, `mse` for the mean square.
+    """The mean magnitude (`mae`) or square (`mse`) of each token's output differences, `[..., channels]` to `[...]`.
 
     Example:
         >>> token_errors(torch.tensor([[1.0, -3.0]]), "mae"), token_errors(torch.tensor([[1.0, -3.0]]), "mse")
@@ -26,19 +22,11 @@ def token_errors(difference: Tensor, loss: str) -> Tensor:
 
 
 def modality_weights(counts: Tensor, *, ratio: float, settings: ScalingConfig) -> Tensor:
-    """What the mean error of each modality counts.
+    """What the mean error of each modality counts, float32 `[modalities]`, from the tokens it has, `[modalities]`.
 
-    With the gradients' ratio `r`, image tokens `v` and answer tokens `a`, MBQ's published losses are
-    `(sum_a |d| + r sum_v |d|) / (n_a + n_v)` for `mae` and `mean_a d^2 + r mean_v d^2` for `mse`; AWQ's is the mean
-    over all tokens.
-
-    Args:
-        counts: Tokens of each modality in the calibration set, `[modalities]`.
-        ratio: The sensitivity of image tokens relative to answer tokens.
-        settings: The search.
-
-    Returns:
-        float32 `[modalities]`.
+    With the gradients' ratio `r` of image to answer tokens, image tokens `v` and answer tokens `a`, MBQ's published
+    losses are `(sum_a |d| + r sum_v |d|) / (n_a + n_v)` for `mae` and `mean_a d^2 + r mean_v d^2` for `mse`; AWQ's is
+    the mean over all tokens.
 
     Example:
         >>> modality_weights(torch.tensor([1, 3, 4]), ratio=0.5, settings=ScalingConfig(activation="all"))
@@ -86,16 +74,7 @@ def token_weights(
 
 
 def activation_magnitude(magnitude: Tensor, counts: Tensor, *, ratio: float, settings: ScalingConfig) -> Tensor:
-    """The mean magnitude that scales are powers of.
-
-    Args:
-        magnitude: By modality, `[modalities, channels]`.
-        counts: Tokens of each modality, `[modalities]`.
-        ratio: The sensitivity of image tokens relative to answer tokens.
-        settings: The search.
-
-    Returns:
-        float32 `[channels]`.
+    """The mean magnitude that scales are powers of, `[channels]`, from those by modality, `[modalities, channels]`.
 
     Example:
         >>> means = torch.tensor([[1.0], [3.0], [8.0]])

@@ -32,32 +32,17 @@ class Calibration:
     batches: Sequence[CalibrationBatch] = ()
 
     def __post_init__(self) -> None:
-        """Refuse settings that are none.
-
-        Raises:
-            ReliabitError: With the choices there are.
-        """
+        """Refuse settings that are none."""
         check(self.settings, key="quant.scaling")
         if self.settings.search == "none":
             raise ReliabitError("quant.scaling.search=none searches no scales; set fast or faithful, or calibrate not")
 
 
 def scale_model(model: nn.Module, schemes: Mapping[str, Scheme], calibration: Calibration) -> list[GroupScale]:
-    """Search scales for the decoder layers that a plan names, and fold them in.
+    """Search scales for the decoder layers that a plan names, and fold them in once all are found.
 
     The function of the model stays the same, up to rounding in the type of its norms and biases; the linear layers
     that will be quantized are left in float32.
-
-    Args:
-        model: The unquantized model; changed in place once all scales are found.
-        schemes: The scheme of each module that will be quantized, by name.
-        calibration: Statistics of this model, and the search.
-
-    Returns:
-        The scales.
-
-    Raises:
-        ReliabitError: The plan names no decoder layer, or the statistics are of another decoder.
     """
     statistics = calibration.statistics
     decoder = ResidentDecoder(model, statistics.path)
@@ -73,15 +58,7 @@ def scale_model(model: nn.Module, schemes: Mapping[str, Scheme], calibration: Ca
 
 
 def by_layer(schemes: Mapping[str, Scheme], *, path: str, depth: int) -> dict[int, LayerSchemes]:
-    """The schemes of the decoder's linear layers, by layer and path within it.
-
-    Args:
-        schemes: By name of the module; those outside the decoder are left out.
-        path: The dotted path of the decoder layers.
-        depth: Their number.
-
-    Raises:
-        ReliabitError: None of the modules lies in the decoder.
+    """The schemes of the decoder's linear layers, by layer and path within it; refused where it has none.
 
     Example:
         >>> found = by_layer({"text.layers.1.mlp.up_proj": Scheme(), "lm_head": Scheme()}, path="text.layers", depth=2)
@@ -100,11 +77,7 @@ def by_layer(schemes: Mapping[str, Scheme], *, path: str, depth: int) -> dict[in
 
 
 def check_statistics(statistics: Statistics, *, path: str, depth: int) -> None:
-    """Refuse the statistics of another decoder.
-
-    Raises:
-        ReliabitError: They are of other layers.
-    """
+    """Refuse the statistics of another decoder."""
     if (statistics.path, statistics.depth) != (path, depth):
         raise ReliabitError(
             f"the calibration statistics are of {statistics.depth} layers at {statistics.path}, and the model has "

@@ -58,19 +58,10 @@ def search_layer(
     seen: Sequence[Observed] | None = None,
     batches: Sequence[CalibrationBatch] = (),
 ) -> list[GroupScale]:
-    """Search the scales of one layer; all groups are searched on the unquantized layer.
+    """Search the scales of each group of a layer that holds a linear layer to be quantized.
 
-    Args:
-        layer: The layer, unquantized.
-        index: Its number.
-        schemes: How its linear layers will be quantized.
-        statistics: Calibration statistics.
-        settings: The search.
-        seen: For the faithful search, what the layer's groups see in each batch.
-        batches: For the faithful search, the calibration set.
-
-    Returns:
-        One scale for each group that holds a layer to be quantized.
+    All are searched on the unquantized layer: on drawn tokens or, where `seen` says what the groups see in each of the
+    `batches`, on all.
     """
     found, weighing = statistics.layer(index), Weighing(statistics, settings, index)
     scales = []
@@ -92,18 +83,7 @@ def search_decoder(
     settings: ScalingConfig,
     batches: Sequence[CalibrationBatch] = (),
 ) -> list[GroupScale]:
-    """Search the scales of all layers that a plan names.
-
-    Args:
-        decoder: The unquantized decoder.
-        schemes: By number of the layer.
-        statistics: Calibration statistics of this decoder.
-        settings: The search.
-        batches: The calibration set, for the faithful search alone.
-
-    Raises:
-        ReliabitError: Missing statistics, or a faithful search without batches.
-    """
+    """Search the scales of all layers that a plan names; only the faithful search looks at the batches."""
     scales: list[GroupScale] = []
     if settings.search != "faithful":
         for index, planned in schemes.items():

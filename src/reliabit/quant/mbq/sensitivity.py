@@ -30,15 +30,9 @@ class RatioInterval:
 
 
 def loss_gradient(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    """The gradient of the answers' cross-entropy at the decoder's last outputs.
+    """The gradient of the answers' cross-entropy at the decoder's last outputs, `[sequences, tokens, width]`.
 
-    Args:
-        head: Turns hidden states into logits.
-        hidden: The last layer's outputs, `[sequences, tokens, width]`.
-        targets: The token that each position predicts, or `IGNORED`; every sequence counts the same.
-
-    Returns:
-        The gradient, in the shape and type of `hidden`.
+    Every sequence counts the same, however long its answer.
     """
     gradient = torch.zeros_like(hidden)
     answering = targets != IGNORED
@@ -92,11 +86,7 @@ def token_gradients(
 
 
 def check_finite(numbers: Tensor, what: str, *, dtype: torch.dtype, batch: int) -> None:
-    """Refuse what overflowed while a calibration set was measured.
-
-    Raises:
-        ReliabitError: A number is NaN or infinite.
-    """
+    """Refuse what overflowed while a calibration set was measured."""
     if not torch.isfinite(numbers).all():
         computed = str(dtype).removeprefix("torch.")
         raise ReliabitError(
@@ -108,11 +98,7 @@ def check_finite(numbers: Tensor, what: str, *, dtype: torch.dtype, batch: int) 
 def _differentiate(
     layer: nn.Module, hidden: Tensor, keywords: dict[str, Any], gradient: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Carry a gradient through one layer.
-
-    Returns:
-        The gradient at its inputs, and its mean magnitudes at `OUTPUTS`, `[sequences, tokens]` each.
-    """
+    """Carry a gradient to a layer's inputs, with its mean magnitudes at `OUTPUTS`, `[sequences, tokens]` each."""
     kept: dict[str, Tensor] = {}
 
     def keep(path: str) -> Any:
@@ -134,19 +120,10 @@ def _differentiate(
 
 
 def ratios(gradients: Tensor, tokens: Tokens) -> Tensor:
-    """The sensitivity of image tokens relative to answer tokens, floored at the median over layers.
+    """The sensitivity of image tokens relative to answer tokens, the quotient of their means over sequences.
 
-    In the last layers no image token can reach an answer any more, so their own ratios fall to 0.
-
-    Args:
-        gradients: `[layers, 2, tokens]`, from `token_gradients`.
-        tokens: The calibration set's tokens.
-
-    Returns:
-        `mean_i vision_i / mean_i answer_i` over sequences `i`, `[layers, 2]`.
-
-    Raises:
-        ReliabitError: No answer moves the loss at some place.
+    In the last layers no image token can reach an answer any more, so their own ratios fall to 0; all are floored at
+    the median over layers. From `[layers, 2, tokens]` to `[layers, 2]`.
     """
     means = sequence_means(gradients, tokens)
     plain = means[..., VISION, :].mean(-1) / _answer_means(means)
@@ -156,18 +133,7 @@ def ratios(gradients: Tensor, tokens: Tokens) -> Tensor:
 def ratio_intervals(
     gradients: Tensor, tokens: Tokens, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> list[list[RatioInterval]]:
-    """Bootstrap intervals of the ratios before they are floored, drawing whole sequences.
-
-    Args:
-        gradients: `[layers, 2, tokens]`.
-        tokens: The calibration set's tokens.
-        resamples: Draws of as many sequences as there are.
-        level: The confidence level.
-        seed: Seeds the draws.
-
-    Returns:
-        For each layer, the intervals at `PLACES`.
-    """
+    """Bootstrap intervals of each layer's ratios before they are floored, drawing whole sequences."""
     means = sequence_means(gradients, tokens)
     estimates = means[..., VISION, :].mean(-1) / _answer_means(means)
     sequences = means.shape[-1]

@@ -24,16 +24,8 @@ def search_grid(
 ) -> tuple[Tensor, Tensor]:
     """Search the scale of each group over shrunken ranges, then refine it by least squares, keeping the best.
 
-    Args:
-        groups: Weights in float32, `[groups, group_size]`.
-        bits: Bits of a code.
-        zero: `symmetric` (the scale may be negative, so that the extreme weight takes the longer side of the codes)
-            or `integer`.
-        p_norm: The norm of the error.
-        iterations: Largest number of refining steps.
-
-    Returns:
-        Scale and zero, each `[groups, 1]`.
+    From weights `[groups, group_size]` to scale and zero, `[groups, 1]`. A symmetric scale may be negative, so that the
+    extreme weight takes the longer side of the codes.
 
     Example:
         >>> scale, zero = search_grid(torch.tensor([[-1.0, 0.5, 2.0]]), bits=2, zero="symmetric")
@@ -123,14 +115,10 @@ def power_error(residual: Tensor, p_norm: float) -> Tensor:
 
 
 def regression_weights(residual: Tensor, p_norm: float) -> Tensor | None:
-    """Weights under which least squares minimises the p-norm; None where all are 1.
+    """Weights under which least squares minimises the p-norm of errors `[groups, group_size]`; None where all are 1.
 
     Errors below a tenth of the group's largest count as that: weights that are exact already would otherwise decide
     the regression, and the search would stand still.
-
-    Args:
-        residual: Errors, not negative, `[groups, group_size]`.
-        p_norm: The norm.
 
     Example:
         >>> regression_weights(torch.tensor([[1.0, 0.5]]), 1.0)

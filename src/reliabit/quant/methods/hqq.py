@@ -39,20 +39,11 @@ class Hqq(Quantizer):
 def solve_zero(
     groups: Tensor, *, bits: int, p_norm: float = P_NORM, beta: float = BETA, iterations: int = 20
 ) -> tuple[Tensor, Tensor]:
-    """Solve the zero of each group, the scale being that of its range.
+    """Solve the zero of each group of `[groups, group_size]`, the scale being that of its range; `[groups, 1]` each.
 
     Where the published algorithm stops when the mean error of the whole tensor stops falling and keeps the last zero,
-    this keeps the best zero of each group, so that a group is never worse than where it started.
-
-    Args:
-        groups: Weights in float32, `[groups, group_size]`.
-        bits: Bits of a code.
-        p_norm: The norm of the error, at most 1.
-        beta: Weight of the quadratic term.
-        iterations: Largest number of steps.
-
-    Returns:
-        Scale and zero, each `[groups, 1]`.
+    this keeps the best zero of each group, so that a group is never worse than where it started. `beta` weighs the
+    quadratic term; `p_norm` is at most 1.
 
     Example:
         >>> weights = torch.tensor([[-1.0, 0.1, 0.2, 3.0]])
@@ -96,20 +87,7 @@ def _kept_by_shrinkage(residual: Tensor, scale: Tensor, total: Tensor, *, p_norm
 
 
 def solve_with_library(weight: Tensor, *, bits: int, group_size: int | None, name: str) -> tuple[Tensor, Tensor]:
-    """Solve the whole weight with `hqq.core.quantize.Quantizer`, axis 1.
-
-    Args:
-        weight: `[out_features, in_features]`.
-        bits: Bits of a code.
-        group_size: Inputs a group, or None for the whole row.
-        name: What the weight is called in errors.
-
-    Returns:
-        Scale and zero in float32, each `[groups, 1]`.
-
-    Raises:
-        ReliabitError: The library does not know these bits or this group size.
-    """
+    """Scale and zero, `[groups, 1]`, of `[out_features, in_features]` by `hqq.core.quantize.Quantizer`."""
     if bits not in _LIBRARY_BITS:
         raise ReliabitError(f"{name}: the library hqq has no {bits} bits; choose from {_LIBRARY_BITS}")
     from hqq.core.quantize import Quantizer

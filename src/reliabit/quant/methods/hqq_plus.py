@@ -38,16 +38,7 @@ class HqqPlus(Quantizer):
 def solve_scale_and_zero(
     groups: Tensor, *, bits: int, p_norm: float = 2.0, iterations: int = 10
 ) -> tuple[Tensor, Tensor]:
-    """Solve scale and zero of each group, keeping the best of all steps.
-
-    Args:
-        groups: Weights in float32, `[groups, group_size]`.
-        bits: Bits of a code.
-        p_norm: The norm of the error.
-        iterations: Largest number of steps from each start.
-
-    Returns:
-        Scale and zero, each `[groups, 1]`.
+    """Solve scale and zero, `[groups, 1]`, of `[groups, group_size]`, keeping the best of all steps.
 
     Example:
         >>> weights = torch.tensor([[-1.0, -0.9, 0.1, 0.2, 1.1, 1.2, 2.1, 2.2]])

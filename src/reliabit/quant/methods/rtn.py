@@ -20,18 +20,10 @@ class RoundToNearest(Quantizer):
 
 
 def min_max_grid(groups: Tensor, *, bits: int, zero: ZeroKind) -> tuple[Tensor, Tensor]:
-    """The grid that spans the weights of each group.
+    """The grid that spans each group: scale and zero, `[groups, 1]`, of weights in float32, `[groups, group_size]`.
 
     A float zero puts the ends of the grid on the smallest and the largest weight. An integer zero needs a grid that
     contains 0. A symmetric one spans the largest magnitude in half the range of the codes, as compressed-tensors does.
-
-    Args:
-        groups: Weights in float32, `[groups, group_size]`.
-        bits: Bits of a code.
-        zero: Where the zero may lie.
-
-    Returns:
-        Scale and zero, each `[groups, 1]`, such that the weights are near `(codes - zero) * scale`.
 
     Example:
         >>> scale, zero = min_max_grid(torch.tensor([[-1.0, 0.0, 2.0]]), bits=2, zero="float")

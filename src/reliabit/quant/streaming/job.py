@@ -35,19 +35,7 @@ def job_key(
     dtype: torch.dtype,
     shard_bytes: int,
 ) -> str:
-    """The key of the checkpoint that a model becomes under a plan.
-
-    Args:
-        source: The digest of the model (`folder_digest`).
-        schemes: The scheme of each module that is quantized.
-        decoder_layers: The dotted path of the decoder layers.
-        calibration: Statistics and a scale search, or None.
-        dtype: The type of the weights that are not quantized.
-        shard_bytes: Size of the shards that are written.
-
-    Returns:
-        A SHA-256 in hexadecimal; the code and the libraries are part of it.
-    """
+    """The key of the checkpoint that a model becomes under a plan, by this code and these libraries."""
     record = {
         "source": source,
         "schemes": {name: scheme.record() for name, scheme in schemes.items()},
@@ -89,16 +77,7 @@ def unfinished_folder(destination: Path, *, job: str) -> Iterator[Path]:
     """Hold the folder of the work for a destination, with what an earlier process left there of the same job.
 
     When the block ends well the folder goes. When it does not, it stays for the next call, unless it holds nothing.
-
-    Args:
-        destination: The folder that is to come into being.
-        job: What the work depends on; what is left of another job is thrown away.
-
-    Yields:
-        The folder.
-
-    Raises:
-        ReliabitError: Another process is at it.
+    What is left of another job is thrown away; where another process holds it, it is refused.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -121,15 +100,7 @@ def unfinished_folder(destination: Path, *, job: str) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(work: Path, destination: Path) -> Iterator[Path]:
-    """An empty folder inside the work's that takes the destination's place when the block ends well.
-
-    Args:
-        work: The work's folder.
-        destination: Where to; what is there is replaced.
-
-    Yields:
-        The empty folder.
-    """
+    """An empty folder inside the work's that takes the destination's place when the block ends well."""
     whole = work / _WHOLE
     if whole.exists():
         shutil.rmtree(whole)
@@ -196,12 +167,7 @@ class Progress:
     """Counts weights: a bar in a terminal, lines in the log elsewhere."""
 
     def __init__(self, weights: Mapping[str, int], *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin.
-
-        Args:
-            weights: How many weights each unit of the work has, by its name.
-            clock: Seconds.
-        """
+        """Begin; `weights` says how many weights each unit of the work has, by its name, and `clock` gives seconds."""
         self._weights, self._clock = weights, clock
         self._bar = tqdm(total=sum(weights.values()), desc="quantize", unit=" weights", unit_scale=True, disable=None)
         self._passed = self._worked = 0

@@ -29,16 +29,7 @@ class StreamedDecoder:
     """
 
     def __init__(self, folder: Path, path: str, *, dtype: torch.dtype) -> None:
-        """Build the skeleton and look at the files, reading no weights.
-
-        Args:
-            folder: A Hugging Face checkpoint folder.
-            path: The dotted path of the decoder layers.
-            dtype: The type to read weights as.
-
-        Raises:
-            ReliabitError: The folder is no whole checkpoint of a model that can be scaled.
-        """
+        """Build the skeleton of a checkpoint folder and look at its files; weights are read later, as `dtype`."""
         map_large_blocks()
         self.model = skeleton(folder, dtype).eval().requires_grad_(False)
         self.tensors = CheckpointTensors(folder, self.model)

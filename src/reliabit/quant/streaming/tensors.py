@@ -25,15 +25,7 @@ class CheckpointTensors:
     """
 
     def __init__(self, folder: Path, model: "PreTrainedModel") -> None:
-        """List the tensors of the folder's files.
-
-        Args:
-            folder: The checkpoint folder.
-            model: The model's skeleton.
-
-        Raises:
-            ReliabitError: A file is not whole, or a tensor is missing or of another shape.
-        """
+        """List the tensors of the folder's files; those must be all of the skeleton's, in its shapes."""
         self.folder = folder
         self._file_of = _keys_by_file(folder)
         names = dict(model.state_dict(keep_vars=True))

@@ -94,13 +94,7 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, units: Sequence[str], *, shard_bytes: int) -> None:
-        """Take over what is whole in a folder, and remove what is not.
-
-        Args:
-            folder: Where shards and records are kept.
-            units: The names of all units, in the order in which they are written.
-            shard_bytes: Bytes that are gathered before a shard is written.
-        """
+        """Take over what is whole in a folder, and remove what is not; units are written in their order."""
         self.folder, self.shard_bytes = folder, shard_bytes
         self._order = {unit: number for number, unit in enumerate(units)}
         self._waiting: list[tuple[Finished, dict[str, Tensor]]] = []
@@ -174,15 +168,7 @@ class ShardWriter:
 
 
 def save_shard(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write a safetensors file whole or not at all.
-
-    Args:
-        tensors: By key; no two may share memory.
-        file: Where to.
-
-    Raises:
-        OSError: The disk refuses; safetensors itself would hide the reason in an exception of its own.
-    """
+    """Write a safetensors file, of tensors that share no memory, whole or not at all."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -198,16 +184,10 @@ def save_shard(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 
 def assemble(shards: Sequence[WrittenShard], folder: Path) -> dict[str, str]:
-    """Give shards their final names in a folder, and write the index where there are several.
+    """Give shards their final names in an empty folder on the same disk, and write the index where there are several.
 
-    They stay where they were as well; a file system with hard links holds them once.
-
-    Args:
-        shards: In the order of their numbers.
-        folder: An empty folder on the same disk.
-
-    Returns:
-        The SHA-256 of each shard, by its final name.
+    They stay where they were as well; a file system with hard links holds them once. Gives each one's SHA-256 by its
+    name.
     """
     count = len(shards)
     names = [SINGLE] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
