@@ -38,13 +38,13 @@ def judge_scales(
     def visit(index: int, layer: nn.Module, seen: list[Observed]) -> None:
         for found in (scale for scale in scales if scale.layer == index):
             group = groups[found.group]
-            evidence = full_loss(layer, group, seen, batches, Weighing(statistics, settings, index))
+            loss = full_loss(layer, group, seen, batches, Weighing(statistics, settings, index))
             columns = sharing_of(layer, group).expand(found.scale)[None]
             stacks = [
                 rounded_weights(linear_at(layer, path).weight.detach(), columns, schemes[index].get(path))
                 for path in group.linears
             ]
-            losses.append(evidence.judge(dict(zip(group.parameters, map(next, stacks), strict=True))))
+            losses.append(loss.judge(dict(zip(group.parameters, map(next, stacks), strict=True))))
 
     walk_observed(decoder, batches, visit)
     return sum(losses)

@@ -10,10 +10,19 @@ from reliabit.files import replacing, sha256
 from reliabit.quant.record import quantized_as
 
 SINGLE = "model.safetensors"
-FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+INDEX = "model.safetensors.index.json"
+CHECKSUMS = "checksums.json"
+
+_FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 """torch's names of the types that safetensors files name."""
 
-INDEX = "model.safetensors.index.json"
+_VERSION = 1
+"""Of the file of hashes."""
+
+_DESCRIBING = ("config.json", INDEX)
+
+_LONGEST = 300
+"""Characters of a library's reason that are shown."""
 
 
 def check_shards(files: Sequence[str | Path]) -> None:
@@ -38,7 +47,7 @@ def stored_types(folder: Path) -> set[str]:
     for file in files:
         with safe_open(file, framework="np") as shard:
             found |= {shard.get_slice(key).get_dtype() for key in shard.keys()}  # noqa: SIM118 - no mapping
-    return {FLOATS[name] for name in found & FLOATS.keys()}
+    return {_FLOATS[name] for name in found & _FLOATS.keys()}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -82,15 +91,10 @@ def _listed(index: Path) -> list[str]:
     return sorted(names)
 
 
-CHECKSUMS = "checksums.json"
-CHECKSUMS_VERSION = 1
-_DESCRIBING = ("config.json", INDEX)
-
-
 def write_checksums(folder: Path, shards: Mapping[str, str], *, source: str) -> None:
     """Write the hashes of a whole checkpoint: those of its shards, of what describes it, and its source's digest."""
     described = {name: sha256(folder / name) for name in _DESCRIBING if (folder / name).is_file()}
-    record = {"version": CHECKSUMS_VERSION, "source": source, "sha256": {**shards, **described}}
+    record = {"version": _VERSION, "source": source, "sha256": {**shards, **described}}
     with replacing(folder / CHECKSUMS) as unfinished:
         unfinished.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -127,9 +131,9 @@ def _read_hashes(file: Path) -> dict[str, str]:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReliabitError(f"{file} holds no hashes ({error}); quantize again or fetch it again") from error
-    if record.get("version") != CHECKSUMS_VERSION:
+    if record.get("version") != _VERSION:
         raise ReliabitError(
-            f"{file} is of version {record.get('version')} and this Reliabit reads {CHECKSUMS_VERSION}; update Reliabit"
+            f"{file} is of version {record.get('version')} and this Reliabit reads {_VERSION}; update Reliabit"
         )
     return hashes
 
@@ -157,10 +161,6 @@ def check_destination(destination: Path, *, source: Path) -> None:
     found = list(destination.iterdir())
     if found and (any(path.is_dir() for path in found) or quantized_as(destination) is None):
         raise ReliabitError(f"{destination} holds something else than a quantized checkpoint; name another folder")
-
-
-LONGEST = 300
-"""Characters of a library's reason that are shown."""
 
 
 @contextmanager
@@ -200,4 +200,4 @@ def _reason(error: BaseException) -> str:
     """What an exception says in one line; its type where that alone says nothing."""
     said = " ".join(str(error).split())
     told = said if isinstance(error, OSError | RuntimeError | ValueError) else f"{type(error).__name__}: {said}"
-    return told if len(told) <= LONGEST else f"{told[:LONGEST].rsplit(' ', 1)[0]} ..."
+    return told if len(told) <= _LONGEST else f"{told[:_LONGEST].rsplit(' ', 1)[0]} ..."

@@ -14,8 +14,8 @@ from reliabit.quant.record import check_format, read_config
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-MODEL_FILES = ("config.json", "generation_config.json", CHECKSUMS)
-WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth")
+_MODEL_FILES = ("config.json", "generation_config.json", CHECKSUMS)
+_WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth")
 
 
 def save_checkpoint(model: "PreTrainedModel", folder: Path, *, processor_from: Path | None = None) -> None:
@@ -72,7 +72,7 @@ def copy_processor(source: Path, destination: Path) -> None:
     if not source.is_dir():
         raise ReliabitError(f"{source} is no checkpoint folder")
     for file in sorted(source.iterdir()):
-        if file.is_file() and file.name not in MODEL_FILES and not file.name.endswith(WEIGHT_SUFFIXES):
+        if file.is_file() and file.name not in _MODEL_FILES and not file.name.endswith(_WEIGHT_SUFFIXES):
             shutil.copy2(file, destination / file.name)
 
 

@@ -70,7 +70,7 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None
     Everything that can be refused is refused before the first module is changed.
 
     Args:
-        model: A model whose linear layers and embeddings carry the names that `components` knows.
+        model: A model whose linear layers and embeddings carry the names that `component_of` knows.
         plan: Which modules, and how.
         calibration: Statistics and a scale search (MBQ, AWQ); scales are folded into the decoder before it is
             quantized. None quantizes the weights as they are.
@@ -127,13 +127,12 @@ def quantizable_modules(model: nn.Module) -> list[str]:
     These are linear layers and the token embeddings; a vision tower's embeddings are of positions, a few thousand
     weights that are added to every patch.
     """
-    return [name for name, module in model.named_modules() if _is_quantizable(name, module)]
-
-
-def _is_quantizable(name: str, module: nn.Module) -> bool:
-    if isinstance(module, nn.Linear | PackedWeight):
-        return True
-    return isinstance(module, nn.Embedding) and component_of(name) == "embeddings"
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | PackedWeight)
+        or (isinstance(module, nn.Embedding) and component_of(name) == "embeddings")
+    ]
 
 
 def packed_modules(model: nn.Module) -> dict[str, PackedWeight]:
@@ -171,8 +170,7 @@ def convert(model: nn.Module, name: str, scheme: Scheme) -> ConvertedModule:
     else:
         packed = QuantLinear.from_linear(module, quantized)  # type: ignore[arg-type]
     model.set_submodule(name, packed)
-    stored = sum(buffer.nbytes for buffer in packed.state_dict().values()) - _bias_bytes(packed)
-    return ConvertedModule(name, scheme, weight.numel(), stored, _relative_error(weight, quantized))
+    return ConvertedModule(name, scheme, weight.numel(), packed.stored_bytes, _relative_error(weight, quantized))
 
 
 def _relative_error(weight: Tensor, quantized: QuantizedWeight) -> float:
@@ -183,7 +181,3 @@ def _relative_error(weight: Tensor, quantized: QuantizedWeight) -> float:
         error += float((decoded - exact).abs_().sum())
         magnitude += float(exact.abs().sum())
     return error / max(magnitude, 1e-30)
-
-
-def _bias_bytes(packed: PackedWeight) -> int:
-    return sum(parameter.nbytes for parameter in packed.parameters())

@@ -16,6 +16,14 @@ _LARGEST_EXACT_ZERO = 2048.0
 _SMALLEST_SCALE = 2.0**-20
 _ROUNDING = 1.5 * 2.0**23
 
+CHUNK_WEIGHTS = {"cpu": 2**15 - 1, "cuda": 2**24}
+"""Weights worked on at a time, by device.
+
+On a CPU the few float32 copies of a chunk stay in a core's cache, and torch splits no operation below 2**15 elements
+over threads: in operations this short, waiting for each other costs about what a second core gives, and on a shared
+machine many times more (3584x3584, HQQ at 4 bits: 0.6 s in small chunks, 5 s and more in large ones beside other jobs).
+"""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -152,15 +160,6 @@ def check_layout(*, bits: int, group_size: int | None, zero: str, in_features: i
         raise ReliabitError(f"{name}: group size {group_size!r} is not supported; choose 16 to 256, or null for a row")
     if in_features % group_size:
         raise ReliabitError(f"{name}: group size {group_size} does not divide its {in_features} inputs")
-
-
-CHUNK_WEIGHTS = {"cpu": 2**15 - 1, "cuda": 2**24}
-"""Weights worked on at a time, by device.
-
-On a CPU the few float32 copies of a chunk stay in a core's cache, and torch splits no operation below 2**15 elements
-over threads: in operations this short, waiting for each other costs about what a second core gives, and on a shared
-machine many times more (3584x3584, HQQ at 4 bits: 0.6 s in small chunks, 5 s and more in large ones beside other jobs).
-"""
 
 
 def row_chunks(rows: int, columns: int, device: torch.device) -> Iterator[slice]:

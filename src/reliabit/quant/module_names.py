@@ -19,6 +19,10 @@ _PATTERNS: tuple[tuple[Component, re.Pattern[str]], ...] = (
 )
 _LAYER = re.compile(r"\.(?:layers|blocks)\.(\d+)(?:\.|$)")
 
+_LANGUAGE = re.compile(r"^(?:.*\.)?(?:language_model|text_model)\.layers\.(?P<layer>\d+)\.(?P<tail>.+)$")
+_LAYERED = re.compile(r"^(?:model\.)?(?P<root>.+)\.(?P<layer>\d+)\.(?P<tail>.+)$")
+_OUTSIDE_VISION = r"re:^(?!.*(?:visual|vision)).*\blayers\."
+
 
 def component_of(name: str) -> Component | None:
     """The component of a module of Qwen2-VL, Idefics3 or a model built like them.
@@ -55,13 +59,12 @@ def layer_of(name: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
-_LANGUAGE = re.compile(r"^(?:.*\.)?(?:language_model|text_model)\.layers\.(?P<layer>\d+)\.(?P<tail>.+)$")
-_LAYERED = re.compile(r"^(?:model\.)?(?P<root>.+)\.(?P<layer>\d+)\.(?P<tail>.+)$")
-_OUTSIDE_VISION = r"re:^(?!.*(?:visual|vision)).*\blayers\."
-
-
 def target_patterns(names: Sequence[str], modules: Sequence[str]) -> list[str]:
     r"""Patterns in the form that compressed-tensors takes, which mean these modules and no others.
+
+    transformers and serving engines give the modules of one model different prefixes, so a pattern anchors on what is
+    common: the layer's number and the module's name in it, outside the vision tower for the language model, inside it
+    for the tower.
 
     Args:
         names: The modules that are meant.

@@ -10,8 +10,11 @@ from reliabit.quant.module_names import COMPONENTS, component_of, layer_of
 from reliabit.quant.record import MetadataType, ZeroKind
 from reliabit.quant.settings import QuantConfig
 
-DECODER_LINEARS = ("language_attention", "language_mlp")
+_DECODER_LINEARS = ("language_attention", "language_mlp")
 """What the field quantizes by default; vision tower, connector, embeddings and lm_head stay as they are."""
+
+_WHERE = ("components", "pattern", "layers", "exclude")
+"""What of a rule says which modules it means."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def default_plan(scheme: Scheme) -> Plan:
         >>> default_plan(Scheme(bits=3)).rules[0].components
         ('language_attention', 'language_mlp')
     """
-    return Plan((Rule(scheme, components=DECODER_LINEARS),))
+    return Plan((Rule(scheme, components=_DECODER_LINEARS),))
 
 
 def plan_from_config(rules: Sequence[Mapping[str, Any]], *, defaults: Mapping[str, Any] | None = None) -> Plan:
@@ -131,23 +134,21 @@ def build_plan(quant: QuantConfig) -> Plan:
 
 
 def _rule_from_config(rule: dict[str, Any], number: int, defaults: Mapping[str, Any]) -> Rule:
-    where = ("components", "pattern", "layers", "exclude")
     scheme_fields = {entry.name for entry in fields(Scheme)}
-    unknown = (set(rule) | set(defaults)) - scheme_fields - set(where)
+    unknown = (set(rule) | set(defaults)) - scheme_fields - set(_WHERE)
     if unknown:
         raise ReliabitError(
             f"rule {number} of the quantization plan has unknown keys {sorted(unknown)}; "
-            f"choose from {sorted(scheme_fields | set(where))}"
+            f"choose from {sorted(scheme_fields | set(_WHERE))}"
         )
+    if "method" in rule and rule["method"] != defaults.get("method"):
+        # The settings of one method say nothing to another.
+        defaults = {key: value for key, value in defaults.items() if key != "options"}
     scheme = Scheme(**{**defaults, **{key: value for key, value in rule.items() if key in scheme_fields}})
-    layers = rule.get("layers")
-    built = Rule(
-        scheme,
-        components=tuple(rule.get("components") or ()),
-        pattern=rule.get("pattern"),
-        layers=None if layers is None else tuple(layers),
-        exclude=rule.get("exclude"),
-    )
+    where: dict[str, Any] = {
+        key: value if isinstance(value, str) else tuple(value) for key in _WHERE if (value := rule.get(key)) is not None
+    }
+    built = Rule(scheme, **where)
     _check_rule(built, number)
     return built
 
@@ -221,10 +222,5 @@ def _in_layers(name: str, layers: tuple[int, ...], modules: Sequence[str]) -> bo
 
 
 def _describe(rule: Rule) -> str:
-    parts = {
-        "components": list(rule.components) or None,
-        "pattern": rule.pattern,
-        "layers": None if rule.layers is None else list(rule.layers),
-        "exclude": rule.exclude,
-    }
-    return ", ".join(f"{key} {value!r}" for key, value in parts.items() if value is not None)
+    parts = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(rule).items()}
+    return ", ".join(f"{key} {parts[key]!r}" for key in _WHERE if parts[key] not in (None, []))

@@ -85,7 +85,7 @@ class ReliabitQuantizer(HfQuantizer):  # type: ignore[misc]
                 f"the checkpoint lacks {len(missing)} of the model's tensors, {missing[0]} among them; "
                 "a shard is of another model or not whole"
             )
-        check_packed_shapes(model)
+        _check_packed_shapes(model)
 
     def is_serializable(self) -> bool:
         """Whether `save_pretrained` may write the model."""
@@ -112,7 +112,7 @@ def attach(model: "PreTrainedModel", schemes: list[dict[str, Any]]) -> None:
     model.hf_quantizer = ReliabitQuantizer(model.config.quantization_config)
 
 
-def check_packed_shapes(model: nn.Module) -> None:
+def _check_packed_shapes(model: nn.Module) -> None:
     """Check that packed weights have the shapes of their layouts; transformers before 5.23 takes any.
 
     Raises:
@@ -120,7 +120,7 @@ def check_packed_shapes(model: nn.Module) -> None:
 
     >>> layer = PackedWeight(4, 64, Layout(bits=4, group_size=64))
     >>> layer.weight_codes = layer.weight_codes[:, 1:]
-    >>> check_packed_shapes(nn.ModuleDict({"lm_head": layer}))
+    >>> _check_packed_shapes(nn.ModuleDict({"lm_head": layer}))
     Traceback (most recent call last):
     reliabit.errors.ReliabitError: weight_codes of lm_head is [4, 31], and 4 bits make it [4, 32]; the checkpoint's ...
     """

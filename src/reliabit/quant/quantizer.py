@@ -12,7 +12,7 @@ from reliabit.quant.methods import QUANTIZERS, read_options
 from reliabit.quant.plan import Scheme
 from reliabit.quant.record import CHOICES, MetadataType, ZeroKind
 
-SOLVERS = ("chunked", "library")
+_SOLVERS = ("chunked", "library")
 
 
 class Quantizer:
@@ -105,8 +105,8 @@ def quantizer_of(scheme: Scheme, *, in_features: int, name: str) -> Quantizer:
         raise ReliabitError(
             f"{name}: unknown quantization method {method!r}; choose from {', '.join(QUANTIZERS.names())}"
         )
-    if solver not in SOLVERS:
-        raise ReliabitError(f"{name}: unknown solver {solver!r}; choose from {', '.join(SOLVERS)}")
+    if solver not in _SOLVERS:
+        raise ReliabitError(f"{name}: unknown solver {solver!r}; choose from {', '.join(_SOLVERS)}")
     if solver == "library" and (method, scheme.zero) != ("hqq", "float"):
         raise ReliabitError(
             f"{name}: solver 'library' runs method 'hqq' with float zeros, not {method!r}, {scheme.zero!r}"

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,14 @@ from reliabit.quant.convert import packed_modules, quantizable_modules
 from reliabit.quant.grid import Layout
 from reliabit.quant.layers import QuantLinear, replace_by_empty
 from reliabit.quant.module_names import component_of
-from reliabit.quant.plan import Plan, Scheme, resolve
+from reliabit.quant.plan import Plan, resolve
 from reliabit.quant.record import OUR_FORMAT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
+
+_REST = "rest"
+_SAFETENSORS_TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "uint8": "U8", "int64": "I64"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def model_size(model: nn.Module, *, stored_dtype: torch.dtype | None = None) -> 
     packed = packed_modules(model)
     buffers = {id(buffer) for module in packed.values() for buffer in module.buffers()}
     plain = {id(tensor): tensor for tensor in model.state_dict(keep_vars=True).values() if id(tensor) not in buffers}
-    quantized_bytes = sum(buffer.nbytes for module in packed.values() for buffer in _stored_buffers(module))
+    quantized_bytes = sum(module.stored_bytes for module in packed.values())
     quantized_weights = sum(module.rows * module.columns for module in packed.values())
     parameters = sum(tensor.numel() for tensor in plain.values())
     return Size(
@@ -82,17 +86,14 @@ def model_size(model: nn.Module, *, stored_dtype: torch.dtype | None = None) -> 
     )
 
 
-def _stored_buffers(module: nn.Module) -> list[Tensor]:
-    return [tensor for name, tensor in module.state_dict().items() if name.startswith("weight_")]
-
-
 def _stored_bytes(tensor: Tensor, dtype: torch.dtype | None) -> int:
     return tensor.numel() * dtype.itemsize if dtype is not None and tensor.is_floating_point() else tensor.nbytes
 
 
 def _resident_bytes(model: nn.Module) -> int:
-    """Bytes of the memory under all parameters and buffers, each block of memory counted once."""
-    blocks = {_block(tensor) for tensor in (*model.parameters(), *model.buffers(), *_kernel_tensors(model))}
+    """Bytes under all parameters, buffers and what kernels keep, each block of memory counted once."""
+    kept = [module.kept_tensors for module in model.modules() if isinstance(module, QuantLinear)]
+    blocks = {_block(tensor) for tensor in chain(model.parameters(), model.buffers(), *kept)}
     return sum(size for _, size in blocks)
 
 
@@ -102,16 +103,6 @@ def _block(tensor: Tensor) -> tuple[int, int]:
         return id(tensor), tensor.nbytes
     storage = tensor.untyped_storage()
     return storage.data_ptr(), storage.nbytes()
-
-
-def _kernel_tensors(model: nn.Module) -> list[Tensor]:
-    """What kernels keep beside the packed codes."""
-    layers = (module for module in model.modules() if isinstance(module, QuantLinear))
-    return [tensor for layer in layers for tensor in layer.kept_tensors]
-
-
-REST = "rest"
-_SAFETENSORS_TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "uint8": "U8", "int64": "I64"}
 
 
 @dataclass(frozen=True)
@@ -162,22 +153,15 @@ def footprint(
         if layouts:
             raise ReliabitError(f"{model} is quantized already; set quant=none to see what it takes")
         schemes = resolve(plan, quantizable_modules(empty))
-        layouts = {name: planned_layout(scheme) for name, scheme in schemes.items()}
+        # float16, as `quantize_weight` takes wherever it does no harm.
+        layouts = {
+            name: Layout(scheme.bits, scheme.group_size, scheme.zero, scheme.metadata or "float16")
+            for name, scheme in schemes.items()
+        }
     for name, layout in layouts.items():
         replace_by_empty(empty, name, layout)
     size = model_size(empty)
     return Footprint(size, size.stored_bytes + _header_bytes(empty), _components(empty))
-
-
-def planned_layout(scheme: Scheme) -> Layout:
-    """The layout a scheme gives, unless a weight needs float32 scales.
-
-    Example:
-        >>> planned_layout(Scheme(bits=3, zero="symmetric"))
-        Layout(bits=3, group_size=64, zero='symmetric', metadata='float16')
-    """
-    values: dict[str, Any] = {"zero": scheme.zero, "metadata": scheme.metadata or "float16"}
-    return Layout(scheme.bits, scheme.group_size, **values)
 
 
 def _own_layouts(model: "PreTrainedModel") -> dict[str, Layout]:
@@ -203,11 +187,11 @@ def _components(model: nn.Module) -> dict[str, FootprintPart]:
     for name, tensor in model.state_dict().items():
         owner, _, leaf = name.rpartition(".")
         component = component_of(owner) if owner in matrices and leaf != "bias" else None
-        stored[component or REST] += tensor.nbytes
+        stored[component or _REST] += tensor.nbytes
         if owner not in packed or leaf == "bias":
-            weights[component or REST] += tensor.numel()
+            weights[component or _REST] += tensor.numel()
         elif leaf == "weight_codes":
-            weights[component or REST] += packed[owner].rows * packed[owner].columns
+            weights[component or _REST] += packed[owner].rows * packed[owner].columns
     return {component: FootprintPart(weights[component], stored[component]) for component in stored}
 
 

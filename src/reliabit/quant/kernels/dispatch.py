@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from reliabit.quant.kernels import Kernel
 from reliabit.quant.kernels.cpu import Int4Pack, Int8Pack
 from reliabit.quant.kernels.cuda import HALF_TYPES, GemLite, Humming
 from reliabit.quant.packed import PackedWeight, unpack
+from reliabit.quant.record import installed_version
 
 KERNELS: tuple[type[Kernel], ...] = (Int8Pack, Int4Pack, Humming, GemLite)
 """In order of preference."""
@@ -91,16 +91,9 @@ def kernels_here(dtype: torch.dtype) -> list[str]:
     """
     if dtype not in HALF_TYPES:
         return []
-    installed = [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
+    installed = [f"{name} {found}" for name in LIBRARIES if (found := installed_version(name))]
     gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     return [torch.backends.cpu.get_cpu_capability(), *gpus, *installed]
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def self_test(kernel: Kernel, weight: PackedWeight) -> float:

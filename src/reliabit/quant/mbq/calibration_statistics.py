@@ -69,7 +69,7 @@ class Statistics:
 
     Attributes:
         folder: Where they are.
-        key: What they depend on (`identity`).
+        key: What they depend on (`statistics_key`).
         path: The dotted path of the decoder layers.
         depth: Their number.
         tokens: The calibration set's tokens.
@@ -92,7 +92,7 @@ class Statistics:
 
     def layer(self, index: int) -> LayerStatistics:
         """The statistics of a layer; refused where they are missing, or the file is not the one that was written."""
-        tensors = _read(self.folder, layer_file(index))
+        tensors = _read(self.folder, _layer_file(index))
         groups = {}
         for group in GROUPS:
             if f"{group.name}.sample" not in tensors:
@@ -107,13 +107,7 @@ class Statistics:
         return LayerStatistics(groups, tuple(tensors[f"context.{number}"] for number in range(len(self.contexts))))
 
 
-def layer_file(index: int) -> str:
-    """The name of a layer's file.
-
-    Example:
-        >>> layer_file(3)
-        'layer-003.safetensors'
-    """
+def _layer_file(index: int) -> str:
     return f"layer-{index:03d}.safetensors"
 
 
@@ -124,7 +118,7 @@ def write_layer(folder: Path, index: int, statistics: LayerStatistics) -> None:
         tensors |= {f"{name}.magnitude": group.magnitude, f"{name}.sample": group.sample}
         if group.gram is not None:
             tensors[f"{name}.gram"] = group.gram
-    _write(tensors, folder / layer_file(index))
+    _write(tensors, folder / _layer_file(index))
 
 
 def write_record(

@@ -40,7 +40,7 @@ def collect(
         decoder: The unquantized decoder.
         batches: The calibration set.
         folder: Where to; it appears whole or not at all.
-        key: What the statistics depend on (`identity.statistics_key`).
+        key: What the statistics depend on (`statistics_key`).
         settings: What is kept; the defaults where it is None.
         spool: Where every layer's inputs wait for the walk backwards, by layer and batch; in memory where it is None.
 
@@ -56,7 +56,7 @@ def collect(
     with staged_folder(folder) as staging:
         hidden, keywords = _first_inputs(decoder, batches)
         attention = _walk(decoder, batches, tokens, settings, staging, hidden=hidden, keywords=keywords, spool=spool)
-        check_attention(attention)
+        _check_attention(attention)
         gradients = token_gradients(decoder, batches, keywords=keywords, outputs=hidden, spool=spool, tokens=tokens)
         write_record(
             staging,
@@ -184,7 +184,7 @@ class LayerCollector:
         self.attention.append(seen.attention)
 
 
-def check_attention(keywords: Sequence[dict[str, Any]]) -> None:
+def _check_attention(keywords: Sequence[dict[str, Any]]) -> None:
     """Refuse arguments that a file cannot hold: no tensor, tuple of tensors or plain value."""
     for arguments in keywords:
         for name, value in arguments.items():

@@ -1,4 +1,4 @@
-"""The loss of a scale search: errors of outputs, weighted by what they do to the answer."""
+"""What errors of outputs count in a scale search: as much as they do to the answer."""
 
 import math
 from dataclasses import dataclass
@@ -120,8 +120,8 @@ class GramLoss:
         """The loss of the layer with another weight.
 
         Example:
-            >>> evidence = GramLoss(torch.zeros(1, 2), torch.eye(2)[None], torch.ones(1), "mse")
-            >>> evidence.judge({"weight": torch.tensor([[3.0, 4.0]])})
+            >>> loss = GramLoss(torch.zeros(1, 2), torch.eye(2)[None], torch.ones(1), "mse")
+            >>> loss.judge({"weight": torch.tensor([[3.0, 4.0]])})
             25.0
         """
         (weight,) = weights.values()

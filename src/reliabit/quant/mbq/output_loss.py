@@ -1,4 +1,4 @@
-"""What a candidate is judged by: calls of the compared module, and what the error of each token counts."""
+"""The loss of a candidate: errors of the compared module's outputs in its calls, each token weighted."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ from reliabit.quant.mbq.losses import GramLoss, Weights, modality_weights, token
 from reliabit.quant.mbq.sensitivity import PLACES
 from reliabit.quant.settings import ScalingConfig
 
-PILOT_TOKENS = 8
-PILOT_CALLS = 4
+_PILOT_TOKENS = 8
+_PILOT_CALLS = 4
 """One token in so many, or one call in so many, makes the pilot that candidates are filtered by.
 
 A filter from second moments alone (channels taken for uncorrelated) let the best candidate slip at 2 to 4 bits so often
-that the loss of both reference models ended 0.5 to 1.5 % above the faithful search's; judging a part of the evidence
-properly costs about the same.
+that the loss of both reference models ended 0.5 to 1.5 % above the faithful search's; judging by a part of the
+calls properly costs about the same.
 """
 
 
@@ -68,18 +68,18 @@ class OutputLoss:
         return cls(module, kept, calls, exact, loss)
 
     def pilot(self) -> "OutputLoss":
-        """A part of the evidence, to find out which candidates are worth all of it.
+        """A loss over a part of the calls, to find out which candidates are worth all of them.
 
         That is every eighth token where tokens can be looked at one by one, otherwise the first fourth of the calls.
         """
         if len(self.calls) > 1:
-            count = -(-len(self.calls) // PILOT_CALLS)
+            count = -(-len(self.calls) // _PILOT_CALLS)
             return replace(self, calls=self.calls[:count], exact=self.exact[:count])
         (call,), (exact,) = self.calls, self.exact
         if call.hidden.ndim > 2:
             return self
-        part = Call(call.hidden[::PILOT_TOKENS], call.keywords, call.weights[::PILOT_TOKENS])
-        return replace(self, calls=[part], exact=[exact[::PILOT_TOKENS]])
+        part = Call(call.hidden[::_PILOT_TOKENS], call.keywords, call.weights[::_PILOT_TOKENS])
+        return replace(self, calls=[part], exact=[exact[::_PILOT_TOKENS]])
 
     def judge(self, weights: Weights) -> float:
         """The loss of the module with other weights, given by name within the module."""
@@ -129,7 +129,7 @@ class Weighing:
 def drawn_loss(
     layer: nn.Module, group: ScalingGroup, found: LayerStatistics, weighing: Weighing
 ) -> "OutputLoss | GramLoss":
-    """OutputLoss from statistics.
+    """The loss that statistics allow to compute.
 
     That is Gram matrices, for linear layers, if they were kept; otherwise drawn tokens, or whole batches where a
     token's output depends on its neighbours.
@@ -163,7 +163,7 @@ def full_loss(
     batches: Sequence[CalibrationBatch],
     weighing: Weighing,
 ) -> OutputLoss:
-    """OutputLoss from every token of the calibration set."""
+    """The loss over every token of the calibration set."""
     statistics = weighing.statistics
     weights = weighing.weights(group, torch.arange(len(statistics.tokens.kinds)))
     calls = []

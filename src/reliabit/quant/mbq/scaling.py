@@ -16,6 +16,8 @@ from reliabit.quant.plan import Scheme
 from reliabit.quant.settings import ScalingConfig
 from reliabit.settings import check
 
+_BY_NAME = {group.name: group for group in GROUPS}
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -83,9 +85,6 @@ def check_statistics(statistics: Statistics, *, path: str, depth: int) -> None:
             f"the calibration statistics are of {statistics.depth} layers at {statistics.path}, and the model has "
             f"{depth} at {path}; calibrate again"
         )
-
-
-_BY_NAME = {group.name: group for group in GROUPS}
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ search judges by, were worse than none at all before `hqq_plus` on both referenc
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,10 @@ from reliabit.quant.settings import ScalingConfig
 
 LayerSchemes = Mapping[str, Scheme]
 """The schemes of a decoder layer's linear layers, by their paths within it."""
+
+_SMALLEST_SCALE = 1e-4
+LARGEST_STACK = 2**20
+"""Weights that are rounded at once, at most: small layers are rounded for many candidates in one operation."""
 
 
 @dataclass(frozen=True)
@@ -85,25 +91,16 @@ def search_decoder(
 ) -> list[GroupScale]:
     """Search the scales of all layers that a plan names; only the faithful search looks at the batches."""
     scales: list[GroupScale] = []
+    search = partial(search_layer, statistics=statistics, settings=settings)
     if settings.search != "faithful":
         for index, planned in schemes.items():
             with decoder.layer(index) as layer:
-                scales += search_layer(layer, index, schemes=planned, statistics=statistics, settings=settings)
+                scales += search(layer, index, schemes=planned)
         return scales
 
     def visit(index: int, layer: nn.Module, seen: list[Observed]) -> None:
         if index in schemes:
-            scales.extend(
-                search_layer(
-                    layer,
-                    index,
-                    schemes=schemes[index],
-                    statistics=statistics,
-                    settings=settings,
-                    seen=seen,
-                    batches=batches,
-                )
-            )
+            scales.extend(search(layer, index, schemes=schemes[index], seen=seen, batches=batches))
 
     walk_observed(decoder, batches, visit)
     return scales
@@ -157,20 +154,10 @@ def _losses(
     }
 
 
-_SMALLEST_SCALE = 1e-4
-LARGEST_STACK = 2**20
-"""Weights that are rounded at once, at most: small layers are rounded for many candidates in one operation."""
-
-
 def candidate_scales(magnitude: Tensor, ratios: int) -> Tensor:
-    """The scales of each exponent (MBQ's and AWQ's grid), the first of which scales nothing.
+    """The scales of each exponent (MBQ's and AWQ's grid), float32 `[ratios, channels]`; the first scales nothing.
 
-    Args:
-        magnitude: Mean magnitude of each channel, `[channels]`.
-        ratios: How many exponents, `0, 1 / ratios, ...`.
-
-    Returns:
-        `magnitude ** exponent`, divided by the geometric mean of its extremes, float32 `[ratios, channels]`.
+    They are powers of the channels' mean magnitudes, `[channels]`, divided by the geometric mean of their extremes.
 
     Example:
         >>> candidate_scales(torch.tensor([1.0, 16.0]), 2).tolist()
@@ -183,15 +170,9 @@ def candidate_scales(magnitude: Tensor, ratios: int) -> Tensor:
 
 
 def rounded_weights(weight: Tensor, scales: Tensor, scheme: Scheme | None) -> Iterator[Tensor]:
-    """What is left of a weight that is scaled, quantized and scaled back, one candidate after the other.
+    """What is left of a weight, `[out_features, in_features]`, that is scaled, quantized and scaled back.
 
-    Args:
-        weight: `[out_features, in_features]`.
-        scales: `[candidates, in_features]`.
-        scheme: How it is quantized; None if it stays as it is.
-
-    Yields:
-        For each candidate the weight, float32 `[out_features, in_features]`.
+    One of `[candidates, in_features]` after the other is tried; without a scheme the weight stays as it is.
 
     Example:
         >>> scheme = Scheme("rtn", bits=2, group_size=None)
@@ -218,5 +199,5 @@ def nearest(schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:
         >>> nearest({"mlp.up_proj": Scheme("hqq_plus", bits=3)})["mlp.up_proj"].method
         'rtn'
     """
-    quick = {"method": "rtn", "solver": "chunked", "p_norm": None, "iterations": None}
-    return {path: replace(scheme, **quick) for path, scheme in schemes.items()}  # type: ignore[arg-type]
+    own: dict[str, Any] = {"solver": "chunked", "p_norm": None, "iterations": None, "options": {}}
+    return {path: replace(scheme, method="rtn", **own) for path, scheme in schemes.items()}

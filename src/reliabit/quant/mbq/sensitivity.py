@@ -29,7 +29,7 @@ class RatioInterval:
     high: float
 
 
-def loss_gradient(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+def _loss_gradient(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """The gradient of the answers' cross-entropy at the decoder's last outputs, `[sequences, tokens, width]`.
 
     Every sequence counts the same, however long its answer.
@@ -72,7 +72,9 @@ def token_gradients(
         ReliabitError: A gradient that is no number; the layer is named.
     """
     with decoder.logits() as head:
-        gradients = [loss_gradient(head, hidden, batch.targets) for hidden, batch in zip(outputs, batches, strict=True)]
+        gradients = [
+            _loss_gradient(head, hidden, batch.targets) for hidden, batch in zip(outputs, batches, strict=True)
+        ]
     magnitudes = torch.zeros((decoder.depth, len(PLACES), len(tokens.kinds)))
     for index in reversed(range(decoder.depth)):
         with decoder.layer(index) as layer:

@@ -12,8 +12,8 @@ from reliabit.quant.grid import nearest_codes_
 from reliabit.quant.methods.rtn import min_max_grid
 from reliabit.quant.record import ZeroKind
 
-SHRINK_STEPS = 24
-SHRINK_RANGE = (0.5, 1.05)
+_SHRINK_STEPS = 24
+_SHRINK_RANGE = (0.5, 1.05)
 
 _SMALLEST_SCALE = 1e-30
 _SMALLEST_ERROR = 0.1
@@ -34,7 +34,7 @@ def search_grid(
     """
     search = _Search(groups, bits=bits, p_norm=p_norm)
     scale, offset = _start(groups, bits=bits, zero=zero)
-    for shrink in torch.linspace(*SHRINK_RANGE, SHRINK_STEPS).tolist():
+    for shrink in torch.linspace(*_SHRINK_RANGE, _SHRINK_STEPS).tolist():
         for signed in (scale * shrink, scale * -shrink) if zero == "symmetric" else (scale * shrink,):
             search.try_grid(signed, offset if zero == "symmetric" else _integer_zero(groups, signed, bits))
     for _ in range(iterations):

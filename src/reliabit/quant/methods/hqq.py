@@ -15,8 +15,8 @@ from reliabit.quant.methods.rtn import min_max_grid
 from reliabit.quant.plan import Scheme
 from reliabit.quant.quantizer import Quantizer, put_on_grid
 
-P_NORM = 0.7
-BETA = 10.0
+_P_NORM = 0.7
+_BETA = 10.0
 _LIBRARY_BITS = (1, 2, 3, 4, 5, 6, 8)
 
 
@@ -37,7 +37,7 @@ class Hqq(Quantizer):
 
 
 def solve_zero(
-    groups: Tensor, *, bits: int, p_norm: float = P_NORM, beta: float = BETA, iterations: int = 20
+    groups: Tensor, *, bits: int, p_norm: float = _P_NORM, beta: float = _BETA, iterations: int = 20
 ) -> tuple[Tensor, Tensor]:
     """Solve the zero of each group of `[groups, group_size]`, the scale being that of its range; `[groups, 1]` each.
 

@@ -15,7 +15,7 @@ from reliabit.quant.methods.rtn import min_max_grid
 from reliabit.quant.plan import Scheme
 from reliabit.quant.quantizer import Quantizer
 
-STARTS = (1.0, 0.85, 0.7, 0.55)
+_STARTS = (1.0, 0.85, 0.7, 0.55)
 """Where the alternation starts: the range of the group, shrunk around its middle.
 
 It only finds a local optimum. Against the whole range alone, four starts of 10 steps lower the root mean square error
@@ -50,7 +50,7 @@ def solve_scale_and_zero(
     middle = (2**bits - 1) / 2
     best_scale, best_zero = range_scale, range_zero
     best_error = torch.full_like(range_scale, torch.inf)
-    for start in STARTS:
+    for start in _STARTS:
         scale, zero = range_scale * start, middle - (middle - range_zero) / start
         error = torch.full_like(best_error, torch.inf)
         for _ in range(iterations):

@@ -25,6 +25,12 @@ from reliabit.quant.plan import Scheme
 QUANTIZING = ("reliabit.quant.streaming.quantize_checkpoint",)
 """The module that writes quantized checkpoints."""
 
+_JOB = "job.json"
+_WHOLE, _OLD = "whole", "old"
+_LOG = logging.getLogger(__name__)
+_REPORTED_SECONDS = 15.0
+"""Where no bar is shown, a line in the log at most this often."""
+
 
 def job_key(
     *,
@@ -57,11 +63,6 @@ def _calibration_record(calibration: Calibration) -> dict[str, object]:
     }
 
 
-JOB = "job.json"
-_WHOLE, _OLD = "whole", "old"
-_LOG = logging.getLogger(__name__)
-
-
 def unfinished_name(destination: Path) -> Path:
     """Where the work for a folder is kept until it is done.
 
@@ -92,7 +93,7 @@ def unfinished_folder(destination: Path, *, job: str) -> Iterator[Path]:
         try:
             yield folder
         except BaseException:
-            if {path.name for path in folder.iterdir()} <= {JOB}:
+            if {path.name for path in folder.iterdir()} <= {_JOB}:
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
@@ -142,25 +143,19 @@ def _try_lock(folder: Path, destination: Path) -> int | None:
 def _keep_only(folder: Path, job: str) -> None:
     found = list(folder.iterdir())
     if _job_of(folder) != job:
-        if any(path.name != JOB for path in found):
+        if any(path.name != _JOB for path in found):
             _LOG.warning("%s is left from another model, plan or version of this code; starting over", folder)
         for path in found:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with replacing(folder / JOB) as unfinished:
+        with replacing(folder / _JOB) as unfinished:
             unfinished.write_text(json.dumps({"job": job}) + "\n", encoding="utf-8")
 
 
 def _job_of(folder: Path) -> str | None:
     try:
-        return str(json.loads((folder / JOB).read_text(encoding="utf-8"))["job"])
+        return str(json.loads((folder / _JOB).read_text(encoding="utf-8"))["job"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-REPORTED_SECONDS = 15.0
-"""Where no bar is shown, a line in the log at most this often."""
-
-_LOG = logging.getLogger(__name__)
 
 
 class Progress:
@@ -185,7 +180,7 @@ class Progress:
         self._passed += self._weights[unit]
         self._worked += self._weights[unit]
         self._bar.update(self._weights[unit])
-        if self._bar.disable and self._clock() - self._reported >= REPORTED_SECONDS:
+        if self._bar.disable and self._clock() - self._reported >= _REPORTED_SECONDS:
             self._reported = self._clock()
             _LOG.info("quantize: %s is done, %s", unit, self.state())
 

@@ -16,6 +16,9 @@ from reliabit.quant.mbq.decoder import Head, LayerInputs, find_layers, first_lay
 from reliabit.quant.mbq.groups import check_layer
 from reliabit.quant.streaming.tensors import CheckpointTensors, Reader
 
+_LARGE_BLOCK = 2**16
+_M_MMAP_THRESHOLD = -3
+
 
 class StreamedDecoder:
     """A decoder whose layers are read from a checkpoint folder one at a time.
@@ -127,10 +130,6 @@ def _set(model: nn.Module, name: str, value: Tensor) -> None:
     model.get_submodule(owner)._parameters[leaf] = nn.Parameter(value, requires_grad=False)
 
 
-LARGE_BLOCK = 2**16
-_M_MMAP_THRESHOLD = -3
-
-
 def map_large_blocks() -> None:
     """Let the C library give every larger block a mapping of its own, for the rest of the process.
 
@@ -144,4 +143,4 @@ def map_large_blocks() -> None:
     if sys.platform == "linux":
         set_option = getattr(ctypes.CDLL(None), "mallopt", None)
         if set_option is not None:
-            set_option(_M_MMAP_THRESHOLD, LARGE_BLOCK)
+            set_option(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
