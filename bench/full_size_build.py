@@ -11,9 +11,9 @@ from full_size_models import DECODER_LAYERS, Size, config_of, fill
 from torch import nn
 
 from reliabit.quant import Plan, Scheme, default_plan, footprint
+from reliabit.quant.checkpoint_io import compute_buffers, skeleton
 from reliabit.quant.convert import check_schemes, convert
-from reliabit.quant.skeleton import compute_buffers, skeleton
-from reliabit.quant.streaming.memory import map_large_blocks
+from reliabit.quant.streaming.streamed_decoder import map_large_blocks
 
 GIB = 2**30
 METHOD, GROUP_SIZE = "hqq", 64

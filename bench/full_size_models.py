@@ -104,15 +104,14 @@ def write_random_checkpoint(config: Any, folder: Path, *, shard_bytes: int = 2**
     """Write a checkpoint of random weights in bfloat16 without ever holding more than a shard of it."""
     from tempfile import TemporaryDirectory
 
-    from reliabit.quant.skeleton import skeleton
-    from reliabit.quant.streaming.parts import Finished, PartWriter
-    from reliabit.quant.streaming.shards import assemble
+    from reliabit.quant.checkpoint_io import skeleton
+    from reliabit.quant.streaming.written_shards import Finished, ShardWriter, assemble
 
     tensors = skeleton(config, torch.bfloat16).state_dict()
     generator = torch.Generator().manual_seed(0)
     folder.mkdir()
     with TemporaryDirectory(dir=folder.parent) as parts:
-        writer = PartWriter(Path(parts), list(tensors), shard_bytes=shard_bytes)
+        writer = ShardWriter(Path(parts), list(tensors), shard_bytes=shard_bytes)
         for name, tensor in tensors.items():
             writer.add(Finished(name), {name: _random(tensor, torch.device("cpu"), generator)})
         assemble(writer.shards(), folder)

@@ -12,8 +12,8 @@ from full_size_models import DECODER_LAYERS, NAMES, Depth, fill_layer, full_size
 from full_size_results import machine, read_results, same_machine, write_results
 
 from reliabit.quant import Scheme, default_plan
+from reliabit.quant.checkpoint_io import skeleton
 from reliabit.quant.convert import check_schemes, convert
-from reliabit.quant.skeleton import skeleton
 
 GROUP_SIZE = 64
 MEASURED = (("hqq", 8), ("hqq", 4), ("hqq", 3), ("hqq", 2), ("rtn", 4), ("hqq_plus", 4))

@@ -35,7 +35,7 @@ def work(folder: Path) -> dict[str, Any]:
     import torch
 
     from reliabit.quant import Scheme, default_plan
-    from reliabit.quant.streaming.quantize import quantize_checkpoint
+    from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 
     resource.setrlimit(resource.RLIMIT_DATA, (ALLOWED_GIB * GIB, ALLOWED_GIB * GIB))
     torch.set_num_threads(1)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mbq_judgement import judge_scales
 from mbq_page import write_page
 from torch import Tensor, nn
 
@@ -36,16 +37,15 @@ from reliabit.quant import (
     CalibrationBatch,
     ResidentDecoder,
     Scheme,
-    SearchSettings,
     Statistics,
     collect,
     default_plan,
     quantize_model,
 )
 from reliabit.quant.mbq.decoder import Head, LayerInputs, output_embeddings, run_layer
-from reliabit.quant.mbq.judgement import judge_scales
 from reliabit.quant.mbq.scaling import by_layer
 from reliabit.quant.mbq.search import search_decoder
+from reliabit.quant.settings import ScalingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "mbq.json"
@@ -56,13 +56,13 @@ CALIBRATION_IMAGES, HELD_OUT_IMAGES, ASKED_IMAGES = 256, 400, 200
 BATCH = 16
 SEEDS = 3
 SPLITS = {"train": 2400, "dev": 600, "val": 300, "cal": 700, "test": 1000}
-AWQ = SearchSettings(modality_weight="none", loss="mse")
-SCALED: dict[str, tuple[str, SearchSettings]] = {
+AWQ = ScalingConfig(search="fast", modality_weight="none", loss="mse")
+SCALED: dict[str, tuple[str, ScalingConfig]] = {
     "awq": ("rtn", AWQ),
-    "mbq": ("rtn", SearchSettings()),
-    "mbq, balanced scale": ("rtn", SearchSettings(activation="balanced")),
-    "mbq, token weights": ("rtn", SearchSettings(modality_weight="token")),
-    "mbq + hqq_plus": ("hqq_plus", SearchSettings()),
+    "mbq": ("rtn", ScalingConfig(search="fast")),
+    "mbq, balanced scale": ("rtn", ScalingConfig(search="fast", activation="balanced")),
+    "mbq, token weights": ("rtn", ScalingConfig(search="fast", modality_weight="token")),
+    "mbq + hqq_plus": ("hqq_plus", ScalingConfig(search="fast")),
 }
 PLAIN = ("rtn", "hqq", "hqq_plus")
 
@@ -210,14 +210,14 @@ def speed(subject: Subject, folder: Path) -> dict[str, Any]:
         planned = plan_of(subject, decoder.depth, bits)
         row: dict[str, Any] = {"bits": bits}
         for mode, rounds in (("fast", 3), ("faithful", 1)):
-            settings = SearchSettings(mode=mode)  # type: ignore[arg-type]
+            settings = ScalingConfig(search=mode)
             search = partial(search_decoder, decoder, planned, statistics=measured, settings=settings, batches=batches)
             row[f"{mode}_seconds"], scales = cpu_seconds(search, rounds=rounds)
             row[f"{mode}_loss"] = judge_scales(
-                decoder, scales, planned, statistics=measured, settings=SearchSettings(), batches=batches
+                decoder, scales, planned, statistics=measured, settings=ScalingConfig(search="fast"), batches=batches
             )
             row["unscaled_loss"] = sum(found.loss_before for found in scales)
-        scale_and_pack = partial(quantized, subject, "rtn", bits, Calibration(measured, SearchSettings()))
+        scale_and_pack = partial(quantized, subject, "rtn", bits, Calibration(measured, ScalingConfig(search="fast")))
         row["quantize_seconds"], _ = cpu_seconds(scale_and_pack, rounds=3)
         rows.append(row)
         print(row, flush=True)

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.quant import QuantizedWeight, QuantLinear, quantize_weight
-from reliabit.quant.chunks import one_thread
-from reliabit.quant.grid import ZeroKind
-from reliabit.quant.kernels.dispatch import self_test
+from reliabit.quant.kernels.dispatch import one_thread, self_test
+from reliabit.quant.record import ZeroKind
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS = (2, 3, 4, 8)
@@ -240,8 +239,10 @@ def main() -> None:
         return
     (ROOT / "bench" / "results").mkdir(parents=True, exist_ok=True)
     (ROOT / "bench" / "results" / "quantize.json").write_text(json.dumps(results, indent=2) + "\n")
-    (ROOT / "docs").mkdir(exist_ok=True)
-    (ROOT / "docs" / "quantization.md").write_text(markdown(results))
+    page = ROOT / "docs" / "quantization.md"
+    # What is not measured is written by hand, and stays.
+    _, heading, guide = page.read_text().partition("\n## Adding a quantizer\n")
+    page.write_text(markdown(results) + heading + guide)
     print(markdown(results))
 
 

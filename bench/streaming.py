@@ -69,10 +69,12 @@ def calibration_batch() -> Any:
 
 def work(folder: Path) -> dict[str, Any]:
     """Calibrate and quantize, and measure."""
-    from reliabit.quant import Calibration, Scheme, SearchSettings, collect, default_plan
-    from reliabit.quant.mbq.spool import FolderSpool
-    from reliabit.quant.streaming.decoder import StreamedDecoder
-    from reliabit.quant.streaming.quantize import quantize_checkpoint
+    from folder_spool import FolderSpool
+
+    from reliabit.quant import Calibration, Scheme, collect, default_plan
+    from reliabit.quant.settings import ScalingConfig
+    from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
+    from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 
     torch.set_num_threads(1)
     batches = [calibration_batch() for _ in range(SEQUENCES)]
@@ -82,7 +84,7 @@ def work(folder: Path) -> dict[str, Any]:
     (folder / "spool").mkdir()
     found = collect(decoder, batches, folder / "statistics", key="bench", spool=FolderSpool(folder / "spool"))
     calibrated, after_calibration = status("VmHWM"), time.perf_counter()
-    calibration = Calibration(found, SearchSettings(ratios=4, finalists=2))
+    calibration = Calibration(found, ScalingConfig(search="fast", ratios=4, finalists=2))
     plan = default_plan(Scheme("rtn", 3, 128))
     report = quantize_checkpoint(
         folder / "model",

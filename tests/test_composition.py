@@ -7,13 +7,13 @@ import pytest
 
 from reliabit.composition import as_quantized
 from reliabit.config import Config
-from reliabit.config.quant import QuantConfig
 from reliabit.models.settings import ModelConfig
 from reliabit.quant import default_plan, export_compressed_tensors, exportable_plan, footprint, quantize_model
-from reliabit.quant.checkpoint import save_checkpoint
+from reliabit.quant.checkpoint_io import save_checkpoint
 from reliabit.quant.plan import Scheme
 from reliabit.quant.record import Quantized, quantized_as
-from reliabit.quant.size import model_size
+from reliabit.quant.settings import QuantConfig
+from reliabit.quant.sizes import model_size
 from reliabit.tasks.cells import run_name, run_tags
 
 BASELINE = QuantConfig(name="none", method="none", bits=None, group_size=None)

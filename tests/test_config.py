@@ -10,9 +10,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from reliabit.composition import register, to_config, to_mapping
-from reliabit.config.quant import BITS
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
+from reliabit.quant.settings import BITS
 
 PROJECT = Path(__file__).parents[1]
 

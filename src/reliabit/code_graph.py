@@ -140,7 +140,7 @@ def _meant(module: str, taken: str | None, package: Path) -> list[str]:
     lazy = {} if path is None else _read(path).lazy
     # Of a module that was imported as a whole or by a star, any name may be used.
     homes = list(lazy.values()) if taken in (None, "*") else [f"{module}.{taken}", *filter(None, [lazy.get(taken)])]
-    return [module, *homes]
+    return [module, *(_absolute(home, importer=module, path=path or package) for home in homes)]
 
 
 def _file_of(name: str, package: Path) -> Path | None:
@@ -165,8 +165,17 @@ def _read(path: Path) -> _Module:
         found.components = dict(_component_packages(tree))
     if any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body):
         found.lazy = {taken: module for module, taken in checked.imported if taken is not None}
+    found.lazy |= _stubbed(path.with_suffix(".pyi"))
     found.digest = hashlib.sha256("\n".join(_spell(tree, [])).encode()).hexdigest()
     return found
+
+
+def _stubbed(stub: Path) -> dict[str, str]:
+    """The names that `lazy_loader` gives out for a package, and their homes: it reads them from the package's stub."""
+    told = _Module()
+    for node in ast.parse(stub.read_bytes()).body if stub.is_file() else []:
+        _note(node, told)
+    return {taken: module for module, taken in told.imported if taken is not None}
 
 
 def _spell(node: ast.AST, words: list[str]) -> list[str]:

@@ -86,6 +86,11 @@ class Components(Generic[T]):
         self._import_all()
         return tuple(sorted(self._registered))
 
+    def found(self) -> tuple[str, ...]:
+        """Names as the modules and the entry points tell them, sorted; nothing is imported."""
+        own = (module for module in _modules(self._package) if not module.startswith("_"))
+        return tuple(sorted({*own, *_plugins(self._group)}))
+
     def _import(self, name: str) -> None:
         plugins = _plugins(self._group)
         if name in _modules(self._package):

@@ -8,10 +8,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.config import Config
-from reliabit.config.quant import QuantConfig
 from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.paths import project_root
+from reliabit.quant.settings import QuantConfig
 from reliabit.settings import check, listed
 
 
@@ -58,7 +58,6 @@ def validate(config: Config) -> None:
         ReliabitError: Names the key, its value, and what it may be.
     """
     check(config, key="")
-    _check_quant(config.quant)
     _check_template(config.model.template, key="model.template", fields=("question",))
     for key, data in {"data": config.data, **{f"other_data.{k}": d for k, d in config.other_data.items()}}.items():
         _check_data(data, key=key)

@@ -18,6 +18,7 @@ from reliabit.files import read_sealed, replacing, sealed, sha256
 BY_VALUE = (
     # What a configuration says is part of an identity, and what it may not say never ran.
     "reliabit.config",
+    "reliabit.quant.settings",
     "reliabit.settings",
     "reliabit.composition",
     "reliabit.config_errors",

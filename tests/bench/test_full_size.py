@@ -12,7 +12,7 @@ from full_size_results import machine, read_results, same_machine
 from full_size_targets import judgements
 
 from reliabit.quant import QuantLinear, Scheme, checkpoint_bytes, default_plan, footprint, load_checkpoint
-from reliabit.quant.skeleton import compute_buffers, skeleton
+from reliabit.quant.checkpoint_io import compute_buffers, skeleton
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 
 from reliabit.composition import register, to_config
 from reliabit.paths import conf_folder
+from reliabit.quant.plan import build_plan
 from reliabit.tasks.footprint import footprint as footprint_task
-from reliabit.tasks.plan import build_plan
 
 
 @pytest.fixture

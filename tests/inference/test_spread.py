@@ -14,7 +14,7 @@ from reliabit.models.loading import load_checkpoint
 from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread, is_spread, offloaded, tensors_of
 from reliabit.quant import plan_from_config, quantize_model
-from reliabit.quant.checkpoint import save_checkpoint
+from reliabit.quant.checkpoint_io import save_checkpoint
 
 HOW = {"batch_size": 4, "accelerator": "cpu", "progress": False}
 LITTLE = Spread("auto", host_memory="1500KB")

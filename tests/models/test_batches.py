@@ -3,7 +3,7 @@ import torch
 from reliabit.metrics import one_per_image
 from reliabit.models.batches import calibration_batches
 from reliabit.quant import ResidentDecoder
-from reliabit.quant.mbq.batch import check_batches
+from reliabit.quant.mbq.calibration_set import check_batches
 
 
 def batches_of(checkpoint, tables, batch_size):

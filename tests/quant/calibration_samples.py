@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
-from reliabit.quant.mbq.batch import IGNORED, CalibrationBatch
+from reliabit.quant.mbq.calibration_set import IGNORED, CalibrationBatch
 from reliabit.quant.plan import Scheme
 
 IMAGE_TOKENS = 25

@@ -1,5 +1,6 @@
 """Models that the tests of quantization share."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from reliabit.models.loading import load_checkpoint
 from reliabit.models.reference import BUILDERS
 from reliabit.models.settings import ModelConfig
 from reliabit.quant import ResidentDecoder
+
+BENCH = str(Path(__file__).parents[2] / "bench")
+if BENCH not in sys.path:
+    sys.path.append(BENCH)
 
 
 @pytest.fixture(scope="module", autouse=True)

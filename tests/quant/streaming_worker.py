@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from reliabit.quant import Scheme, default_plan
-from reliabit.quant.streaming.quantize import quantize_checkpoint
+from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 
 if __name__ == "__main__":
     source, destination, path, bits, shard_bytes = sys.argv[1:]

@@ -9,7 +9,7 @@ from quant.samples import FAMILIES, answer_of, logits_of
 from reliabit.errors import ReliabitError
 from reliabit.quant import QuantLinear, Scheme, default_plan, plan_from_config, quantize_model
 from reliabit.quant.export import export_compressed_tensors, exportable_plan
-from reliabit.quant.targets import target_patterns
+from reliabit.quant.module_names import target_patterns
 
 pytest.importorskip("compressed_tensors")
 

@@ -8,7 +8,8 @@ from accelerate import cpu_offload
 from torch import nn
 
 from quant.samples import heavy_tailed
-from reliabit.quant import QuantLinear, kernels_of, linear, model_size, quantize_weight
+from reliabit.quant import QuantLinear, kernels_of, model_size, quantize_weight
+from reliabit.quant import layers as linear
 from reliabit.quant.kernels import dispatch
 from reliabit.quant.kernels.cpu import INT4_LARGEST_BATCH, Int4Pack, Int8Pack
 from reliabit.quant.kernels.cuda import GemLite, Humming

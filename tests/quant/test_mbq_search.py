@@ -2,28 +2,20 @@ import itertools
 
 import pytest
 import torch
+from mbq_judgement import judge_scales
 from torch import nn
 
 from quant.calibration_samples import LAYERS, LINEARS, random_batch, schemes_of
 from quant.samples import FAMILIES
 from reliabit.errors import ReliabitError
-from reliabit.quant import (
-    Calibration,
-    CollectionSettings,
-    ResidentDecoder,
-    Scheme,
-    SearchSettings,
-    collect,
-    default_plan,
-    quantize_model,
-)
-from reliabit.quant.mbq import candidates
-from reliabit.quant.mbq.candidates import candidate_scales, rounded_weights
-from reliabit.quant.mbq.evidence import Evidence, Weighing, drawn_evidence, full_evidence, walk_observed
-from reliabit.quant.mbq.gram import GramEvidence
+from reliabit.quant import Calibration, ResidentDecoder, Scheme, collect, default_plan, quantize_model
+from reliabit.quant.mbq import search as candidates
+from reliabit.quant.mbq.decoder import walk_observed
 from reliabit.quant.mbq.groups import GROUPS
-from reliabit.quant.mbq.judgement import judge_scales
-from reliabit.quant.mbq.search import search_decoder
+from reliabit.quant.mbq.losses import GramLoss
+from reliabit.quant.mbq.output_loss import OutputLoss, Weighing, drawn_loss, full_loss
+from reliabit.quant.mbq.search import candidate_scales, rounded_weights, search_decoder
+from reliabit.quant.settings import CalibrationConfig, ScalingConfig
 
 
 def awq_fake_quant(weight, bits, group):
@@ -69,7 +61,7 @@ def test_without_modality_weights_the_search_is_awq(bits, reference_model, tmp_p
     batches = [random_batch(model, seed=seed) for seed in range(2)]
     statistics = collect(decoder, batches, tmp_path / "s", key="k")
     options = {"method": "rtn", "bits": bits, "group_size": 64, "zero": "integer", "metadata": "float32"}
-    settings = SearchSettings(mode="faithful", modality_weight="none", loss="mse", activation="all")
+    settings = ScalingConfig(search="faithful", modality_weight="none", loss="mse", activation="all")
     found = search_decoder(decoder, schemes_of(2, **options), statistics=statistics, settings=settings, batches=batches)
     by_group = {scale.group: scale for scale in found if scale.layer == 0}
     seen = {}
@@ -105,14 +97,14 @@ def test_no_scaling_is_always_a_candidate_and_never_beaten_by_what_is_chosen(fam
     model = reference_model(family)
     decoder = ResidentDecoder(model, LAYERS[family])
     batches = [random_batch(model, seed=seed) for seed in range(2)]
-    statistics = collect(decoder, batches, tmp_path / "s", key="k", settings=CollectionSettings(gram=True))
+    statistics = collect(decoder, batches, tmp_path / "s", key="k", settings=CalibrationConfig(gram=True))
     for mode, weight, loss, activation in itertools.product(
         ("fast", "faithful"), ("gradient", "none", "token"), ("mae", "mse"), ("all", "masked", "balanced")
     ):
         if mode == "faithful" and (loss, activation) != ("mae", "all"):
             continue
-        settings = SearchSettings(
-            mode=mode, modality_weight=weight, loss=loss, activation=activation, ratios=6, finalists=1
+        settings = ScalingConfig(
+            search=mode, modality_weight=weight, loss=loss, activation=activation, ratios=6, finalists=1
         )
         planned = schemes_of(2, method="hqq", bits=3)
         scales = search_decoder(decoder, planned, statistics=statistics, settings=settings, batches=batches)
@@ -124,7 +116,7 @@ def test_no_scaling_is_always_a_candidate_and_never_beaten_by_what_is_chosen(fam
 @pytest.mark.parametrize("weight", ["gradient", "none"])
 def test_gram_matrices_judge_as_all_tokens_do(weight, trained, tmp_path):
     decoder, batches = trained
-    statistics = collect(decoder, batches, tmp_path / "s", key="k", settings=CollectionSettings(gram=True))
+    statistics = collect(decoder, batches, tmp_path / "s", key="k", settings=CalibrationConfig(gram=True))
     scheme, group = Scheme("rtn", 3), GROUPS[3]
     losses = {"mse": [], "mae": []}
 
@@ -132,10 +124,10 @@ def test_gram_matrices_judge_as_all_tokens_do(weight, trained, tmp_path):
         linear = layer.mlp.down_proj
         rounded = next(rounded_weights(linear.weight, torch.ones(1, linear.in_features), scheme))
         for loss, found in losses.items():
-            weighing = Weighing(statistics, SearchSettings(modality_weight=weight, loss=loss), index)
-            by_gram = drawn_evidence(layer, group, statistics.layer(index), weighing)
-            assert isinstance(by_gram, GramEvidence)
-            every = full_evidence(layer, group, seen, batches, weighing)
+            weighing = Weighing(statistics, ScalingConfig(modality_weight=weight, loss=loss), index)
+            by_gram = drawn_loss(layer, group, statistics.layer(index), weighing)
+            assert isinstance(by_gram, GramLoss)
+            every = full_loss(layer, group, seen, batches, weighing)
             found.append((by_gram.judge({"weight": rounded}), every.judge({"weight": rounded})))
 
     walk_observed(decoder, batches, visit)
@@ -165,10 +157,10 @@ def test_a_scale_is_searched_for_what_is_planned_alone(reference_model, tmp_path
     decoder = ResidentDecoder(model, LAYERS["idefics3"])
     statistics = collect(decoder, [random_batch(model, seed=0)], tmp_path / "s", key="k")
     planned = {1: {"mlp.up_proj": Scheme("rtn", 2)}}
-    (found,) = search_decoder(decoder, planned, statistics=statistics, settings=SearchSettings())
+    (found,) = search_decoder(decoder, planned, statistics=statistics, settings=ScalingConfig())
     assert (found.layer, found.group) == (1, "gate_up")
     everything = {1: {path: Scheme("rtn", 2) for path in LINEARS}}
-    both = search_decoder(decoder, everything, statistics=statistics, settings=SearchSettings())
+    both = search_decoder(decoder, everything, statistics=statistics, settings=ScalingConfig())
     assert found.loss_before < next(scale.loss_before for scale in both if scale.group == "gate_up")
 
 
@@ -193,7 +185,7 @@ def test_a_faithful_search_needs_the_batches(reference_model, tmp_path):
     statistics = collect(
         ResidentDecoder(model, LAYERS["idefics3"]), [random_batch(model, seed=0)], tmp_path / "s", key="k"
     )
-    calibration = Calibration(statistics, SearchSettings(mode="faithful"))
+    calibration = Calibration(statistics, ScalingConfig(search="faithful"))
     with pytest.raises(ReliabitError, match="a faithful scale search needs the calibration batches"):
         quantize_model(model, default_plan(Scheme("rtn", 3)), calibration)
 
@@ -201,14 +193,15 @@ def test_a_faithful_search_needs_the_batches(reference_model, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "slow"}, "mode='slow'; choose from fast, faithful"),
-        ({"loss": "max"}, "loss='max'; choose from mae, mse"),
-        ({"ratios": 0}, "at least one ratio"),
+        ({"search": "slow"}, "search=slow is not a value of this key; choose one of: none, fast, faithful"),
+        ({"search": "none"}, "search=none searches no scales; set fast or faithful"),
+        ({"search": "fast", "loss": "max"}, "loss=max is not a value of this key; choose one of: mae, mse"),
+        ({"search": "fast", "ratios": 0}, "ratios=0 must be above zero"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(ReliabitError, match=message):
-        SearchSettings(**options)
+        Calibration(None, ScalingConfig(**options))
 
 
 @pytest.mark.parametrize("bits", [3, 4])
@@ -219,11 +212,11 @@ def test_the_fast_search_is_as_good_as_the_faithful_one(bits, trained, tmp_path)
     planned = schemes_of(decoder.depth, method="rtn", bits=bits)
     found = {
         mode: search_decoder(
-            decoder, planned, statistics=statistics, settings=SearchSettings(mode=mode), batches=batches
+            decoder, planned, statistics=statistics, settings=ScalingConfig(search=mode), batches=batches
         )
         for mode in ("fast", "faithful")
     }
-    settings = SearchSettings()
+    settings = ScalingConfig()
     judged = {
         mode: judge_scales(decoder, scales, planned, statistics=statistics, settings=settings, batches=batches)
         for mode, scales in found.items()
@@ -231,8 +224,8 @@ def test_the_fast_search_is_as_good_as_the_faithful_one(bits, trained, tmp_path)
     assert judged["faithful"] == pytest.approx(sum(scale.loss_after for scale in found["faithful"]), rel=1e-5)
     assert judged["fast"] <= 1.005 * judged["faithful"]
     assert judged["faithful"] < 0.97 * sum(scale.loss_before for scale in found["faithful"])
-    drawn, weighing = statistics.layer(0), Weighing(statistics, SearchSettings(), 0)
-    evidence = drawn_evidence(decoder.layers[0], GROUPS[3], drawn, weighing)
-    assert isinstance(evidence, Evidence)
+    drawn, weighing = statistics.layer(0), Weighing(statistics, ScalingConfig(), 0)
+    evidence = drawn_loss(decoder.layers[0], GROUPS[3], drawn, weighing)
+    assert isinstance(evidence, OutputLoss)
     (call,) = evidence.calls
     assert len(call.weights) < len(statistics.tokens.kinds) / 4, "the fast search looked at all tokens"

@@ -7,11 +7,11 @@ import torch
 from quant.calibration_samples import LAYERS, random_batch, schemes_of
 from quant.samples import FAMILIES
 from reliabit.errors import ReliabitError
-from reliabit.quant import CollectionSettings, ResidentDecoder, SearchSettings, collect
-from reliabit.quant.mbq.batch import ANSWER, VISION
+from reliabit.quant import ResidentDecoder, collect
+from reliabit.quant.mbq.calibration_set import ANSWER, VISION, Tokens
 from reliabit.quant.mbq.search import search_decoder
 from reliabit.quant.mbq.sensitivity import ratio_intervals, sequence_means
-from reliabit.quant.mbq.tokens import Tokens
+from reliabit.quant.settings import CalibrationConfig, ScalingConfig
 
 PLACES = {"attention": "self_attn.o_proj", "mlp": "mlp.down_proj"}
 
@@ -61,7 +61,7 @@ def test_ratios_equal_those_of_a_plain_backward_pass(family, reference_model, tm
 def test_padding_changes_nothing(family, reference_model, tmp_path):
     model = reference_model(family)
     decoder, found = ResidentDecoder(model, LAYERS[family]), {}
-    settings = CollectionSettings(tokens=20, contexts=3, gram=True)
+    settings = CalibrationConfig(tokens=20, contexts=3, gram=True)
     for padding in (0, 7):
         batches = [random_batch(model, seed=seed, padding=padding) for seed in range(2)]
         found[padding] = collect(decoder, batches, tmp_path / str(padding), key="k", settings=settings)
@@ -76,7 +76,7 @@ def test_padding_changes_nothing(family, reference_model, tmp_path):
                 torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     planned = schemes_of(decoder.depth, method="rtn", bits=3)
     losses = [
-        [scale.loss_before for scale in search_decoder(decoder, planned, statistics=s, settings=SearchSettings())]
+        [scale.loss_before for scale in search_decoder(decoder, planned, statistics=s, settings=ScalingConfig())]
         for s in (bare, padded)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -86,7 +86,7 @@ def test_statistics_are_means_over_the_tokens_of_each_modality(reference_model, 
     model = reference_model("idefics3")
     batches = [random_batch(model, seed=seed, padding=3) for seed in range(2)]
     decoder = ResidentDecoder(model, LAYERS["idefics3"])
-    settings = CollectionSettings(tokens=10, contexts=3, gram=True)
+    settings = CalibrationConfig(tokens=10, contexts=3, gram=True)
     statistics = collect(decoder, batches, tmp_path / "s", key="k", settings=settings)
     seen = []
     hook = decoder.layers[1].mlp.down_proj.register_forward_pre_hook(lambda module, given: seen.append(given[0]))

@@ -20,7 +20,7 @@ from reliabit.models.families import find_adapter
 from reliabit.models.loading import load_checkpoint
 from reliabit.models.settings import ModelConfig
 from reliabit.quant import Scheme, default_plan
-from reliabit.quant.streaming.quantize import quantize_checkpoint
+from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Description
 

@@ -13,8 +13,8 @@ from reliabit.models.families import find_adapter
 from reliabit.models.loading import Checkpoint, load_checkpoint
 from reliabit.models.settings import ModelConfig
 from reliabit.quant import kernels_of, model_size, plan_from_config, quantize_model, save_checkpoint
-from reliabit.quant.shards import stored_types
-from reliabit.quant.streaming.quantize import quantize_checkpoint
+from reliabit.quant.checkpoint_files import stored_types
+from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Description
 from reliabit.serving.questions import Asked
@@ -134,7 +134,7 @@ def test_weights_are_quantized_from_the_numbers_that_were_measured(stored, dtype
 
 
 def test_writing_a_checkpoint_pays_for_no_kernel(family, tmp_path, monkeypatch):
-    monkeypatch.setattr("reliabit.quant.linear.choose_kernel", lambda weight, dtype: pytest.fail("a kernel was chosen"))
+    monkeypatch.setattr("reliabit.quant.layers.choose_kernel", lambda weight, dtype: pytest.fail("a kernel was chosen"))
     source, plan = MODELS / f"{family}_tiny", plan_from_config(HYBRID, defaults={"method": "rtn"})
     quantize_checkpoint(source, tmp_path / "streamed", plan, decoder_layers=find_adapter(family).decoder_layers)
     model = load(tmp_path / "streamed", family, "bfloat16").model

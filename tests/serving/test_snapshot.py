@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.linear import PackedWeight
+from reliabit.quant.packed import PackedWeight
 from reliabit.serving import served_model
 from reliabit.serving.bundle import BUNDLE, read_calibration, read_description, verified_snapshot
 from reliabit.serving.hosting import FolderSource, ModelHost

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from reliabit.config import Config
-from reliabit.config.quant import QuantConfig, ScalingConfig
 from reliabit.inference.settings import TrainerConfig
 from reliabit.models.loading import load_checkpoint
 from reliabit.models.settings import ModelConfig
 from reliabit.paths import PathsConfig
 from reliabit.quant import plan_from_config, quantize_model
+from reliabit.quant.settings import QuantConfig, ScalingConfig
 from reliabit.tasks import answer_identity
 from reliabit.tasks.answer_identity import answering_identity, encoding_identity
 

@@ -4,12 +4,12 @@ import pytest
 from PIL import Image
 
 from reliabit.config import Config
-from reliabit.config.quant import CalibrationConfig, QuantConfig
 from reliabit.data.bad_samples import tell
 from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.models.settings import ModelConfig
 from reliabit.paths import PathsConfig, project_root
+from reliabit.quant.settings import CalibrationConfig, QuantConfig
 from reliabit.tasks import calibration_rows as module
 from reliabit.tasks.calibration_rows import calibration_rows
 

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reliabit.config.quant import UNQUANTIZED, UNQUANTIZED_BITS
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.roles import MAXPROB, confidences_of
 from reliabit.identity import without_transport
+from reliabit.quant.settings import UNQUANTIZED, UNQUANTIZED_BITS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reliabit.config.quant import UNQUANTIZED
 from reliabit.evaluation.cells import SELECTOR
 from reliabit.evaluation.headline import TABLE
 from reliabit.evaluation.paper_measurement import mixture_of
 from reliabit.evaluation.paper_rows import PaperRow, PaperRows
 from reliabit.evaluation.roles import MAXPROB
+from reliabit.quant.settings import UNQUANTIZED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -115,7 +115,7 @@ def check_checkpoint(folder: Path, *, family: str) -> None:
     Raises:
         ReliabitError: It is not.
     """
-    from reliabit.quant.shards import check_shards, weight_files
+    from reliabit.quant.checkpoint_files import check_shards, weight_files
 
     check_folder(folder, family=family)
     _check_generation(folder)

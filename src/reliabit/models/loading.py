@@ -11,8 +11,8 @@ from reliabit.models.encoding import Encoder
 from reliabit.models.families import find_adapter
 from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread
+from reliabit.quant.checkpoint_files import loading
 from reliabit.quant.record import OUR_FORMAT, read_record
-from reliabit.quant.said_of import said_of
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ def load_checkpoint(model: ModelConfig, *, spread: Spread | None = None) -> Chec
     """
     import torch
 
-    from reliabit.quant.checkpoint import load_checkpoint as load_weights
+    from reliabit.quant.checkpoint_io import load_checkpoint as load_weights
 
     check_transformers()
     folder = Path(model.path)
@@ -83,12 +83,12 @@ def load_encoder(model: ModelConfig) -> Encoder:
 
     folder, adapter = Path(model.path), find_adapter(model.family)
     check_folder(folder, family=model.family)
-    with said_of(folder, "the processor"):
+    with loading(folder, "the processor"):
         processor = adapter.load_processor(folder)
     if model.max_pixels is not None:
         adapter.limit_pixels(processor, model.max_pixels)
     encoder = Encoder(adapter=adapter, processor=processor, template=model.template)
-    with said_of(folder, "the processor"):
+    with loading(folder, "the processor"):
         # What is wrong in the files of a processor shows when it is used.
         adapter.encode_images(processor, [Image.new("RGB", PROBE)])
         encoder([probe()])
@@ -127,17 +127,17 @@ def _built_empty(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":
     from transformers import GenerationConfig
     from transformers.quantizers.auto import AutoHfQuantizer
 
-    from reliabit.quant.empty import replace_by_empty
+    from reliabit.quant.checkpoint_io import skeleton
+    from reliabit.quant.layers import replace_by_empty
     from reliabit.quant.plugin import ReliabitConfig
-    from reliabit.quant.skeleton import skeleton
 
     model = skeleton(folder, dtype)
     if (folder / GENERATION).is_file():
-        with said_of(folder, f"the {GENERATION}"):
+        with loading(folder, f"the {GENERATION}"):
             GenerationConfig.from_pretrained(folder)
     record = read_record(folder)
     if record is not None:
-        with said_of(folder, "the quantization_config"):
+        with loading(folder, "the quantization_config"):
             if record.get("quant_method") == OUR_FORMAT:
                 for name, layout in ReliabitConfig(**record).layouts().items():
                     replace_by_empty(model, name, layout)

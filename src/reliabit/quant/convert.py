@@ -8,16 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.chunks import row_chunks
-from reliabit.quant.components import component_of
-from reliabit.quant.embedding import QuantEmbedding
-from reliabit.quant.grid import Layout, QuantizedWeight, check_layout, dequantize
-from reliabit.quant.linear import QuantLinear
+from reliabit.quant.grid import Layout, QuantizedWeight, dequantize, row_chunks
+from reliabit.quant.layers import QuantEmbedding, QuantLinear
 from reliabit.quant.mbq.scaling import Calibration, scale_model
 from reliabit.quant.mbq.search import GroupScale
+from reliabit.quant.module_names import component_of
 from reliabit.quant.packed import PackedWeight
 from reliabit.quant.plan import Plan, Scheme, resolve
-from reliabit.quant.solve import check_finite, check_method, quantize_weight
+from reliabit.quant.quantizer import check_finite, quantize_weight, quantizer_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +41,7 @@ class ConvertedModule:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConversionReport:
     """What `quantize_model` did.
 
     Attributes:
@@ -66,13 +64,13 @@ class Report:
 
 
 @torch.no_grad()
-def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> Report:
+def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> ConversionReport:
     """Quantize, in place, the modules that a plan names.
 
     Everything that can be refused is refused before the first module is changed.
 
     Args:
-        model: A model whose linear layers and embeddings carry the names that `components` knows.
+        model: A model whose linear layers and embeddings carry the names that `component_of` knows.
         plan: Which modules, and how.
         calibration: Statistics and a scale search (MBQ, AWQ); scales are folded into the decoder before it is
             quantized. None quantizes the weights as they are.
@@ -95,7 +93,7 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None
     schemes = check_schemes(model, plan)
     before = set(packed_modules(model))
     scales = () if calibration is None else tuple(scale_model(model, schemes, calibration))
-    report = Report(tuple(convert(model, name, scheme) for name, scheme in schemes.items()), scales)
+    report = ConversionReport(tuple(convert(model, name, scheme) for name, scheme in schemes.items()), scales)
     converted = set(packed_modules(model)) - before
     if converted != set(schemes):
         raise RuntimeError(f"converted {sorted(converted ^ set(schemes))} against the plan")
@@ -107,15 +105,7 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None
 
 
 def check_schemes(model: nn.Module, plan: Plan) -> dict[str, Scheme]:
-    """Resolve a plan for a model, and refuse what cannot be quantized.
-
-    Args:
-        model: The model; weights on the meta device are checked for all but their values.
-        plan: Which modules, and how.
-
-    Raises:
-        ReliabitError: See `quantize_model`.
-    """
+    """Resolve a plan for a model, and refuse what `quantize_model` refuses but, on the meta device, values."""
     schemes = resolve(plan, quantizable_modules(model))
     for name, scheme in schemes.items():
         _check_module(model, name, scheme)
@@ -128,7 +118,7 @@ def scheme_records(model: nn.Module, schemes: Mapping[str, Scheme]) -> list[dict
     records: dict[tuple[Scheme, Layout], list[str]] = {}
     for name, scheme in schemes.items():
         records.setdefault((scheme, packed[name].layout), []).append(name)
-    return [{**asdict(scheme), **asdict(layout), "modules": names} for (scheme, layout), names in records.items()]
+    return [{**scheme.record(), **asdict(layout), "modules": names} for (scheme, layout), names in records.items()]
 
 
 def quantizable_modules(model: nn.Module) -> list[str]:
@@ -137,13 +127,12 @@ def quantizable_modules(model: nn.Module) -> list[str]:
     These are linear layers and the token embeddings; a vision tower's embeddings are of positions, a few thousand
     weights that are added to every patch.
     """
-    return [name for name, module in model.named_modules() if _is_quantizable(name, module)]
-
-
-def _is_quantizable(name: str, module: nn.Module) -> bool:
-    if isinstance(module, nn.Linear | PackedWeight):
-        return True
-    return isinstance(module, nn.Embedding) and component_of(name) == "embeddings"
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | PackedWeight)
+        or (isinstance(module, nn.Embedding) and component_of(name) == "embeddings")
+    ]
 
 
 def packed_modules(model: nn.Module) -> dict[str, PackedWeight]:
@@ -156,10 +145,7 @@ def _check_module(model: nn.Module, name: str, scheme: Scheme) -> None:
     if isinstance(module, PackedWeight):
         raise ReliabitError(f"{name} is quantized already, to {module.layout.bits} bits")
     weight = _weight_of(module, name)
-    check_layout(
-        bits=scheme.bits, group_size=scheme.group_size, zero=scheme.zero, in_features=weight.shape[1], name=name
-    )
-    check_method(method=scheme.method, solver=scheme.solver, zero=scheme.zero, name=name)
+    quantizer_of(scheme, in_features=weight.shape[1], name=name)
     owners = [other for other, found in model.named_parameters(remove_duplicate=False) if found is weight]
     if len(owners) > 1:
         raise ReliabitError(f"{name} shares its weight with {sorted(set(owners) - {f'{name}.weight'})}; untie it first")
@@ -175,23 +161,16 @@ def _weight_of(module: nn.Module, name: str) -> Tensor:
 
 
 def convert(model: nn.Module, name: str, scheme: Scheme) -> ConvertedModule:
-    """Put a quantized module in the place of a plain one.
-
-    Args:
-        model: The model; changed in place.
-        name: The module.
-        scheme: How it is quantized.
-    """
+    """Put a quantized module in the place of a plain one."""
     module = model.get_submodule(name)
     weight = _weight_of(module, name).detach()
-    quantized = quantize_weight(weight, **scheme.options(), name=name)
+    quantized = quantize_weight(weight, **scheme.arguments(), name=name)
     if isinstance(module, nn.Embedding):
         packed: PackedWeight = QuantEmbedding.from_embedding(module, quantized)
     else:
         packed = QuantLinear.from_linear(module, quantized)  # type: ignore[arg-type]
     model.set_submodule(name, packed)
-    stored = sum(buffer.nbytes for buffer in packed.state_dict().values()) - _bias_bytes(packed)
-    return ConvertedModule(name, scheme, weight.numel(), stored, _relative_error(weight, quantized))
+    return ConvertedModule(name, scheme, weight.numel(), packed.stored_bytes, _relative_error(weight, quantized))
 
 
 def _relative_error(weight: Tensor, quantized: QuantizedWeight) -> float:
@@ -202,7 +181,3 @@ def _relative_error(weight: Tensor, quantized: QuantizedWeight) -> float:
         error += float((decoded - exact).abs_().sum())
         magnitude += float(exact.abs().sum())
     return error / max(magnitude, 1e-30)
-
-
-def _bias_bytes(packed: PackedWeight) -> int:
-    return sum(parameter.nbytes for parameter in packed.parameters())

@@ -15,22 +15,22 @@ from torch import Tensor
 
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
-from reliabit.quant.checkpoint import copy_processor
+from reliabit.quant.checkpoint_io import copy_processor
 from reliabit.quant.convert import packed_modules
 from reliabit.quant.grid import Layout
-from reliabit.quant.linear import QuantLinear
-from reliabit.quant.packed import PackedWeight
-from reliabit.quant.packing import pack, packed_width
+from reliabit.quant.layers import QuantLinear
+from reliabit.quant.module_names import target_patterns
+from reliabit.quant.packed import PackedWeight, pack, packed_width
 from reliabit.quant.plan import Plan
-from reliabit.quant.targets import target_patterns
+from reliabit.quant.record import ZeroKind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FORMAT = "pack-quantized"
-SYMMETRIC_BITS = (2, 3, 4, 8)
-INTEGER_BITS = (4, 8)
-WORD_BYTES = 4
+_SYMMETRIC_BITS = (2, 3, 4, 8)
+_INTEGER_BITS = (4, 8)
+_WORD_BYTES = 4
 
 
 def exportable_plan(plan: Plan) -> Plan:
@@ -49,7 +49,7 @@ def exportable_plan(plan: Plan) -> Plan:
     for rule in plan.rules:
         scheme = replace(rule.scheme, metadata="bfloat16")
         if scheme.zero == "float":
-            zero = "integer" if scheme.bits in INTEGER_BITS else "symmetric"
+            zero: ZeroKind = "integer" if scheme.bits in _INTEGER_BITS else "symmetric"
             scheme = replace(scheme, zero=zero, solver="chunked", p_norm=None)
         rules.append(replace(rule, scheme=scheme))
     return Plan(tuple(rules))
@@ -82,14 +82,14 @@ def export_compressed_tensors(model: "PreTrainedModel", folder: Path, *, process
         if owner not in packed or leaf == "bias":
             tensors[name] = tensor
         elif leaf == "weight_codes":
-            tensors.update({f"{owner}.{key}": value for key, value in exported_tensors(packed[owner]).items()})
+            tensors.update({f"{owner}.{key}": value for key, value in _exported_tensors(packed[owner]).items()})
     with staged_folder(folder) as staging, _described_as(model, quantization_config(model, packed)):
         if processor_from is not None:
             copy_processor(processor_from, staging)
         model.save_pretrained(staging, state_dict=tensors)
 
 
-def exported_tensors(module: PackedWeight) -> dict[str, Tensor]:
+def _exported_tensors(module: PackedWeight) -> dict[str, Tensor]:
     """The tensors of one packed layer in the format.
 
     Codes are packed along the inputs, as here; zeros along the outputs. Both in rows of whole 32-bit words.
@@ -156,17 +156,17 @@ def _check_exportable(name: str, module: PackedWeight) -> None:
         raise ReliabitError(f"{name} is a quantized embedding, which compressed-tensors readers do not take")
     if layout.zero == "float":
         raise ReliabitError(f"{name} has float zeros, which cannot be exported; quantize it anew with exportable_plan")
-    choices = SYMMETRIC_BITS if layout.zero == "symmetric" else INTEGER_BITS
+    choices = _SYMMETRIC_BITS if layout.zero == "symmetric" else _INTEGER_BITS
     if layout.bits not in choices:
         raise ReliabitError(f"{name}: {layout.zero} grids are exported at {choices} bits, not at {layout.bits}")
 
 
 def _words(packed: Tensor, bits: int, columns: int) -> Tensor:
     """Rows of packed bytes as rows of 32-bit words: as many as hold the codes."""
-    words = -(-columns * bits // (8 * WORD_BYTES))
-    padded = torch.nn.functional.pad(packed, (0, max(0, words * WORD_BYTES - packed_width(columns, bits))))
+    words = -(-columns * bits // (8 * _WORD_BYTES))
+    padded = torch.nn.functional.pad(packed, (0, max(0, words * _WORD_BYTES - packed_width(columns, bits))))
     # A row of its own may keep a stride of one byte when it is made contiguous; a clone does not.
-    return padded[:, : words * WORD_BYTES].clone(memory_format=torch.contiguous_format).view(torch.int32)
+    return padded[:, : words * _WORD_BYTES].clone(memory_format=torch.contiguous_format).view(torch.int32)
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-REGISTRY = "transformers.quantizers.auto"
+_REGISTRY = "transformers.quantizers.auto"
 
 
 def register_when_imported() -> None:
     """Register the checkpoint format now, or when transformers is imported; calling it again changes nothing."""
-    if REGISTRY in sys.modules:
+    if _REGISTRY in sys.modules:
         _register()
     elif not any(isinstance(finder, _RegistryFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _RegistryFinder())
@@ -35,7 +35,7 @@ class _RegistryFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != REGISTRY:
+        if fullname != _REGISTRY:
             return None
         sys.meta_path.remove(self)
         spec = find_spec(fullname)

@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.components import COMPONENTS, component_of, layer_of
+from reliabit.quant.module_names import COMPONENTS, component_of, layer_of
+from reliabit.quant.record import MetadataType, ZeroKind
+from reliabit.quant.settings import QuantConfig
 
-DECODER_LINEARS = ("language_attention", "language_mlp")
+_DECODER_LINEARS = ("language_attention", "language_mlp")
 """What the field quantizes by default; vision tower, connector, embeddings and lm_head stay as they are."""
+
+_WHERE = ("components", "pattern", "layers", "exclude")
+"""What of a rule says which modules it means."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Scheme:
     """How a weight is quantized; the arguments of `quantize_weight`.
 
     Attributes:
-        method: `rtn`, `hqq` or `hqq_plus`.
+        method: Of `reliabit.quant.methods`, such as `rtn`, `hqq` or `hqq_plus`.
         bits: Bits of a code.
         group_size: Inputs that share a scale, or None for the whole row.
         zero: `float`, `integer` or `symmetric`.
@@ -25,25 +30,37 @@ class Scheme:
         p_norm: The norm of the error, or None for the method's own.
         iterations: Largest number of steps of an iterative method, or None for the method's own.
         metadata: What scales and float zeros are stored in, or None for float16 wherever it does no harm.
+        options: The method's own settings.
     """
 
     method: str = "hqq"
     bits: int = 4
     group_size: int | None = 64
-    zero: str = "float"
+    zero: ZeroKind = "float"
     solver: str = "chunked"
     p_norm: float | None = None
     iterations: int | None = None
-    metadata: str | None = None
+    metadata: MetadataType | None = None
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
 
-    def options(self) -> dict[str, Any]:
+    @property
+    def search_options(self) -> dict[str, Any]:
+        """Of `p_norm` and `iterations` those that are not left to the method."""
+        given = {"p_norm": self.p_norm, "iterations": self.iterations}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `quantize_weight`.
 
         Example:
-            >>> Scheme(bits=3).options()["bits"]
+            >>> Scheme(bits=3).arguments()["bits"]
             3
         """
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in vars(self).items() if name != "options"} | self.options
+
+    def record(self) -> dict[str, Any]:
+        """The scheme as plain values; options are in it where there are any."""
+        return {name: value for name, value in vars(self).items() if name != "options" or value}
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ class Rule:
 
     Attributes:
         scheme: How the modules are quantized.
-        components: Of `reliabit.quant.components.COMPONENTS`.
+        components: Of `reliabit.quant.module_names.COMPONENTS`.
         pattern: A regular expression that the module's name must match anywhere.
         layers: Numbers of layers; negative ones count from the component's last layer.
         exclude: A regular expression that the module's name must match nowhere.
@@ -82,7 +99,7 @@ def default_plan(scheme: Scheme) -> Plan:
         >>> default_plan(Scheme(bits=3)).rules[0].components
         ('language_attention', 'language_mlp')
     """
-    return Plan((Rule(scheme, components=DECODER_LINEARS),))
+    return Plan((Rule(scheme, components=_DECODER_LINEARS),))
 
 
 def plan_from_config(rules: Sequence[Mapping[str, Any]], *, defaults: Mapping[str, Any] | None = None) -> Plan:
@@ -106,24 +123,32 @@ def plan_from_config(rules: Sequence[Mapping[str, Any]], *, defaults: Mapping[st
     return Plan(tuple(_rule_from_config(dict(rule), number, defaults or {}) for number, rule in enumerate(rules, 1)))
 
 
+def build_plan(quant: QuantConfig) -> Plan:
+    """The plan that a configuration describes.
+
+    Raises:
+        ReliabitError: A rule names what there is not.
+    """
+    shared = {entry.name for entry in fields(Scheme)} & vars(quant).keys()
+    return plan_from_config(quant.rules, defaults={name: getattr(quant, name) for name in shared})
+
+
 def _rule_from_config(rule: dict[str, Any], number: int, defaults: Mapping[str, Any]) -> Rule:
-    where = ("components", "pattern", "layers", "exclude")
-    scheme_fields = {field.name for field in fields(Scheme)}
-    unknown = (set(rule) | set(defaults)) - scheme_fields - set(where)
+    scheme_fields = {entry.name for entry in fields(Scheme)}
+    unknown = (set(rule) | set(defaults)) - scheme_fields - set(_WHERE)
     if unknown:
         raise ReliabitError(
             f"rule {number} of the quantization plan has unknown keys {sorted(unknown)}; "
-            f"choose from {sorted(scheme_fields | set(where))}"
+            f"choose from {sorted(scheme_fields | set(_WHERE))}"
         )
+    if "method" in rule and rule["method"] != defaults.get("method"):
+        # The settings of one method say nothing to another.
+        defaults = {key: value for key, value in defaults.items() if key != "options"}
     scheme = Scheme(**{**defaults, **{key: value for key, value in rule.items() if key in scheme_fields}})
-    layers = rule.get("layers")
-    built = Rule(
-        scheme,
-        components=tuple(rule.get("components") or ()),
-        pattern=rule.get("pattern"),
-        layers=None if layers is None else tuple(layers),
-        exclude=rule.get("exclude"),
-    )
+    where: dict[str, Any] = {
+        key: value if isinstance(value, str) else tuple(value) for key in _WHERE if (value := rule.get(key)) is not None
+    }
+    built = Rule(scheme, **where)
     _check_rule(built, number)
     return built
 
@@ -197,10 +222,5 @@ def _in_layers(name: str, layers: tuple[int, ...], modules: Sequence[str]) -> bo
 
 
 def _describe(rule: Rule) -> str:
-    parts = {
-        "components": list(rule.components) or None,
-        "pattern": rule.pattern,
-        "layers": None if rule.layers is None else list(rule.layers),
-        "exclude": rule.exclude,
-    }
-    return ", ".join(f"{key} {value!r}" for key, value in parts.items() if value is not None)
+    parts = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(rule).items()}
+    return ", ".join(f"{key} {parts[key]!r}" for key in _WHERE if parts[key] not in (None, []))

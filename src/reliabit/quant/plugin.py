@@ -13,11 +13,11 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.empty import replace_by_empty
+from reliabit.quant.checkpoint_files import check_shards
 from reliabit.quant.grid import Layout
+from reliabit.quant.layers import replace_by_empty
 from reliabit.quant.packed import PackedWeight
 from reliabit.quant.record import FORMAT_VERSION, OUR_FORMAT, check_record
-from reliabit.quant.shards import check_shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,11 +48,7 @@ class ReliabitConfig(QuantizationConfigMixin):  # type: ignore[misc]
         self.schemes = schemes or []
 
     def layouts(self) -> dict[str, Layout]:
-        """The layout of each quantized module.
-
-        Raises:
-            ReliabitError: A module that is named twice, or a scheme without its fields.
-        """
+        """The layout of each quantized module; one that is named twice is refused."""
         found: dict[str, Layout] = {}
         for scheme in self.schemes:
             layout = Layout(scheme["bits"], scheme["group_size"], scheme["zero"], scheme["metadata"])
@@ -89,7 +85,7 @@ class ReliabitQuantizer(HfQuantizer):  # type: ignore[misc]
                 f"the checkpoint lacks {len(missing)} of the model's tensors, {missing[0]} among them; "
                 "a shard is of another model or not whole"
             )
-        check_packed_shapes(model)
+        _check_packed_shapes(model)
 
     def is_serializable(self) -> bool:
         """Whether `save_pretrained` may write the model."""
@@ -116,7 +112,7 @@ def attach(model: "PreTrainedModel", schemes: list[dict[str, Any]]) -> None:
     model.hf_quantizer = ReliabitQuantizer(model.config.quantization_config)
 
 
-def check_packed_shapes(model: nn.Module) -> None:
+def _check_packed_shapes(model: nn.Module) -> None:
     """Check that packed weights have the shapes of their layouts; transformers before 5.23 takes any.
 
     Raises:
@@ -124,7 +120,7 @@ def check_packed_shapes(model: nn.Module) -> None:
 
     >>> layer = PackedWeight(4, 64, Layout(bits=4, group_size=64))
     >>> layer.weight_codes = layer.weight_codes[:, 1:]
-    >>> check_packed_shapes(nn.ModuleDict({"lm_head": layer}))
+    >>> _check_packed_shapes(nn.ModuleDict({"lm_head": layer}))
     Traceback (most recent call last):
     reliabit.errors.ReliabitError: weight_codes of lm_head is [4, 31], and 4 bits make it [4, 32]; the checkpoint's ...
     """

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from reliabit.errors import ReliabitError
 
@@ -47,13 +47,19 @@ READERS: Mapping[str, tuple[str, ...]] = {
 FORMAT_VERSION = 1
 """Rises with every change that an older reader would misread."""
 
-CHOICES = {"zero": ("float", "integer", "symmetric"), "metadata": ("float16", "bfloat16", "float32")}
+ZeroKind = Literal["float", "integer", "symmetric"]
+"""Where a grid's zero may lie: anywhere, on a code, or fixed in the middle of the codes."""
+
+MetadataType = Literal["float16", "bfloat16", "float32"]
+"""What scales and float zeros are stored in."""
+
+CHOICES: Mapping[str, tuple[str, ...]] = {"zero": get_args(ZeroKind), "metadata": get_args(MetadataType)}
 """What a scheme of this format may say, where its type alone does not tell."""
 
-FLAGS = {4: "load_in_4bit", 8: "load_in_8bit"}
+_FLAGS = {4: "load_in_4bit", 8: "load_in_8bit"}
 """How bitsandbytes says its width."""
 
-NEVER_READ = ("compression_config", "vision_config.quantization_config")
+_NEVER_READ = ("compression_config", "vision_config.quantization_config")
 """Where older tools wrote what transformers does not look at: it would take the packed weights for plain ones."""
 
 
@@ -90,11 +96,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """A file of a checkpoint.
-
-    Raises:
-        ReliabitError: It is damaged.
-    """
+    """A file of a checkpoint."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -104,11 +106,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What a checkpoint that is quantized says of it; `None` for others.
-
-    Raises:
-        ReliabitError: Its config.json is missing or damaged.
-    """
+    """What a checkpoint that is quantized says of it; `None` for others."""
     found = _record(read_config(folder))
     return found if isinstance(found, dict) else None
 
@@ -165,7 +163,7 @@ def check_format(config: Mapping[str, Any], *, folder: Path) -> None:
         Traceback (most recent call last):
         reliabit.errors.ReliabitError: the checkpoint models/packed is in the format 'exl2', which is not read here; ...
     """
-    hidden = next((key for key in NEVER_READ if _at(config, key) is not None), None)
+    hidden = next((key for key in _NEVER_READ if _at(config, key) is not None), None)
     if hidden is not None:
         raise ReliabitError(
             f"the checkpoint {folder} says in {hidden} that it is quantized, where no reader looks; export it anew "
@@ -189,7 +187,7 @@ def check_format(config: Mapping[str, Any], *, folder: Path) -> None:
         )
     if name == OUR_FORMAT:
         check_record(record, folder=folder)
-    missing = [package for package in READERS[name] if not _is_installed(package)]
+    missing = [package for package in READERS[name] if installed_version(package) is None]
     if missing:
         raise ReliabitError(
             f"the checkpoint {folder} is in the format {name}, which is read with {' and '.join(missing)}; install it "
@@ -198,20 +196,12 @@ def check_format(config: Mapping[str, Any], *, folder: Path) -> None:
 
 
 def check_record(record: Mapping[str, Any], *, folder: Path | None = None) -> None:
-    """Check the version and the types of what a record of this format says; what the values mean its reader checks.
-
-    Args:
-        record: The record.
-        folder: The checkpoint, for messages.
-
-    Raises:
-        ReliabitError: The format is newer, or a value is of another type.
-    """
+    """Check the version and the types of what a record of this format says; what the values mean its reader checks."""
     where = "the checkpoint's quantization_config" if folder is None else f"the {KEY} of the checkpoint {folder}"
-    version = record.get("format_version", FORMAT_VERSION)
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+    found = record.get("format_version", FORMAT_VERSION)
+    if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
         raise ReliabitError(
-            f"{where} is of format version {version} and this Reliabit reads up to version {FORMAT_VERSION}; update "
+            f"{where} is of format version {found} and this Reliabit reads up to version {FORMAT_VERSION}; update "
             "Reliabit"
         )
     schemes = record.get("schemes")
@@ -246,19 +236,19 @@ def _at(config: Mapping[str, Any], key: str) -> Any:
 
 def _format(record: Mapping[str, Any]) -> str | None:
     """The format, where it is told in a way that transformers understands."""
-    if any(record.get(flag) for flag in FLAGS.values()):
+    if any(record.get(flag) for flag in _FLAGS.values()):
         return "bitsandbytes"
     name = record.get("quant_method")
     # Without a width, transformers does not know bitsandbytes either.
     return name if isinstance(name, str) and name not in ("", "bitsandbytes") else None
 
 
-def _is_installed(package: str) -> bool:
+def installed_version(package: str) -> str | None:
+    """The version of a package that is installed, or None."""
     try:
-        distribution(package)
+        return version(package)
     except PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _kind(value: object) -> str:
@@ -279,7 +269,7 @@ def _schemes(record: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 def _bits(scheme: Mapping[str, Any]) -> int | None:
     """The width, under the name that a format has for it."""
     named = next((scheme[name] for name in ("bits", "num_bits", "nbits") if isinstance(scheme.get(name), int)), None)
-    return named or next((bits for bits, flag in FLAGS.items() if scheme.get(flag)), None)
+    return named or next((bits for bits, flag in _FLAGS.items() if scheme.get(flag)), None)
 
 
 def _only(values: Iterable[Any]) -> Any:

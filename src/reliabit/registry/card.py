@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reliabit.config.quant import UNQUANTIZED
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.paired_reliability import label
 from reliabit.evaluation.pareto_table import shown
 from reliabit.evaluation.roles import MAXPROB
 from reliabit.metrics import Certificate
+from reliabit.quant.settings import UNQUANTIZED
 from reliabit.registry.decision import Decision
 from reliabit.serving.description import Description, certificate_id
 

@@ -11,7 +11,7 @@ from reliabit.config import Config
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, library_versions
 from reliabit.inference.settings import FeatureSettings
 from reliabit.models.spread import tensors_of
-from reliabit.quant.components import component_of
+from reliabit.quant.module_names import component_of
 from reliabit.tasks.calibration_rows import calibration_rows
 
 if TYPE_CHECKING:

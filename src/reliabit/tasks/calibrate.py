@@ -20,7 +20,7 @@ def calibrate(config: Config) -> None:
     Raises:
         ReliabitError: Nothing can be learned from the calibration set.
     """
-    from reliabit.quant.mbq.store import RECORD
+    from reliabit.quant.mbq.calibration_statistics import RECORD
 
     if config.quant.scaling.search == "none":
         _note(config)

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from reliabit.cache import find_or_make
 from reliabit.config import Config
-from reliabit.config.quant import ScalingConfig
 from reliabit.models.encoding import Encoder
 from reliabit.tasks.calibration_rows import FOLDER, calibration_rows
 from reliabit.tasks.encoders import encoder_of
 
 if TYPE_CHECKING:
-    from reliabit.quant import Calibration, CalibrationBatch, GroupScale, SearchSettings, Statistics
+    from reliabit.quant import Calibration, CalibrationBatch, GroupScale, Statistics
 
 
 def load_calibration(config: Config) -> "Calibration | None":
@@ -21,19 +20,11 @@ def load_calibration(config: Config) -> "Calibration | None":
         return None
     from reliabit.quant import Calibration
 
-    settings = search_settings(config.quant.scaling)
+    settings = config.quant.scaling
     encoder = encoder_of(config.model)
     batches = load_batches(config, encoder)
     statistics = load_statistics(config, batches, decoder_layers=encoder.adapter.decoder_layers)
-    return Calibration(statistics, settings, batches if settings.mode == "faithful" else ())
-
-
-def search_settings(scaling: ScalingConfig) -> "SearchSettings":
-    """The search that a configuration describes."""
-    from reliabit.quant import SearchSettings
-
-    own = {key: value for key, value in vars(scaling).items() if key != "search"}
-    return SearchSettings(mode=scaling.search, **own)  # type: ignore[arg-type]
+    return Calibration(statistics, settings, batches if settings.search == "faithful" else ())
 
 
 def load_statistics(config: Config, batches: "Sequence[CalibrationBatch]", *, decoder_layers: str) -> "Statistics":
@@ -48,12 +39,11 @@ def load_statistics(config: Config, batches: "Sequence[CalibrationBatch]", *, de
     """
     import torch
 
-    from reliabit.quant import CollectionSettings, collect, folder_digest, read_statistics
+    from reliabit.quant import collect, folder_digest, read_statistics
     from reliabit.quant import statistics_key as key_of
-    from reliabit.quant.streaming.decoder import StreamedDecoder
+    from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 
-    wanted, model = config.quant.calibration, Path(config.model.path)
-    settings = CollectionSettings(tokens=wanted.tokens, contexts=wanted.contexts, gram=wanted.gram, seed=wanted.seed)
+    settings, model = config.quant.calibration, Path(config.model.path)
     dtype = getattr(torch, config.model.dtype)
     key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=decoder_layers, dtype=dtype)
     folder = Path(config.paths.cache) / FOLDER / f"{config.model.name}-{key[:12]}"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from reliabit.config import Config
-from reliabit.config.quant import CalibrationConfig
 from reliabit.data.bad_samples import FAIL, BadSamples, judged, summary, tell
 from reliabit.data.chat import draw_chats
 from reliabit.data.image_decoding import image_size
@@ -15,6 +14,7 @@ from reliabit.data.table import first_images
 from reliabit.errors import ReliabitError
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission
+from reliabit.quant.settings import CalibrationConfig
 from reliabit.tasks.encoders import admission_of
 
 FOLDER = "calibration"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
-from reliabit.config.quant import UNQUANTIZED, UNQUANTIZED_BITS
 from reliabit.data.prepared_table import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.answered import AnsweredCell
+from reliabit.quant.settings import UNQUANTIZED, UNQUANTIZED_BITS
 from reliabit.tasks.quantized import QuantizedCheckpoint
 from reliabit.tracking.redaction import redact_config
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.models.checkpoint_folder import check_folder
-from reliabit.tasks.plan import build_plan
+from reliabit.quant.plan import build_plan
 
 UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 

@@ -1,7 +1,7 @@
 """The quantization plan that a configuration describes."""
 
-from reliabit.config.quant import QuantConfig
 from reliabit.quant.plan import Plan, plan_from_config
+from reliabit.quant.settings import QuantConfig
 
 
 def build_plan(quant: QuantConfig) -> Plan:

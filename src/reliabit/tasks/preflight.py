@@ -28,8 +28,8 @@ from reliabit.models.checkpoint_folder import (
 )
 from reliabit.models.families import find_adapter
 from reliabit.models.reference import check_family
-from reliabit.quant.destination import check_destination
-from reliabit.tasks.plan import build_plan
+from reliabit.quant.checkpoint_files import check_destination
+from reliabit.quant.plan import build_plan
 from reliabit.tasks.questions import check_asked
 from reliabit.tracking.address import check_address
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.models.families import find_adapter
-from reliabit.quant.destination import check_destination
+from reliabit.quant.checkpoint_files import check_destination
+from reliabit.quant.plan import build_plan
 from reliabit.tasks.calibrated import load_calibration, scales_table
 from reliabit.tasks.encoders import check_model
-from reliabit.tasks.plan import build_plan
 from reliabit.tasks.quantized import kept_type, load_model
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
-    from reliabit.quant import Report
+    from reliabit.quant import ConversionReport
 
 STORED_DTYPE = "bfloat16"
 """The type of the weights that an exported checkpoint leaves alone."""
@@ -31,7 +31,7 @@ def quantize(config: Config) -> None:
     Raises:
         ReliabitError: The model cannot be quantized, or not written there.
     """
-    from reliabit.quant.checkpoint import checkpoint_bytes
+    from reliabit.quant.checkpoint_io import checkpoint_bytes
 
     set_up(config)
     folder, original = Path(config.task.place("checkpoint")), Path(config.model.path)
@@ -45,12 +45,12 @@ def quantize(config: Config) -> None:
     )
 
 
-def stream_quantized(config: Config, folder: Path) -> "Report":
+def stream_quantized(config: Config, folder: Path) -> "ConversionReport":
     """Quantize the configured model into a folder, in our own format, a layer at a time; see `quantize_checkpoint`."""
     import torch
 
-    from reliabit.quant.shards import stored_types
-    from reliabit.quant.streaming.quantize import quantize_checkpoint
+    from reliabit.quant.checkpoint_files import stored_types
+    from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 
     return quantize_checkpoint(
         Path(config.model.path),
@@ -62,7 +62,7 @@ def stream_quantized(config: Config, folder: Path) -> "Report":
     )
 
 
-def _export(config: Config, folder: Path) -> "Report":
+def _export(config: Config, folder: Path) -> "ConversionReport":
     from reliabit.quant import export_compressed_tensors, exportable_plan, quantize_model
 
     model = load_model(replace(config.model, dtype=STORED_DTYPE)).model

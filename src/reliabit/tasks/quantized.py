@@ -10,11 +10,11 @@ from reliabit.inference.settings import TrainerConfig
 from reliabit.models.loading import Checkpoint, load_checkpoint
 from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
-from reliabit.quant import Report, Size, kernels_of, model_size, quantize_model
+from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quantize_model
+from reliabit.quant.checkpoint_files import stored_types
+from reliabit.quant.plan import build_plan
 from reliabit.quant.record import OUR_FORMAT, quantized_as
-from reliabit.quant.shards import stored_types
 from reliabit.tasks.calibrated import load_calibration
-from reliabit.tasks.plan import build_plan
 
 BASELINE_TYPE = "bfloat16"
 """The type that the weights of the baseline are counted as stored in."""
@@ -34,7 +34,7 @@ class QuantizedCheckpoint:
     """
 
     checkpoint: Checkpoint
-    report: Report | None
+    report: ConversionReport | None
     kernels: Mapping[str, str]
     size: Size
 
@@ -80,7 +80,7 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
     """
     import torch
 
-    from reliabit.quant.checkpoint import checkpoint_bytes
+    from reliabit.quant.checkpoint_io import checkpoint_bytes
 
     checkpoint, report = load_model(config.model, spread=spread_of(config.trainer)), None
     if config.quant.method != "none":

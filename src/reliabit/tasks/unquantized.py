@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from reliabit.confidence.estimators.selectors import SELECTOR
 from reliabit.config import Config
-from reliabit.config.quant import QuantConfig
 from reliabit.inference.features import read_features
+from reliabit.quant.settings import QuantConfig
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.asked import asked_questions
 from reliabit.tasks.parallel_answers import answer_on_devices

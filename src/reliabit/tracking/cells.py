@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from reliabit.config.quant import UNQUANTIZED
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import FINISHED, Cell
 from reliabit.identity import FINGERPRINT, Fingerprint
 from reliabit.inference.answered import read_answered
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
+from reliabit.quant.settings import UNQUANTIZED
 from reliabit.tracking.context import COMMIT, DIRTY
 from reliabit.tracking.results_sync import SELECTED, digest_of, report_metrics
 from reliabit.tracking.summary import labels

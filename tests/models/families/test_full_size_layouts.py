@@ -16,7 +16,7 @@ from reliabit.models.encoding import distinct_images
 from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.reference import build_qwen2_vl
 from reliabit.models.settings import ModelConfig
-from reliabit.quant.components import component_of
+from reliabit.quant.module_names import component_of
 
 
 def load(folder, family) -> Checkpoint:

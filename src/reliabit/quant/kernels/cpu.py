@@ -5,16 +5,15 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from reliabit.quant.kernels.base import Kernel
-from reliabit.quant.packed import PackedWeight
-from reliabit.quant.packing import unpack
+from reliabit.quant.kernels import Kernel
+from reliabit.quant.packed import PackedWeight, unpack
 
-INT4_BITS = 4
-INT4_GROUPS = (256, 128, 64, 32)
-INT4_ROWS = 16
-INT4_BLOCK_ROWS = 64
+_INT4_BITS = 4
+_INT4_GROUPS = (256, 128, 64, 32)
+_INT4_ROWS = 16
+_INT4_BLOCK_ROWS = 64
 INT4_LARGEST_BATCH = {1: 384, 2: 128}
-INT8_LARGEST_BATCH = 128
+_INT8_LARGEST_BATCH = 128
 """Rows of inputs (for the 4-bit kernel by planes) beyond which dequantizing and multiplying is faster.
 
 As `bench/quantize.py` measures them; on one thread the ways cross there, on two the kernel holds out a little longer.
@@ -49,15 +48,15 @@ class Int4Pack(Kernel):
     def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
         """See `Kernel.supports`."""
         has_kernel = hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
-        return has_kernel and dtype == torch.bfloat16 and not weight.rows % INT4_ROWS and bool(_int4_group(weight))
+        return has_kernel and dtype == torch.bfloat16 and not weight.rows % _INT4_ROWS and bool(_int4_group(weight))
 
     @classmethod
     def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
         """See `Kernel.prepare`."""
         # Block by block, which the packing allows: it wants four bytes a code.
         blocks = [
-            _int4_block(weight, slice(start, min(start + INT4_BLOCK_ROWS, weight.rows)))
-            for start in range(0, weight.rows, INT4_BLOCK_ROWS)
+            _int4_block(weight, slice(start, min(start + _INT4_BLOCK_ROWS, weight.rows)))
+            for start in range(0, weight.rows, _INT4_BLOCK_ROWS)
         ]
         planes = list(zip(*blocks, strict=True))
         packed = [torch.cat([plane.packed for plane in parts]) for parts in planes]
@@ -94,7 +93,7 @@ class Int8Pack(Kernel):
         """See `Kernel.prepare`."""
         held = weight.quantized_weight()
         codes = (held.codes.to(torch.int16) - 128).to(torch.int8)
-        return cls(dtype, INT8_LARGEST_BATCH, (codes, held.scale.reshape(-1).to(dtype)))
+        return cls(dtype, _INT8_LARGEST_BATCH, (codes, held.scale.reshape(-1).to(dtype)))
 
     def multiply(self, inputs: Tensor) -> Tensor:
         """See `Kernel.multiply`."""
@@ -106,7 +105,7 @@ class Int8Pack(Kernel):
 def _int4_group(weight: PackedWeight) -> int:
     """The group size the weight has for the kernel, 0 where it has none; a longer group is split into equal ones."""
     length = weight.layout.group_length(weight.columns)
-    return next((size for size in INT4_GROUPS if not length % size), 0)
+    return next((size for size in _INT4_GROUPS if not length % size), 0)
 
 
 def _int4_block(weight: PackedWeight, rows: slice) -> list[_Plane]:
@@ -117,10 +116,10 @@ def _int4_block(weight: PackedWeight, rows: slice) -> list[_Plane]:
         part[rows].float().repeat_interleave(repeats, dim=1) for part in (weight.weight_scale, weight.zeros())
     )
     codes = unpack(weight.weight_codes[rows], bits, weight.columns).reshape(*scale.shape, group)
-    if bits <= INT4_BITS:
+    if bits <= _INT4_BITS:
         centre = _centre(zero, bits)
         return [_plane(codes, centre, scale, scale * (centre - zero))]
-    centre = _centre((zero / 16).floor(), bits - INT4_BITS)
+    centre = _centre((zero / 16).floor(), bits - _INT4_BITS)
     return [
         _plane(codes >> 4, centre, 16 * scale, torch.zeros_like(scale)),
         _plane(codes & 15, torch.full_like(centre, 8), scale, scale * (16 * centre + 8 - zero)),
@@ -133,13 +132,9 @@ def _centre(zero: Tensor, bits: int) -> Tensor:
 
 
 def _plane(codes: Tensor, centre: Tensor, scale: Tensor, offset: Tensor) -> _Plane:
-    """Bring codes into the kernel's packing.
+    """Bring codes, `[rows, groups, group_size]`, into the kernel's packing.
 
-    Args:
-        codes: `[rows, groups, group_size]`.
-        centre: The code of each group that becomes 8, `[rows, groups]`.
-        scale: `[rows, groups]`.
-        offset: What is added to `(code - 8) * scale`, `[rows, groups]`.
+    `centre` is the code of each group that becomes 8, `offset` what is added to `(code - 8) * scale`, `[rows, groups]`.
     """
     moved = (codes + (8 - centre).to(torch.uint8)[..., None]).flatten(1)
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(moved.to(torch.int32), 1)

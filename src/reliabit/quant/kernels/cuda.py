@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from reliabit.quant.kernels.base import Kernel
+from reliabit.quant.kernels import Kernel
 from reliabit.quant.packed import PackedWeight
 
 HALF_TYPES = (torch.bfloat16, torch.float16)
-GEMLITE_BITS = (1, 2, 4, 8)
-HUMMING_BITS = range(1, 9)
-HUMMING_WORD = 32
+_GEMLITE_BITS = (1, 2, 4, 8)
+_HUMMING_BITS = range(1, 9)
+_HUMMING_WORD = 32
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Humming(_ModuleKernel):
     def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
         """See `Kernel.supports`."""
         bits = weight.layout.bits
-        dense = not weight.columns * bits % HUMMING_WORD
-        return _usable("humming") and dtype in HALF_TYPES and bits in HUMMING_BITS and dense
+        dense = not weight.columns * bits % _HUMMING_WORD
+        return _usable("humming") and dtype in HALF_TYPES and bits in _HUMMING_BITS and dense
 
     @classmethod
     def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
@@ -86,7 +86,7 @@ class GemLite(_ModuleKernel):
     @classmethod
     def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
         """See `Kernel.supports`."""
-        return _usable("gemlite") and dtype in HALF_TYPES and weight.layout.bits in GEMLITE_BITS
+        return _usable("gemlite") and dtype in HALF_TYPES and weight.layout.bits in _GEMLITE_BITS
 
     @classmethod
     def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:

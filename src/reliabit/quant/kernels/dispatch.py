@@ -1,18 +1,18 @@
 """Choose a kernel for a weight, and refuse one that does not give what eager dequantization gives."""
 
 import logging
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from reliabit.quant.chunks import one_thread
 from reliabit.quant.grid import dequantize
-from reliabit.quant.kernels.base import Kernel
+from reliabit.quant.kernels import Kernel
 from reliabit.quant.kernels.cpu import Int4Pack, Int8Pack
 from reliabit.quant.kernels.cuda import HALF_TYPES, GemLite, Humming
-from reliabit.quant.packed import PackedWeight
-from reliabit.quant.packing import unpack
+from reliabit.quant.packed import PackedWeight, unpack
+from reliabit.quant.record import installed_version
 
 KERNELS: tuple[type[Kernel], ...] = (Int8Pack, Int4Pack, Humming, GemLite)
 """In order of preference."""
@@ -26,6 +26,26 @@ LIBRARIES = ("humming-kernels", "gemlite")
 _TESTED_ROWS = 256
 _TESTED_BATCHES = (1, 16)
 _LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread for the length of a block.
+
+    For preparations whose operations are short but too large for `grid.row_chunks`: beside other jobs, two threads took
+    40 times longer over packing a layer for the 4-bit kernel than one.
+
+    Example:
+        >>> with one_thread():
+        ...     torch.get_num_threads()
+        1
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.no_grad()
@@ -71,16 +91,9 @@ def kernels_here(dtype: torch.dtype) -> list[str]:
     """
     if dtype not in HALF_TYPES:
         return []
-    installed = [f"{name} {found}" for name in LIBRARIES if (found := _version(name))]
+    installed = [f"{name} {found}" for name in LIBRARIES if (found := installed_version(name))]
     gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     return [torch.backends.cpu.get_cpu_capability(), *gpus, *installed]
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def self_test(kernel: Kernel, weight: PackedWeight) -> float:

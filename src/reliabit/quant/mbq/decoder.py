@@ -1,6 +1,6 @@
 """Walking a decoder a layer at a time, wherever its weights lie."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.mbq.batch import CalibrationBatch
-from reliabit.quant.mbq.groups import check_layer
+from reliabit.quant.mbq.calibration_set import CalibrationBatch
+from reliabit.quant.mbq.groups import Observed, check_layer, observing
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,7 @@ class ResidentDecoder:
     """The decoder of a model that is in memory."""
 
     def __init__(self, model: nn.Module, path: str) -> None:
-        """Find the layers.
-
-        Args:
-            model: A transformers model.
-            path: The dotted path of its decoder layers.
-
-        Raises:
-            ReliabitError: There are none, or they are built otherwise than Llama's.
-        """
+        """Find the decoder layers at a dotted path; they must be built like Llama's."""
         self.model, self.path = model, path
         self.layers, self.norm = find_layers(model, path)
         self.depth = len(self.layers)
@@ -96,11 +88,7 @@ class ResidentDecoder:
 
 
 def find_layers(model: nn.Module, path: str) -> tuple[nn.ModuleList, nn.Module]:
-    """The decoder layers of a model and the norm after them.
-
-    Raises:
-        ReliabitError: Nothing of the kind lies at the path, or its layers attend in different ways.
-    """
+    """The decoder layers of a model and the norm after them."""
     parent, _, _ = path.rpartition(".")
     try:
         layers, norm = model.get_submodule(path), model.get_submodule(f"{parent}.norm" if parent else "norm")
@@ -154,3 +142,26 @@ def run_layer(layer: nn.Module, hidden: Tensor, keywords: dict[str, Any]) -> Ten
     output = layer(hidden, **keywords)
     states: Tensor = output if isinstance(output, Tensor) else output[0]
     return states
+
+
+@torch.no_grad()
+def walk_observed(
+    decoder: Decoder,
+    batches: Sequence[CalibrationBatch],
+    visit: Callable[[int, nn.Module, list[Observed]], None],
+) -> None:
+    """Show a visitor every layer with what its groups see in every batch, quantization left out."""
+    if not batches:
+        raise ReliabitError(
+            "a faithful scale search needs the calibration batches themselves; set quant.scaling.search=fast"
+        )
+    inputs = [decoder.inputs(batch) for batch in batches]
+    hidden = [found.hidden for found in inputs]
+    for index in range(decoder.depth):
+        seen: list[Observed] = []
+        with decoder.layer(index) as layer:
+            for number, found in enumerate(inputs):
+                with observing(layer) as observed:
+                    hidden[number] = run_layer(layer, hidden[number], found.keywords)
+                seen.append(observed)
+            visit(index, layer, seen)

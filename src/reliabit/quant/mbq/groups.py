@@ -1,8 +1,9 @@
-"""The four places in a decoder layer where a scale can be moved from one operation into the next."""
+"""The places in a decoder layer where a scale can be moved from one operation into the next, observed while it runs."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -126,11 +127,7 @@ def linear_at(layer: nn.Module, path: str) -> nn.Linear:
 
 
 def check_layer(layer: nn.Module, *, name: str) -> None:
-    """Refuse a decoder layer that is built otherwise.
-
-    Raises:
-        ReliabitError: A module of a group is missing, or no linear layer where one is needed.
-    """
+    """Refuse a decoder layer that lacks a module of a group, or a linear layer where one is needed."""
     for group in GROUPS:
         for path in (group.previous, *group.linears, group.compared):
             try:
@@ -144,13 +141,46 @@ def check_layer(layer: nn.Module, *, name: str) -> None:
 
 
 def groups_with(linears: Collection[str]) -> tuple[ScalingGroup, ...]:
-    """The groups that hold at least one of some linear layers.
-
-    Args:
-        linears: Paths within the decoder layer.
+    """The groups that hold at least one of some linear layers, given by their paths within the decoder layer.
 
     Example:
         >>> [group.name for group in groups_with({"mlp.up_proj", "mlp.down_proj"})]
         ['gate_up', 'down']
     """
     return tuple(group for group in GROUPS if any(linear in linears for linear in group.linears))
+
+
+@dataclass
+class Observed:
+    """One pass through a layer.
+
+    Attributes:
+        inputs: The inputs of each group's linear layers, by name of the group, `[sequences, tokens, channels]`.
+        attention: The keyword arguments of the attention, its hidden states left out.
+    """
+
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    attention: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def observing(layer: nn.Module) -> Iterator[Observed]:
+    """Observe a layer; each pass within the block takes the place of the one before."""
+    seen = Observed()
+
+    def keep_inputs(name: str) -> Any:
+        def hook(module: nn.Module, positional: tuple[Any, ...]) -> None:
+            seen.inputs[name] = positional[0].detach()
+
+        return hook
+
+    def keep_keywords(module: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        seen.attention = {name: value for name, value in keywords.items() if name != "hidden_states"}
+
+    hooks = [layer.get_submodule(g.linears[0]).register_forward_pre_hook(keep_inputs(g.name)) for g in GROUPS]
+    hooks.append(layer.get_submodule("self_attn").register_forward_pre_hook(keep_keywords, with_kwargs=True))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,18 +1,22 @@
-"""Scaling a model in memory before it is quantized: search, then fold."""
+"""Scaling a decoder before it is quantized: search, then fold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.mbq.batch import CalibrationBatch
+from reliabit.quant.mbq.calibration_set import CalibrationBatch
+from reliabit.quant.mbq.calibration_statistics import Statistics
 from reliabit.quant.mbq.decoder import ResidentDecoder
-from reliabit.quant.mbq.fold import fold_layer
+from reliabit.quant.mbq.groups import GROUPS, linear_at, sharing_of
 from reliabit.quant.mbq.search import GroupScale, LayerSchemes, search_decoder
-from reliabit.quant.mbq.settings import SearchSettings
-from reliabit.quant.mbq.store import Statistics
 from reliabit.quant.plan import Scheme
+from reliabit.quant.settings import ScalingConfig
+from reliabit.settings import check
+
+_BY_NAME = {group.name: group for group in GROUPS}
 
 
 @dataclass(frozen=True)
@@ -26,26 +30,21 @@ class Calibration:
     """
 
     statistics: Statistics
-    settings: SearchSettings = field(default_factory=SearchSettings)
+    settings: ScalingConfig = field(default_factory=lambda: ScalingConfig(search="fast"))
     batches: Sequence[CalibrationBatch] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are none."""
+        check(self.settings, key="quant.scaling")
+        if self.settings.search == "none":
+            raise ReliabitError("quant.scaling.search=none searches no scales; set fast or faithful, or calibrate not")
 
 
 def scale_model(model: nn.Module, schemes: Mapping[str, Scheme], calibration: Calibration) -> list[GroupScale]:
-    """Search scales for the decoder layers that a plan names, and fold them in.
+    """Search scales for the decoder layers that a plan names, and fold them in once all are found.
 
     The function of the model stays the same, up to rounding in the type of its norms and biases; the linear layers
     that will be quantized are left in float32.
-
-    Args:
-        model: The unquantized model; changed in place once all scales are found.
-        schemes: The scheme of each module that will be quantized, by name.
-        calibration: Statistics of this model, and the search.
-
-    Returns:
-        The scales.
-
-    Raises:
-        ReliabitError: The plan names no decoder layer, or the statistics are of another decoder.
     """
     statistics = calibration.statistics
     decoder = ResidentDecoder(model, statistics.path)
@@ -61,15 +60,7 @@ def scale_model(model: nn.Module, schemes: Mapping[str, Scheme], calibration: Ca
 
 
 def by_layer(schemes: Mapping[str, Scheme], *, path: str, depth: int) -> dict[int, LayerSchemes]:
-    """The schemes of the decoder's linear layers, by layer and path within it.
-
-    Args:
-        schemes: By name of the module; those outside the decoder are left out.
-        path: The dotted path of the decoder layers.
-        depth: Their number.
-
-    Raises:
-        ReliabitError: None of the modules lies in the decoder.
+    """The schemes of the decoder's linear layers, by layer and path within it; refused where it has none.
 
     Example:
         >>> found = by_layer({"text.layers.1.mlp.up_proj": Scheme(), "lm_head": Scheme()}, path="text.layers", depth=2)
@@ -88,13 +79,69 @@ def by_layer(schemes: Mapping[str, Scheme], *, path: str, depth: int) -> dict[in
 
 
 def check_statistics(statistics: Statistics, *, path: str, depth: int) -> None:
-    """Refuse the statistics of another decoder.
-
-    Raises:
-        ReliabitError: They are of other layers.
-    """
+    """Refuse the statistics of another decoder."""
     if (statistics.path, statistics.depth) != (path, depth):
         raise ReliabitError(
             f"the calibration statistics are of {statistics.depth} layers at {statistics.path}, and the model has "
             f"{depth} at {path}; calibrate again"
         )
+
+
+@torch.no_grad()
+def fold_layer(layer: nn.Module, scales: Sequence[GroupScale], *, planned: Collection[str]) -> None:
+    """Fold the scales of a layer into it.
+
+    A norm keeps its type, and what rounding takes from it goes into the linear layers after it: they are scaled by
+    the quotient of the norm's weights before and after, in float32.
+
+    Args:
+        layer: The layer; changed in place.
+        scales: The scales of its groups.
+        planned: Paths of the linear layers that will be quantized: those are left in float32, for the solver, where
+            others go back to their own type.
+
+    Raises:
+        ReliabitError: A scale that is not above zero and finite, or of another width.
+    """
+    types = {path: linear_at(layer, path).weight.dtype for group in GROUPS for path in group.linears}
+    for found in scales:
+        _fold_group(layer, found)
+    for path, dtype in types.items():
+        linear = linear_at(layer, path)
+        if path not in planned and linear.weight.dtype != dtype:
+            _replace(linear, "weight", linear.weight.to(dtype))
+
+
+def _fold_group(layer: nn.Module, found: GroupScale) -> None:
+    group = _BY_NAME[found.group]
+    previous, scale = layer.get_submodule(group.previous), found.scale
+    where = f"{group.name} of decoder layer {found.layer}"
+    weight = previous.get_parameter("weight")
+    scale = scale.to(weight.device)
+    if not (torch.isfinite(scale).all() and (scale > 0).all()):
+        raise ReliabitError(f"the scale of {where} is not above zero everywhere; search it again")
+    if len(scale) != len(weight):
+        raise ReliabitError(f"the scale of {where} has {len(scale)} channels, and {group.previous} {len(weight)}")
+    if isinstance(previous, nn.Linear):
+        _replace(previous, "weight", weight.float() / scale[:, None])
+        exact = scale
+    else:
+        exact = _fold_into_norm(previous, weight, scale)
+    bias = getattr(previous, "bias", None)
+    if isinstance(bias, Tensor):
+        _replace(previous, "bias", (bias.float() / exact).to(bias.dtype))
+    columns = sharing_of(layer, group).expand(exact)
+    for path in group.linears:
+        linear = linear_at(layer, path)
+        _replace(linear, "weight", linear.weight.float() * columns)
+
+
+def _fold_into_norm(norm: nn.Module, weight: Tensor, scale: Tensor) -> Tensor:
+    """Divide a norm's weight, and return what it was really divided by."""
+    folded = (weight.float() / scale).to(weight.dtype)
+    _replace(norm, "weight", folded)
+    return torch.where(folded != 0, weight.float() / folded.float(), scale)
+
+
+def _replace(module: nn.Module, name: str, value: Tensor) -> None:
+    setattr(module, name, nn.Parameter(value, requires_grad=False))

@@ -4,27 +4,31 @@ Candidates are judged as they will be quantized. Scales that suit rounding to ne
 search judges by, were worse than none at all before `hqq_plus` on both reference models.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from reliabit.quant.mbq.batch import CalibrationBatch
-from reliabit.quant.mbq.candidates import candidate_scales, nearest, rounded_weights
-from reliabit.quant.mbq.decoder import Decoder
-from reliabit.quant.mbq.evidence import Evidence, Weighing, drawn_evidence, full_evidence, walk_observed
-from reliabit.quant.mbq.gram import GramEvidence
-from reliabit.quant.mbq.groups import ScalingGroup, groups_with, linear_at, sharing_of
-from reliabit.quant.mbq.losses import activation_magnitude
-from reliabit.quant.mbq.observation import Observed
-from reliabit.quant.mbq.settings import SearchSettings
-from reliabit.quant.mbq.statistics import LayerStatistics
-from reliabit.quant.mbq.store import Statistics
+from reliabit.quant.grid import dequantize, row_chunks
+from reliabit.quant.mbq.calibration_set import CalibrationBatch
+from reliabit.quant.mbq.calibration_statistics import LayerStatistics, Statistics
+from reliabit.quant.mbq.decoder import Decoder, walk_observed
+from reliabit.quant.mbq.groups import Observed, ScalingGroup, groups_with, linear_at, sharing_of
+from reliabit.quant.mbq.losses import GramLoss, activation_magnitude
+from reliabit.quant.mbq.output_loss import OutputLoss, Weighing, drawn_loss, full_loss
 from reliabit.quant.plan import Scheme
+from reliabit.quant.quantizer import quantize_weight
+from reliabit.quant.settings import ScalingConfig
 
 LayerSchemes = Mapping[str, Scheme]
 """The schemes of a decoder layer's linear layers, by their paths within it."""
+
+_SMALLEST_SCALE = 1e-4
+LARGEST_STACK = 2**20
+"""Weights that are rounded at once, at most: small layers are rounded for many candidates in one operation."""
 
 
 @dataclass(frozen=True)
@@ -56,33 +60,24 @@ def search_layer(
     *,
     schemes: LayerSchemes,
     statistics: Statistics,
-    settings: SearchSettings,
+    settings: ScalingConfig,
     seen: Sequence[Observed] | None = None,
     batches: Sequence[CalibrationBatch] = (),
 ) -> list[GroupScale]:
-    """Search the scales of one layer; all groups are searched on the unquantized layer.
+    """Search the scales of each group of a layer that holds a linear layer to be quantized.
 
-    Args:
-        layer: The layer, unquantized.
-        index: Its number.
-        schemes: How its linear layers will be quantized.
-        statistics: Calibration statistics.
-        settings: The search.
-        seen: For the faithful search, what the layer's groups see in each batch.
-        batches: For the faithful search, the calibration set.
-
-    Returns:
-        One scale for each group that holds a layer to be quantized.
+    All are searched on the unquantized layer: on drawn tokens or, where `seen` says what the groups see in each of the
+    `batches`, on all.
     """
     found, weighing = statistics.layer(index), Weighing(statistics, settings, index)
     scales = []
     for group in groups_with(schemes):
-        evidence: Evidence | GramEvidence
+        loss: OutputLoss | GramLoss
         if seen is None:
-            evidence = drawn_evidence(layer, group, found, weighing)
+            loss = drawn_loss(layer, group, found, weighing)
         else:
-            evidence = full_evidence(layer, group, seen, batches, weighing)
-        scales.append(_search_group(layer, group, found, schemes, evidence, weighing))
+            loss = full_loss(layer, group, seen, batches, weighing)
+        scales.append(_search_group(layer, group, found, schemes, loss, weighing))
     return scales
 
 
@@ -91,41 +86,21 @@ def search_decoder(
     schemes: Mapping[int, LayerSchemes],
     *,
     statistics: Statistics,
-    settings: SearchSettings,
+    settings: ScalingConfig,
     batches: Sequence[CalibrationBatch] = (),
 ) -> list[GroupScale]:
-    """Search the scales of all layers that a plan names.
-
-    Args:
-        decoder: The unquantized decoder.
-        schemes: By number of the layer.
-        statistics: Calibration statistics of this decoder.
-        settings: The search.
-        batches: The calibration set, for the faithful search alone.
-
-    Raises:
-        ReliabitError: Missing statistics, or a faithful search without batches.
-    """
+    """Search the scales of all layers that a plan names; only the faithful search looks at the batches."""
     scales: list[GroupScale] = []
-    if settings.mode == "fast":
+    search = partial(search_layer, statistics=statistics, settings=settings)
+    if settings.search != "faithful":
         for index, planned in schemes.items():
             with decoder.layer(index) as layer:
-                scales += search_layer(layer, index, schemes=planned, statistics=statistics, settings=settings)
+                scales += search(layer, index, schemes=planned)
         return scales
 
     def visit(index: int, layer: nn.Module, seen: list[Observed]) -> None:
         if index in schemes:
-            scales.extend(
-                search_layer(
-                    layer,
-                    index,
-                    schemes=schemes[index],
-                    statistics=statistics,
-                    settings=settings,
-                    seen=seen,
-                    batches=batches,
-                )
-            )
+            scales.extend(search(layer, index, schemes=schemes[index], seen=seen, batches=batches))
 
     walk_observed(decoder, batches, visit)
     return scales
@@ -137,7 +112,7 @@ def _search_group(
     group: ScalingGroup,
     found: LayerStatistics,
     schemes: LayerSchemes,
-    evidence: Evidence | GramEvidence,
+    loss: OutputLoss | GramLoss,
     weighing: Weighing,
 ) -> GroupScale:
     settings, counts, sharing = weighing.settings, weighing.statistics.tokens.counts, sharing_of(layer, group)
@@ -147,10 +122,10 @@ def _search_group(
     spread = sharing.expand(scales)
     weights = {path: linear_at(layer, path).weight for path in group.linears}
     chosen: Sequence[int] = range(len(scales))
-    if settings.mode == "fast" and len(scales) > settings.finalists:
-        first = _losses(weights, spread, nearest(schemes), group, evidence.pilot(), chosen)
+    if settings.search != "faithful" and len(scales) > settings.finalists:
+        first = _losses(weights, spread, nearest(schemes), group, loss.pilot(), chosen)
         chosen = sorted({0, *sorted(first, key=lambda candidate: first[candidate])[: settings.finalists]})
-    losses = _losses(weights, spread, schemes, group, evidence, chosen)
+    losses = _losses(weights, spread, schemes, group, loss, chosen)
     best = min(losses, key=lambda candidate: (losses[candidate], candidate))
     return GroupScale(
         layer=weighing.layer,
@@ -168,12 +143,61 @@ def _losses(
     scales: Tensor,
     schemes: LayerSchemes,
     group: ScalingGroup,
-    evidence: Evidence | GramEvidence,
+    loss: OutputLoss | GramLoss,
     chosen: Sequence[int],
 ) -> dict[int, float]:
     """The loss of each chosen candidate, by its number."""
     streams = [rounded_weights(weights[path], scales[list(chosen)], schemes.get(path)) for path in group.linears]
     return {
-        candidate: evidence.judge(dict(zip(group.parameters, parts, strict=True)))
+        candidate: loss.judge(dict(zip(group.parameters, parts, strict=True)))
         for candidate, *parts in zip(chosen, *streams, strict=True)
     }
+
+
+def candidate_scales(magnitude: Tensor, ratios: int) -> Tensor:
+    """The scales of each exponent (MBQ's and AWQ's grid), float32 `[ratios, channels]`; the first scales nothing.
+
+    They are powers of the channels' mean magnitudes, `[channels]`, divided by the geometric mean of their extremes.
+
+    Example:
+        >>> candidate_scales(torch.tensor([1.0, 16.0]), 2).tolist()
+        [[1.0, 1.0], [0.5, 2.0]]
+    """
+    exponents = torch.arange(ratios, device=magnitude.device)[:, None] / ratios
+    scales = magnitude.float().clamp_min(0).pow(exponents).clamp_min(_SMALLEST_SCALE)
+    middle: Tensor = (scales.amax(dim=1, keepdim=True) * scales.amin(dim=1, keepdim=True)).sqrt()
+    return scales / middle
+
+
+def rounded_weights(weight: Tensor, scales: Tensor, scheme: Scheme | None) -> Iterator[Tensor]:
+    """What is left of a weight, `[out_features, in_features]`, that is scaled, quantized and scaled back.
+
+    One of `[candidates, in_features]` after the other is tried; without a scheme the weight stays as it is.
+
+    Example:
+        >>> scheme = Scheme("rtn", bits=2, group_size=None)
+        >>> next(rounded_weights(torch.tensor([[0.0, 0.9, 3.0]]), torch.ones(1, 3), scheme))
+        tensor([[0., 1., 3.]])
+    """
+    exact = weight.float()
+    if scheme is None:
+        yield from exact.expand(len(scales), -1, -1)
+        return
+    step = max(1, LARGEST_STACK // exact.numel())
+    for part in torch.split(scales, step):
+        stack = (exact * part[:, None]).flatten(0, 1)
+        quantized = quantize_weight(stack, **scheme.arguments(), name="a scaled weight")
+        for rows in row_chunks(stack.shape[0], stack.shape[1], stack.device):
+            stack[rows] = dequantize(quantized.codes[rows], quantized.scale[rows], quantized.zero[rows])
+        yield from stack.reshape(len(part), *exact.shape).div_(part[:, None])
+
+
+def nearest(schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:
+    """The same grids, rounded to nearest: quick enough to try many candidates.
+
+    Example:
+        >>> nearest({"mlp.up_proj": Scheme("hqq_plus", bits=3)})["mlp.up_proj"].method
+        'rtn'
+    """
+    own: dict[str, Any] = {"solver": "chunked", "p_norm": None, "iterations": None, "options": {}}
+    return {path: replace(scheme, method="rtn", **own) for path, scheme in schemes.items()}

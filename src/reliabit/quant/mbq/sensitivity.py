@@ -4,7 +4,7 @@ MBQ, section 3: to first order an error `d` of a token's output moves the loss b
 mean over a modality's tokens, one ratio a layer remains, that of image tokens to answer tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.mbq.batch import ANSWER, IGNORED, VISION, CalibrationBatch
+from reliabit.quant.mbq.calibration_set import ANSWER, IGNORED, VISION, CalibrationBatch, Tokens
 from reliabit.quant.mbq.decoder import Decoder, run_layer
-from reliabit.quant.mbq.spool import Spool
-from reliabit.quant.mbq.tokens import Tokens
 
 PLACES = ("attention", "mlp")
 OUTPUTS = ("self_attn.o_proj", "mlp.down_proj")
@@ -23,7 +21,7 @@ OUTPUTS = ("self_attn.o_proj", "mlp.down_proj")
 
 
 @dataclass(frozen=True)
-class Interval:
+class RatioInterval:
     """A sensitivity ratio with its percentile bootstrap interval over sequences."""
 
     estimate: float
@@ -31,16 +29,10 @@ class Interval:
     high: float
 
 
-def loss_gradient(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    """The gradient of the answers' cross-entropy at the decoder's last outputs.
+def _loss_gradient(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    """The gradient of the answers' cross-entropy at the decoder's last outputs, `[sequences, tokens, width]`.
 
-    Args:
-        head: Turns hidden states into logits.
-        hidden: The last layer's outputs, `[sequences, tokens, width]`.
-        targets: The token that each position predicts, or `IGNORED`; every sequence counts the same.
-
-    Returns:
-        The gradient, in the shape and type of `hidden`.
+    Every sequence counts the same, however long its answer.
     """
     gradient = torch.zeros_like(hidden)
     answering = targets != IGNORED
@@ -59,7 +51,7 @@ def token_gradients(
     *,
     keywords: Sequence[dict[str, Any]],
     outputs: Sequence[Tensor],
-    spool: Spool,
+    spool: MutableMapping[tuple[int, int], Tensor],
     tokens: Tokens,
 ) -> Tensor:
     """Walk the decoder backwards; weights get no gradients, and no more than one layer is differentiated at a time.
@@ -69,7 +61,7 @@ def token_gradients(
         batches: The calibration set.
         keywords: What the layers were called with besides their inputs, by batch.
         outputs: The last layer's outputs, by batch.
-        spool: Every layer's inputs.
+        spool: Every layer's inputs, by layer and batch; taken out as they are used.
         tokens: The calibration set's tokens.
 
     Returns:
@@ -80,12 +72,14 @@ def token_gradients(
         ReliabitError: A gradient that is no number; the layer is named.
     """
     with decoder.logits() as head:
-        gradients = [loss_gradient(head, hidden, batch.targets) for hidden, batch in zip(outputs, batches, strict=True)]
+        gradients = [
+            _loss_gradient(head, hidden, batch.targets) for hidden, batch in zip(outputs, batches, strict=True)
+        ]
     magnitudes = torch.zeros((decoder.depth, len(PLACES), len(tokens.kinds)))
     for index in reversed(range(decoder.depth)):
         with decoder.layer(index) as layer:
             for number, batch in enumerate(batches):
-                hidden = spool.get(index, number).to(gradients[number].device)
+                hidden = spool.pop((index, number)).to(gradients[number].device)
                 gradients[number], found = _differentiate(layer, hidden, keywords[number], gradients[number])
                 part = magnitudes[index, :, tokens.of_batch(number)]
                 part.copy_(torch.stack([place[batch.attended] for place in found]))
@@ -94,11 +88,7 @@ def token_gradients(
 
 
 def check_finite(numbers: Tensor, what: str, *, dtype: torch.dtype, batch: int) -> None:
-    """Refuse what overflowed while a calibration set was measured.
-
-    Raises:
-        ReliabitError: A number is NaN or infinite.
-    """
+    """Refuse what overflowed while a calibration set was measured."""
     if not torch.isfinite(numbers).all():
         computed = str(dtype).removeprefix("torch.")
         raise ReliabitError(
@@ -110,11 +100,7 @@ def check_finite(numbers: Tensor, what: str, *, dtype: torch.dtype, batch: int) 
 def _differentiate(
     layer: nn.Module, hidden: Tensor, keywords: dict[str, Any], gradient: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Carry a gradient through one layer.
-
-    Returns:
-        The gradient at its inputs, and its mean magnitudes at `OUTPUTS`, `[sequences, tokens]` each.
-    """
+    """Carry a gradient to a layer's inputs, with its mean magnitudes at `OUTPUTS`, `[sequences, tokens]` each."""
     kept: dict[str, Tensor] = {}
 
     def keep(path: str) -> Any:
@@ -136,19 +122,10 @@ def _differentiate(
 
 
 def ratios(gradients: Tensor, tokens: Tokens) -> Tensor:
-    """The sensitivity of image tokens relative to answer tokens, floored at the median over layers.
+    """The sensitivity of image tokens relative to answer tokens, the quotient of their means over sequences.
 
-    In the last layers no image token can reach an answer any more, so their own ratios fall to 0.
-
-    Args:
-        gradients: `[layers, 2, tokens]`, from `token_gradients`.
-        tokens: The calibration set's tokens.
-
-    Returns:
-        `mean_i vision_i / mean_i answer_i` over sequences `i`, `[layers, 2]`.
-
-    Raises:
-        ReliabitError: No answer moves the loss at some place.
+    In the last layers no image token can reach an answer any more, so their own ratios fall to 0; all are floored at
+    the median over layers. From `[layers, 2, tokens]` to `[layers, 2]`.
     """
     means = sequence_means(gradients, tokens)
     plain = means[..., VISION, :].mean(-1) / _answer_means(means)
@@ -157,19 +134,8 @@ def ratios(gradients: Tensor, tokens: Tokens) -> Tensor:
 
 def ratio_intervals(
     gradients: Tensor, tokens: Tokens, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> list[list[Interval]]:
-    """Bootstrap intervals of the ratios before they are floored, drawing whole sequences.
-
-    Args:
-        gradients: `[layers, 2, tokens]`.
-        tokens: The calibration set's tokens.
-        resamples: Draws of as many sequences as there are.
-        level: The confidence level.
-        seed: Seeds the draws.
-
-    Returns:
-        For each layer, the intervals at `PLACES`.
-    """
+) -> list[list[RatioInterval]]:
+    """Bootstrap intervals of each layer's ratios before they are floored, drawing whole sequences."""
     means = sequence_means(gradients, tokens)
     estimates = means[..., VISION, :].mean(-1) / _answer_means(means)
     sequences = means.shape[-1]
@@ -180,7 +146,7 @@ def ratio_intervals(
     low, high = torch.quantile(spread, torch.tensor([(1 - level) / 2, (1 + level) / 2]), dim=-1)
     return [
         [
-            Interval(float(estimates[layer, place]), float(low[layer, place]), float(high[layer, place]))
+            RatioInterval(float(estimates[layer, place]), float(low[layer, place]), float(high[layer, place]))
             for place in (0, 1)
         ]
         for layer in range(len(estimates))

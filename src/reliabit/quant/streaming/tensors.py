@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.shards import check_shards, weight_files
+from reliabit.quant.checkpoint_files import check_shards, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,15 +25,7 @@ class CheckpointTensors:
     """
 
     def __init__(self, folder: Path, model: "PreTrainedModel") -> None:
-        """List the tensors of the folder's files.
-
-        Args:
-            folder: The checkpoint folder.
-            model: The model's skeleton.
-
-        Raises:
-            ReliabitError: A file is not whole, or a tensor is missing or of another shape.
-        """
+        """List the tensors of the folder's files; those must be all of the skeleton's, in its shapes."""
         self.folder = folder
         self._file_of = _keys_by_file(folder)
         names = dict(model.state_dict(keep_vars=True))

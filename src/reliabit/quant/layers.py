@@ -1,0 +1,246 @@
+"""Layers whose weight is kept as densely packed codes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reliabit.errors import ReliabitError
+from reliabit.quant.grid import Layout, QuantizedWeight, check_layout, dequantize
+from reliabit.quant.kernels import Kernel
+from reliabit.quant.kernels.dispatch import choose_kernel
+from reliabit.quant.packed import PackedWeight, unpack
+
+EAGER = "eager"
+"""What reports call a layer that no kernel serves: its weight is dequantized for each product."""
+
+
+class _Choice(NamedTuple):
+    """The kernel that was chosen, and for which inputs.
+
+    Attributes:
+        dtype: Their type.
+        device: Where they are.
+        kernel: What multiplies them; None for eager.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    kernel: Kernel | None
+
+
+class QuantLinear(PackedWeight):
+    """A linear layer with a packed weight; `y = x @ dequantize().T + bias`.
+
+    Attributes:
+        in_features: Inputs.
+        out_features: Outputs.
+        bias: As in `torch.nn.Linear`.
+
+    A kernel (`reliabit.quant.kernels`) is a faster way to the same product. It is chosen here alone, however the layer
+    came by its weight: when inputs of a type first come, or when `kernel_for` asks. What is never multiplied by, as
+    while a checkpoint is written, pays for none.
+    """
+
+    bias: nn.Parameter | None
+    _choice: _Choice | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        layout: Layout,
+        *,
+        bias: bool,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """Make an empty layer; `dtype` is that of the bias."""
+        super().__init__(out_features, in_features, layout, device)
+        self.in_features, self.out_features = in_features, out_features
+        self._choice = None
+        empty = torch.zeros(out_features, dtype=dtype, device=device) if bias else None
+        self.bias = None if empty is None else nn.Parameter(empty, requires_grad=False)
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, weight: QuantizedWeight) -> "QuantLinear":
+        """Replace a linear layer, with the quantized form of its weight."""
+        layer = cls(linear.in_features, linear.out_features, weight.layout, bias=False)
+        layer.hold(weight)
+        if linear.bias is not None:
+            layer.bias = nn.Parameter(linear.bias.detach(), requires_grad=False)
+        return layer.train(linear.training)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dequantized weight, for code that only looks at a linear layer's weight."""
+        return self.dequantize(self.bias.dtype if self.bias is not None else torch.get_default_dtype())
+
+    def hold(self, weight: QuantizedWeight) -> None:
+        """Take over a quantized weight of this layer's layout; a kernel of the old one goes."""
+        super().hold(weight)
+        self._choice = None
+
+    def kernel_for(self, dtype: torch.dtype) -> Kernel | None:
+        """The kernel for inputs of a type where the layer lies now, or None where they go the eager way.
+
+        The layer keeps one kernel. It outlives a move to another device and back, as a loop makes them between batches,
+        and goes when a kernel for another type or device is asked for.
+        """
+        choice, device = self._choice, self.weight_codes.device
+        if choice is None or (choice.dtype, choice.device) != (dtype, device):
+            choice = _Choice(dtype, device, None if _is_offloaded(self) else choose_kernel(self, dtype))
+            self._choice = choice
+        return choice.kernel
+
+    def use(self, kernel: Kernel | None, dtype: torch.dtype) -> None:
+        """Multiply inputs of a type by a certain kernel, or by none, until the layer goes elsewhere."""
+        self._choice = _Choice(dtype, self.weight_codes.device, kernel)
+
+    @property
+    def kept_tensors(self) -> tuple[Tensor, ...]:
+        """What the kernel that was chosen keeps beside the packed codes."""
+        return () if self._choice is None or self._choice.kernel is None else self._choice.kernel.tensors
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Multiply, `[..., in_features]` to `[..., out_features]`, in the type of the inputs."""
+        bias = None if self.bias is None else self.bias.to(inputs.dtype)
+        differentiated = inputs.requires_grad and torch.is_grad_enabled()
+        kernel = None if differentiated else self.kernel_for(inputs.dtype)
+        if kernel is not None and kernel.takes(inputs):
+            product = kernel.multiply(inputs.reshape(-1, self.in_features)).reshape(*inputs.shape[:-1], -1)
+            return product if bias is None else product + bias
+        return nn.functional.linear(inputs, self.dequantize(inputs.dtype), bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantLinear":
+        super()._apply(fn, recurse)
+        if self.weight_codes.is_meta:
+            self._choice = None
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+        super()._load_from_state_dict(*arguments, **keywords)
+        self._choice = None
+
+    def extra_repr(self) -> str:
+        """What `repr` shows of the layer."""
+        layout: Any = self.layout
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"bits={layout.bits}, group_size={layout.group_size}, zero={layout.zero}"
+        )
+
+
+def kernels_of(model: nn.Module, *, dtype: torch.dtype) -> dict[str, str]:
+    """What multiplies by the weight of each quantized linear layer, `eager` where no kernel does.
+
+    Kernels are chosen for it where they are not yet, so that what they take of memory is there to be measured.
+
+    Args:
+        model: A model where it is to compute.
+        dtype: The type it computes in.
+
+    Example:
+        >>> from reliabit.quant.convert import quantize_model
+        >>> from reliabit.quant.plan import Plan, Rule, Scheme
+        >>> model = nn.ModuleDict({"lm_head": nn.Linear(64, 32)})
+        >>> _ = quantize_model(model, Plan((Rule(Scheme(), components=("lm_head",)),)))
+        >>> kernels_of(model, dtype=torch.float32)
+        {'lm_head': 'eager'}
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, QuantLinear)}
+    kernels = {name: layer.kernel_for(dtype) for name, layer in layers.items()}
+    return {name: EAGER if kernel is None else kernel.name for name, kernel in kernels.items()}
+
+
+def _is_offloaded(layer: nn.Module) -> bool:
+    """Whether accelerate brings the layer's weight for each pass and lets it go again; a kernel's copy would stay."""
+    hook = getattr(layer, "_hf_hook", None)
+    return any(getattr(one, "offload", False) for one in getattr(hook, "hooks", [hook]))
+
+
+class QuantEmbedding(PackedWeight):
+    """An embedding that dequantizes only the rows it looks up.
+
+    Attributes:
+        num_embeddings: Tokens.
+        embedding_dim: Width.
+        padding_idx: As in `torch.nn.Embedding`; it only matters in training.
+        dtype: The type of what it gives.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        layout: Layout,
+        *,
+        dtype: torch.dtype,
+        padding_idx: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """Make an empty table."""
+        super().__init__(num_embeddings, embedding_dim, layout, device)
+        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
+        # The only floating tensor that follows `model.to(dtype)`: it carries the type of the output.
+        self.register_buffer("like", torch.empty(0, dtype=dtype, device=device), persistent=False)
+
+    @classmethod
+    def from_embedding(cls, embedding: nn.Embedding, weight: QuantizedWeight) -> "QuantEmbedding":
+        """Replace an embedding, with the quantized form of its table."""
+        table = embedding.weight
+        layer = cls(
+            embedding.num_embeddings,
+            embedding.embedding_dim,
+            weight.layout,
+            dtype=table.dtype,
+            padding_idx=embedding.padding_idx,
+            device=table.device,
+        )
+        layer.hold(weight)
+        return layer.train(embedding.training)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the embeddings it gives."""
+        like: Tensor = self.get_buffer("like")
+        return like.dtype
+
+    @property
+    def weight(self) -> Tensor:
+        """The dequantized table, for code that only looks at an embedding's weight."""
+        return self.dequantize(self.dtype)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look tokens up, `[...]` to `[..., embedding_dim]`."""
+        rows = tokens.reshape(-1)
+        codes = unpack(self.weight_codes[rows], self.layout.bits, self.columns)
+        found = dequantize(codes, self.weight_scale[rows], self.zeros()[rows])
+        return found.to(self.dtype).reshape(*tokens.shape, self.columns)
+
+
+def replace_by_empty(model: nn.Module, name: str, layout: Layout) -> None:
+    """Put an empty packed layer where a checkpoint has a full one; refused where the model has no module for it.
+
+    Example:
+        >>> model = nn.ModuleDict({"lm_head": nn.Linear(64, 32, device="meta")})
+        >>> replace_by_empty(model, "lm_head", Layout(bits=3, group_size=64))
+        >>> model["lm_head"].weight_codes.shape
+        torch.Size([32, 24])
+    """
+    try:
+        module = model.get_submodule(name)
+    except AttributeError as error:
+        raise ReliabitError(f"{name} is to be a quantized module, and this model has no such module") from error
+    if not isinstance(module, nn.Linear | nn.Embedding):
+        raise ReliabitError(f"{name} is to be a quantized module, and is a {type(module).__name__} in this model")
+    rows, columns = module.weight.shape
+    check_layout(bits=layout.bits, group_size=layout.group_size, zero=layout.zero, in_features=columns, name=name)
+    dtype, device = module.weight.dtype, module.weight.device
+    empty: PackedWeight
+    if isinstance(module, nn.Linear):
+        empty = QuantLinear(columns, rows, layout, bias=module.bias is not None, dtype=dtype, device=device)
+    else:
+        empty = QuantEmbedding(rows, columns, layout, dtype=dtype, padding_idx=module.padding_idx, device=device)
+    model.set_submodule(name, empty)

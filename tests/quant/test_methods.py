@@ -1,0 +1,147 @@
+"""A quantizer that somebody adds is one file and one YAML of a package of their own."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from reliabit.components import Components
+from reliabit.composition import register, to_config
+from reliabit.errors import ReliabitError
+from reliabit.paths import conf_folder
+from reliabit.quant import QUANTIZERS, Plan, Rule, Scheme, build_plan, plan_from_config, quantize_model, quantize_weight
+from reliabit.quant.methods import read_options
+from reliabit.quant.settings import QuantConfig
+from reliabit.settings import check
+
+MODULE = """
+    from dataclasses import dataclass
+
+    from reliabit.quant.methods import QUANTIZERS
+    from reliabit.quant.quantizer import Quantizer
+    from reliabit.settings import positive
+
+    @dataclass
+    class ClippedSettings:
+        share: float = positive(default=1.0)
+
+    @QUANTIZERS.register("clipped")
+    class Clipped(Quantizer):
+        "Symmetric, from a share of the largest weight of a group."
+        options = ClippedSettings
+
+        def solve(self, groups, scheme):
+            largest = groups.abs().amax(dim=1, keepdim=True).clamp_min(1e-6) * self.settings.share
+            scale = 2 * largest / (2**scheme.bits - 1)
+            return scale, scale.new_full(scale.shape, 2.0 ** (scheme.bits - 1))
+"""
+CHOICE = """
+    name: clipped
+    method: clipped
+    bits: 4
+    group_size: 32
+    zero: symmetric
+    options: {share: 0.5}
+    rules:
+      - components: [lm_head]
+"""
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """An installed package that adds a quantizer and a choice of `quant`."""
+    information = tmp_path / "my_quantizers-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: my-quantizers\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[reliabit.quantizers]\nclipped = my_quantizers\n")
+    (tmp_path / "my_quantizers.py").write_text(textwrap.dedent(MODULE))
+    (tmp_path / "conf" / "quant").mkdir(parents=True)
+    (tmp_path / "conf" / "quant" / "clipped.yaml").write_text(textwrap.dedent(CHOICE))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    QUANTIZERS._registered.pop("clipped", None)
+    sys.modules.pop("my_quantizers", None)
+
+
+def composed(folder, *overrides):
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        searched = f"hydra.searchpath=[file://{folder / 'conf'}]"
+        return to_config(compose("config", overrides=[searched, "quant=clipped", *overrides]))
+
+
+def test_an_added_quantizer_is_chosen_like_ours_and_quantizes(added):
+    config = composed(added)
+    assert config.quant.options == {"share": 0.5}
+    plan = build_plan(config.quant)
+    model = nn.ModuleDict({"lm_head": nn.Linear(64, 32, bias=False)})
+    weight = model["lm_head"].weight.detach().clone()
+    report = quantize_model(model, plan)
+    assert (report.names, report.modules[0].scheme.method) == (("lm_head",), "clipped")
+    alone = quantize_weight(weight, "clipped", 4, 32, zero="symmetric", share=0.5)
+    assert torch.equal(model["lm_head"].quantized_weight().codes, alone.codes)
+    assert not torch.equal(quantize_weight(weight, "clipped", 4, 32, zero="symmetric").codes, alone.codes)
+    assert float(alone.dequantize().abs().max()) <= float(weight.abs().max()) * 0.6
+
+
+def test_a_rule_may_bring_settings_of_its_method(added):
+    rules = [{"components": ["lm_head"], "method": "clipped", "zero": "symmetric", "options": {"share": 0.25}}]
+    (rule,) = plan_from_config(rules, defaults={"bits": 3}).rules
+    assert rule.scheme == Scheme("clipped", 3, zero="symmetric", options={"share": 0.25})
+    assert rule.scheme.record()["options"] == {"share": 0.25}
+    assert "options" not in Scheme().record(), "checkpoints of our methods say what they always said"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("+quant.options.shear=0.5",),
+            r"quant.options has unknown keys \['shear'\]; quant.method=clipped takes share",
+        ),
+        (("quant.options.share=0",), "quant.options.share=0 must be above zero"),
+        (("quant.options.share=half",), "quant.options.share='half' is not of the type float"),
+        (("quant.method=rtn",), r"quant.options has unknown keys \['share'\]; quant.method=rtn takes none"),
+        (
+            ("quant.method=clippd",),
+            "quant.method=clippd is not a value of this key; choose one of: none, clipped, hqq, ",
+        ),
+    ],
+)
+def test_what_a_method_does_not_take_is_refused_where_it_is_written(added, overrides, message):
+    with pytest.raises(ReliabitError, match=message):
+        composed(added, *overrides)
+
+
+def test_what_a_method_does_not_take_is_refused_before_any_work(added):
+    model = nn.ModuleDict({"lm_head": nn.Linear(64, 32)})
+    plan = Plan((Rule(Scheme("clipped", options={"shear": 1.0}), components=("lm_head",)),))
+    with pytest.raises(ReliabitError, match=r"lm_head: options has unknown keys \['shear'\]"):
+        quantize_model(model, plan)
+    assert type(model["lm_head"]) is nn.Linear
+
+
+def test_a_known_name_is_known_without_torch(added):
+    code = f"""
+import sys
+sys.path.insert(0, {str(added)!r})
+from reliabit.quant.settings import QuantConfig
+from reliabit.settings import check
+for method in ("hqq_plus", "clipped"):
+    check(QuantConfig(name="x", method=method, bits=4, group_size=64, rules=[{{}}]), key="quant")
+print(sorted({{"torch", "numpy", "my_quantizers"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_our_methods_are_called_as_their_modules():
+    assert QUANTIZERS.found() == QUANTIZERS.names() == ("hqq", "hqq_plus", "rtn")
+    with pytest.raises(ReliabitError, match="quant.method=gptq is not a value of this key"):
+        check(QuantConfig("g", "gptq", 4, 64, rules=[{}]), key="quant")
+    assert read_options("rtn", {}, key="quant.options") is None
+    assert Components("shape", package="reliabit.quant.methods", entry_points="none").found() == QUANTIZERS.found()
