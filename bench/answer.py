@@ -26,7 +26,8 @@ from transformers import GenerationConfig
 
 from reliabit.data.prepare import load_split, prepare
 from reliabit.data.sources import SourceSpec
-from reliabit.inference.answering import Answering, end_of_answers, score_tokens
+from reliabit.inference.answering import Answering
+from reliabit.inference.decoding import end_of_answers, score_tokens
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.encoding import Batch
 

@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 from data.vqa_files import write_vizwiz
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.errors import ReliabitError
-from reliabit.tasks.questions import load_questions, prepared_split, source_spec
+from reliabit.tasks._asked_questions import load_questions, prepared_split, source_spec
 
 LARGE = ("vqav2", "vqav2_hub", "advqa", "vizwiz", "vizwiz_hub")
 

@@ -3,12 +3,11 @@
 import pytest
 from torch.utils.data import DataLoader
 
-from reliabit.inference.answering import answer_table
+from inference.answers import answer_table
+from reliabit.inference.encoded_store import VisionEncoding
 from reliabit.inference.features import BLOCKS, FeatureSettings
-from reliabit.inference.predicting import predict
-from reliabit.inference.sampling import SamplingSettings, sample_answers
-from reliabit.inference.seeing import Seeing
-from reliabit.inference.self_evaluation import SelfEvaluationPrompt, self_evaluations
+from reliabit.inference.further_passes import SamplingSettings, SelfEvaluationPrompt, sample_answers, self_evaluations
+from reliabit.inference.prediction_loop import predict
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.models.spread import Spread, is_spread, offloaded, tensors_of
 from reliabit.quant import plan_from_config, quantize_model
@@ -76,7 +75,7 @@ def test_further_passes_are_those_of_a_whole_model(untrained, family, questions)
 def test_images_are_seen_as_by_a_whole_model(untrained, family, questions):
     def seen(checkpoint):
         loader = DataLoader(questions, batch_size=4, collate_fn=checkpoint.encoder)
-        batches = predict(Seeing(checkpoint), loader, accelerator="cpu", progress=False)
+        batches = predict(VisionEncoding(checkpoint), loader, accelerator="cpu", progress=False)
         return [image.tolist() for [batch] in batches for image in batch.seen]
 
     assert seen(load(untrained, family, LITTLE)) == seen(load(untrained, family))

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
+from inference.answers import answer_table
 from reliabit.confidence.examples import examples_of
 from reliabit.confidence.selector_settings import SelectorSettings
 from reliabit.confidence.selector_training import train_selectors
 from reliabit.confidence.store import save_selector
-from reliabit.inference.answering import answer_table
 from reliabit.inference.features import FeatureSettings, feature_writer, read_features
 from reliabit.inference.predictions import NO_SHIFT, predictions_table
 from reliabit.metrics import certify_threshold

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from reliabit.inference.answering import answer_table
+from inference.answers import answer_table
 from reliabit.metrics import certify_threshold
 from reliabit.models.checkpoint import Checkpoint, find_adapter, load_checkpoint
 from reliabit.quant import kernels_of, model_size, plan_from_config, quantize_model, save_checkpoint
@@ -17,7 +17,7 @@ from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Description
 from reliabit.serving.questions import Asked
 from reliabit.serving.served_model import ServedModel
-from reliabit.tasks.quantized import kept_type
+from reliabit.tasks._model import kept_type
 from serving.bundles import MODELS
 
 BATCH, MAX_NEW_TOKENS = 8, 4

@@ -8,11 +8,11 @@ from hydra import compose, initialize_config_dir
 
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.errors import ReliabitError
-from reliabit.tasks import parallel_answers
+from reliabit.tasks import _answer_stores as parallel_answers
+from reliabit.tasks._answer_stores import answer_store
+from reliabit.tasks._asked_questions import load_questions
+from reliabit.tasks._model import load_quantized
 from reliabit.tasks.answer import answer_questions
-from reliabit.tasks.chunked_answers import answer_store
-from reliabit.tasks.quantized import load_quantized
-from reliabit.tasks.questions import load_questions
 
 SMALL = [
     *("quant=none", "confidence=selector", "trainer.threads=2", "trainer.batch_size=8", "trainer.progress_bar=false"),

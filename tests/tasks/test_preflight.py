@@ -176,7 +176,7 @@ def test_the_files_of_a_set_must_be_there(overrides, message, tmp_path):
 
 def test_a_prepared_table_needs_its_source_no_more(tmp_path):
     from reliabit.data.prepare import MANIFEST, table_folder
-    from reliabit.tasks.questions import source_spec
+    from reliabit.tasks._asked_questions import source_spec
 
     chosen = ["task=prepare", "data=vqav2", f"data.root={tmp_path}/gone", f"paths.data={tmp_path}/data"]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):

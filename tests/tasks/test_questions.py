@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from data.vqa_files import ADVQA, write_vizwiz, write_vqa
 from reliabit.composition import conf_folder, register, to_config
 from reliabit.errors import ReliabitError
-from reliabit.tasks.questions import load_questions, prepared_split
+from reliabit.tasks._asked_questions import load_questions, prepared_split
 
 
 def config_of(root, *overrides):

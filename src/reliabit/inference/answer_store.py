@@ -5,6 +5,7 @@ once. A chunk lies in a folder whose name is a digest of the questions themselve
 depend on, so a folder is never wrong, only unused; what is in it is checked against its hash whenever it is read.
 """
 
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,22 +18,22 @@ from reliabit.files import read_sealed, sealed, staged_folder
 from reliabit.inference.chunks import Chunk, chunks
 from reliabit.inference.features import (
     FEATURES,
-    KEY_COLUMNS,
     FeatureSettings,
     FeatureWriter,
     feature_writer,
+    keys_of,
     read_features,
 )
-from reliabit.inference.memory import peak_memory, reset_peak_memory
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from datasets import Dataset
 
-    Answer = Callable[[Chunk, FeatureWriter | None], "Answers"]
+    AnswerChunk = Callable[[Chunk, FeatureWriter | None], "Answers"]
 
 ANSWERS = "answers.json"
 REMEDY = "run task=answer again"
+
+_PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,14 @@ class AnswerStore:
     chunk: int
     features: FeatureSettings | None
 
-    def ask(self, questions: "Dataset", answer: "Answer") -> Iterator[Stored]:
-        """Answer questions, or find their answers.
+    def ask(self, questions: "Dataset", answer: "AnswerChunk") -> Iterator[Stored]:
+        """Answer questions, or find their answers; yields the chunks in order, each as soon as it is there.
 
         Processes may ask at once: one answers a chunk, the others wait for it.
 
         Args:
             questions: A VQA table with the columns `split` and `shift`.
             answer: Answers a chunk in order, and gives the writer the states of each question.
-
-        Yields:
-            The chunks in order, each as soon as it is there.
         """
         for part in chunks(questions, size=self.chunk):
             yield self._chunk(part, answer)
@@ -108,16 +106,13 @@ class AnswerStore:
         """The folder of a chunk, which appears once it is answered."""
         return self.folder / chunk.name(self.identity)
 
-    def fill(self, questions: "Dataset", answer: "Answer", *, share: float) -> Iterator[None]:
+    def fill(self, questions: "Dataset", answer: "AnswerChunk", *, share: float) -> Iterator[None]:
         """Answer the chunks that nobody has answered nor is answering; for one of several processes.
 
         Args:
             questions: A VQA table with the columns `split` and `shift`.
             answer: Answers a chunk in order.
             share: Where to begin, as a share of the table, so that processes seldom meet.
-
-        Yields:
-            Nothing, after each chunk.
         """
         from filelock import Timeout
 
@@ -140,7 +135,7 @@ class AnswerStore:
         except DamagedError:
             return False
 
-    def _chunk(self, chunk: Chunk, answer: "Answer") -> Stored:
+    def _chunk(self, chunk: Chunk, answer: "AnswerChunk") -> Stored:
         folder = self.place(chunk)
         return find_or_make(
             folder,
@@ -149,11 +144,7 @@ class AnswerStore:
         )
 
     def _read(self, folder: Path, questions: "Dataset") -> Stored | None:
-        """A chunk, or `None` where it is not there.
-
-        Raises:
-            DamagedError: It is not as it was written.
-        """
+        """A chunk, or `None` where it is not there; a `DamagedError` where it is not as it was written."""
         if not folder.is_dir():
             return None
         record = read_sealed(folder / ANSWERS, remedy=REMEDY)
@@ -166,8 +157,8 @@ class AnswerStore:
                 raise DamagedError(str(error).partition(";")[0], remedy=REMEDY) from error
         return Stored(folder, questions=questions, **record)
 
-    def _write(self, folder: Path, chunk: Chunk, answer: "Answer") -> Stored:
-        reset_peak_memory()
+    def _write(self, folder: Path, chunk: Chunk, answer: "AnswerChunk") -> Stored:
+        _reset_peak_memory()
         with staged_folder(folder) as staging:
             if self.features is None:
                 found = answer(chunk, None)
@@ -175,7 +166,7 @@ class AnswerStore:
                 keys = keys_of(chunk.questions)
                 with feature_writer(staging / FEATURES, keys=keys, settings=self.features) as writer:
                     found = answer(chunk, writer)
-            record = {"answers": found.answers, "seconds": found.seconds, "peak_bytes": peak_memory()}
+            record = {"answers": found.answers, "seconds": found.seconds, "peak_bytes": _peak_memory()}
             (staging / ANSWERS).write_bytes(sealed(record))
         written = self._read(folder, chunk.questions)
         if written is None:
@@ -183,6 +174,30 @@ class AnswerStore:
         return written
 
 
-def keys_of(questions: "Dataset") -> "pa.Table":
-    """Which questions they are, as features are known by."""
-    return questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]
+def _reset_peak_memory() -> None:
+    """Start measuring anew; without Linux's means to do so, the peak of the whole process will be reported."""
+    import torch
+
+    if torch.cuda.is_available():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        # Linux: 5 resets the high-water mark of the resident set.
+        (_PROCESS / "clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_memory() -> int:
+    """The largest memory since `_reset_peak_memory`, in bytes."""
+    import torch
+
+    if torch.cuda.is_available():
+        # A model may be spread over several.
+        return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+    try:
+        status = (_PROCESS / "status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))

@@ -22,6 +22,7 @@ from reliabit.files import check_hash, read_sealed, sealed, staged_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from datasets import Dataset
 
 FEATURES = "features"
 """The name of the folder among what a run writes."""
@@ -63,16 +64,15 @@ class TakesStates(Protocol):
 
 
 class FeatureWriter:
-    """Appends rows to the blocks of a features folder."""
+    """Appends rows to the blocks of a features folder.
+
+    Args:
+        folder: Where to.
+        rows: How many rows there will be.
+        settings: The type to store.
+    """
 
     def __init__(self, folder: Path, *, rows: int, settings: FeatureSettings) -> None:
-        """Start a folder.
-
-        Args:
-            folder: Where to.
-            rows: How many rows there will be.
-            settings: The type to store.
-        """
         self.folder = folder
         self.rows = rows
         self.settings = settings
@@ -222,6 +222,11 @@ def check_features(folder: Path) -> None:
     """
     if not (folder / RECORD).is_file():
         raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
+
+
+def keys_of(questions: "Dataset") -> "pa.Table":
+    """Which questions a VQA table holds, as features are known by."""
+    return questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]
 
 
 def keys_digest(table: "pa.Table") -> str:

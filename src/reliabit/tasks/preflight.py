@@ -21,9 +21,9 @@ from reliabit.models.checkpoint import check_checkpoint, check_folder, find_adap
 from reliabit.models.hub import SCHEME, check_pin, find_checkpoint, is_pinned
 from reliabit.models.reference import check_family
 from reliabit.quant.destination import check_destination
+from reliabit.tasks._asked_questions import check_asked, source_spec
 from reliabit.tasks.estimators import TRANSFER, needs_features, needs_training
 from reliabit.tasks.plan import build_plan
-from reliabit.tasks.questions import check_asked, source_spec
 from reliabit.tracking.address import check_address
 
 Check = Callable[[Config], None]

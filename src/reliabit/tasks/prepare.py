@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.data import prepare as tables
-from reliabit.tasks.questions import source_spec
+from reliabit.tasks._asked_questions import source_spec
 
 
 def prepare(config: Config) -> None:

@@ -11,7 +11,7 @@ from reliabit.config import Config, ModelConfig, RecipeConfig
 from reliabit.data.prepare import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
-from reliabit.tasks.questions import source_spec
+from reliabit.tasks._asked_questions import source_spec
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:

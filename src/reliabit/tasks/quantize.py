@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from reliabit.config import Config
 from reliabit.models.checkpoint import find_adapter
 from reliabit.quant.destination import check_destination
-from reliabit.tasks.calibrated import load_calibration, scales_table
-from reliabit.tasks.encoders import check_model
+from reliabit.tasks._encoders import check_model
+from reliabit.tasks._model import kept_type, load_calibration, load_model, scales_table
 from reliabit.tasks.plan import build_plan
-from reliabit.tasks.quantized import kept_type, load_model
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:

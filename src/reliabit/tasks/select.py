@@ -20,6 +20,8 @@ from reliabit.evaluation.roles import MAXPROB, PREFIX, SEED_PREFIX, image_keys, 
 from reliabit.files import write_manifest
 from reliabit.inference.features import FEATURES, read_features
 from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
+from reliabit.tasks._asked_questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks._unquantized import unquantized_answers
 from reliabit.tasks.estimators import (
     SELECTORS,
     TRANSFER,
@@ -27,9 +29,7 @@ from reliabit.tasks.estimators import (
     needs_features,
     selector_settings,
 )
-from reliabit.tasks.questions import CHOOSING_SPLIT, TRAINING_SPLIT
 from reliabit.tasks.runtime import set_up
-from reliabit.tasks.unquantized import unquantized_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa

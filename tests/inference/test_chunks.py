@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reliabit.inference.answering import answer_table
+from inference.answers import answer_table
+from reliabit.inference.chunks import InTableOrder, by_length, restored
 from reliabit.inference.features import BLOCKS, FeatureSettings
-from reliabit.inference.ordering import InTableOrder, by_length, restored
 
 SIZES = [(30, 20), (10, 10), (20, 30), (30, 20)]
 

@@ -7,8 +7,8 @@ from reliabit.composition import project_root
 from reliabit.config import CalibrationConfig, Config, DataConfig, ModelConfig, PathsConfig, QuantConfig
 from reliabit.data.bad_samples import tell
 from reliabit.errors import ReliabitError
-from reliabit.tasks import calibration_rows as module
-from reliabit.tasks.calibration_rows import calibration_rows
+from reliabit.tasks import _calibration_rows as module
+from reliabit.tasks._calibration_rows import calibration_rows
 
 MODEL = ModelConfig(
     name="tiny", family="qwen2_vl", path=str(project_root() / "models" / "qwen2_vl_tiny"), template="{question}"

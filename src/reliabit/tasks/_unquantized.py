@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config, QuantConfig
 from reliabit.inference.features import read_features
-from reliabit.tasks.answer import answer_questions
-from reliabit.tasks.asked import asked_questions
+from reliabit.tasks._asked_questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks.answer import answer_as_configured
 from reliabit.tasks.estimators import SELECTOR
-from reliabit.tasks.parallel_answers import answer_on_devices
-from reliabit.tasks.quantized import load_quantized
-from reliabit.tasks.questions import CHOOSING_SPLIT, TRAINING_SPLIT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +34,5 @@ def unquantized_answers(config: Config, *, features: Path) -> "tuple[pa.Table, F
         confidence=replace(config.confidence, estimators=[SELECTOR]),
     )
     # The quantized model was asked these already, and what it does not take was listed then.
-    questions = asked_questions(own, training=True, listed_in=None)
-    answer_on_devices(own, questions)
-    answered = answer_questions(own, load_quantized(own), questions, features=features)
+    _, answered = answer_as_configured(own, features=features, listed_in=None)
     return answered.predictions, read_features(features, predictions=answered.predictions)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import GenerationConfig
 
-from reliabit.inference.answering import Answering, score_tokens
+from reliabit.inference._prefix_sharing import COMMON, NOWHERE, pack
+from reliabit.inference.answering import Answering
+from reliabit.inference.decoding import score_tokens
 from reliabit.inference.features import FeatureSettings
-from reliabit.inference.packing import COMMON, NOWHERE, pack
 from reliabit.models.checkpoint import Checkpoint, load_checkpoint
 from reliabit.models.encoding import Encoder
 

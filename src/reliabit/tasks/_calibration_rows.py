@@ -13,8 +13,8 @@ from reliabit.data.table import first_images, image_size
 from reliabit.errors import ReliabitError
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission
-from reliabit.tasks.encoders import admission_of
-from reliabit.tasks.questions import source_spec
+from reliabit.tasks._asked_questions import source_spec
+from reliabit.tasks._encoders import admission_of
 
 FOLDER = "calibration"
 """Below `paths.cache`: where what is measured on them is kept, and what of them could not be used is listed."""

@@ -9,8 +9,8 @@ import torch
 from reliabit.config import Config, ModelConfig, PathsConfig, QuantConfig, ScalingConfig, TrainerConfig
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.quant import plan_from_config, quantize_model
-from reliabit.tasks import answer_identity
-from reliabit.tasks.answer_identity import answering_identity, encoding_identity
+from reliabit.tasks import _answer_stores as answer_identity
+from reliabit.tasks._answer_stores import answering_identity, encoding_identity
 
 REFERENCE = Path(__file__).parents[2] / "models"
 

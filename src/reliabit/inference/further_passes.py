@@ -1,7 +1,9 @@
-"""P(True): the model is shown the question and its own answer, and asked whether the answer is right.
+"""Passes of the model beyond the answering one, which some confidence estimators take: sampled answers and P(True).
 
-One more forward pass a question (Kadavath et al. 2022, "Language Models (Mostly) Know What They Know"). The confidence
-is p(right) / (p(right) + p(wrong)) at the first token in which the two words for it differ.
+Sampled answers are several draws of an answer to each question, for confidences that look at how much they agree.
+For P(True) the model is shown the question and its own answer, and asked whether the answer is right: one more forward
+pass a question (Kadavath et al. 2022, "Language Models (Mostly) Know What They Know"). The confidence is
+p(right) / (p(right) + p(wrong)) at the first token in which the two words for it differ.
 """
 
 from collections.abc import Sequence
@@ -9,15 +11,123 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader
 
-from reliabit.errors import ReliabitError
-from reliabit.inference.predicting import Predicting, predict
+from reliabit.errors import NotFiniteError, ReliabitError
+from reliabit.inference.decoding import end_of_answers, score_tokens
+from reliabit.inference.prediction_loop import Predicting, batches_of, predict
 from reliabit.models.checkpoint import Checkpoint
 from reliabit.models.encoding import Batch, Encoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How answers are drawn.
+
+    Attributes:
+        samples: Answers a question.
+        temperature: Of the distribution that they are drawn from, above 0.
+        seed: Seeds the draws; they also depend on the batch size.
+    """
+
+    samples: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class SampledAnswers:
+    """The answers drawn for one question, and their log-probabilities under the model at temperature 1."""
+
+    answers: list[str]
+    log_probs: list[float]
+
+
+class Sampling(Predicting):
+    """Draws answers; the vision tower runs once a batch, the language model once a draw."""
+
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, settings: SamplingSettings) -> None:
+        from transformers import GenerationConfig
+
+        super().__init__(checkpoint)
+        self.settings = settings
+        tokenizer = checkpoint.encoder.processor.tokenizer
+        self.generation = GenerationConfig(
+            do_sample=True,
+            temperature=settings.temperature,
+            top_k=0,
+            top_p=1.0,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.ends,
+            pad_token_id=tokenizer.pad_token_id,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        # What a call leaves open is taken from here, such as a repetition penalty that the checkpoint ships.
+        self.model.generation_config = self.generation
+
+    def step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
+        """Draw the answers of a batch; the fields of `SampledAnswers`, one mapping a question."""
+        shared = self.encoder.adapter.shared_images(self.model, batch.images, batch.image_of)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.settings.seed * 1_000_003 + batch_index)
+            drawn = [self._draw(batch, shared) for _ in range(self.settings.samples)]
+        return [
+            {"answers": [texts[i] for texts, _ in drawn], "log_probs": [scores[i] for _, scores in drawn]}
+            for i in range(len(batch.question_ids))
+        ]
+
+    def _draw(self, batch: Batch, shared: dict[str, Any]) -> tuple[list[str], list[float]]:
+        from transformers import LogitsProcessorList
+
+        output: Any = self.model.generate(
+            **batch.text,
+            **shared,
+            generation_config=self.generation,
+            logits_processor=LogitsProcessorList([_refuse_not_finite]),
+        )
+        tokens = output.sequences[:, batch.text["input_ids"].shape[1] :]
+        lengths, _ = end_of_answers(tokens, ends=self.ends)
+        scores = score_tokens(torch.stack(output.logits, dim=1), tokens, lengths)
+        return self.texts_of(tokens, lengths), scores.log_prob.tolist()
+
+
+def _refuse_not_finite(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Stop before torch is asked to draw from what is no distribution."""
+    if not torch.isfinite(scores).all():
+        raise NotFiniteError("a token cannot be drawn, since the model's numbers are not finite")
+    return scores
+
+
+def sample_answers(
+    table: "Dataset",
+    checkpoint: Checkpoint,
+    *,
+    settings: SamplingSettings,
+    batch_size: int,
+    max_new_tokens: int,
+    accelerator: str,
+    progress: bool,
+) -> list[SampledAnswers]:
+    """Draw several answers to every question of a VQA table, in table order.
+
+    Args:
+        table: The questions.
+        checkpoint: The model and its encoder.
+        settings: How to draw.
+        batch_size: Questions a batch.
+        max_new_tokens: Where an answer is cut off.
+        accelerator: Lightning's name of the device.
+        progress: Show a progress bar with the time left.
+    """
+    module = Sampling(checkpoint, max_new_tokens=max_new_tokens, settings=settings)
+    loader = batches_of(table, checkpoint.encoder, batch_size=batch_size)
+    batches = predict(module, loader, accelerator=accelerator, progress=progress)
+    return [SampledAnswers(**fields) for batch in batches for fields in batch]
 
 
 @dataclass(frozen=True)
@@ -80,12 +190,6 @@ class SelfEvaluation(Predicting):
     """Reads from one forward pass how likely the model finds its answer right."""
 
     def __init__(self, checkpoint: Checkpoint, *, verdict: Verdict) -> None:
-        """Wrap a model.
-
-        Args:
-            checkpoint: The model and its encoder.
-            verdict: The tokens to compare.
-        """
         super().__init__(checkpoint)
         self.verdict = verdict
 
@@ -152,6 +256,6 @@ def self_evaluations(
 
     module = SelfEvaluation(checkpoint, verdict=find_verdict(encoder, prompt))
     numbered = table.add_column("row", list(range(len(asked))))
-    loader: DataLoader[Any] = DataLoader(numbered, batch_size=batch_size, shuffle=False, collate_fn=collate)
+    loader = batches_of(numbered, collate, batch_size=batch_size)
     batches = predict(module, loader, accelerator=accelerator, progress=progress)
     return [confidence for batch in batches for confidence in batch]
