@@ -61,8 +61,8 @@ def test_more_devices_than_there_are_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(parallel_answers.VISIBLE, "3")
     config = config_of(tmp_path, "trainer=gpu", "trainer.devices=2")
     with pytest.raises(ReliabitError, match="trainer.devices=2 and there are only 1; lower it"):
-        parallel_answers.visible_devices(config)
-    assert parallel_answers.visible_devices(config_of(tmp_path, "trainer=gpu", "trainer.devices=1")) == ["3"]
+        parallel_answers.visible_devices(config.trainer)
+    assert parallel_answers.visible_devices(config_of(tmp_path, "trainer=gpu", "trainer.devices=1").trainer) == ["3"]
 
 
 def test_no_process_is_started_for_what_is_answered(tmp_path, monkeypatch):

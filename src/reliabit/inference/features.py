@@ -161,7 +161,7 @@ def feature_writer(
             "widths": writer.widths,
             "layer": settings.layer,
             "dtype": settings.dtype,
-            "keys_sha256": keys_digest(keys),
+            "keys_sha256": _keys_digest(keys),
             "identity": identity,
             "sha256": writer.hashes(),
         }
@@ -186,7 +186,7 @@ def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDA
     record = _read_record(folder / RECORD)
     metadata = predictions.schema.metadata or {}
     answered_by = metadata.get(ANSWERED_BY, record["identity"].encode()).decode()
-    if record["keys_sha256"] != keys_digest(predictions) or record["identity"] != answered_by:
+    if record["keys_sha256"] != _keys_digest(predictions) or record["identity"] != answered_by:
         raise ReliabitError(f"the features in {folder} are not of these predictions; {REMEDY}")
     for name in BLOCKS:
         check_hash(folder / f"{name}.npy", record["sha256"][name], remedy=REMEDY)
@@ -229,7 +229,7 @@ def keys_of(questions: "Dataset") -> "pa.Table":
     return questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]
 
 
-def keys_digest(table: "pa.Table") -> str:
+def _keys_digest(table: "pa.Table") -> str:
     """A digest of which questions a table is about, in order."""
     digest = sha256()
     for batch in table.select(list(KEY_COLUMNS)).to_batches():

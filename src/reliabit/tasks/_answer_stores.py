@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
-from reliabit.config import Config
+from reliabit.config import Config, TrainerConfig
 from reliabit.config_errors import in_one_line
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, library_versions
 from reliabit.errors import ReliabitError
@@ -190,14 +190,15 @@ def answer_on_devices(config: Config, questions: "Dataset") -> None:
     """
     if config.trainer.devices == 1:
         return
-    devices, store = visible_devices(config), answer_store(config)
+    devices, store = visible_devices(config.trainer), answer_store(config)
     missing = store.missing(questions)
     if missing:
         _run_workers(config, devices, awaited={store.place(part): len(part.questions) for part in missing})
 
 
 def _run_workers(config: Config, devices: Sequence[str], *, awaited: dict[Path, int]) -> None:
-    alone = replace(config, trainer=replace(config.trainer, devices=1, progress_bar=False, threads=_threads(config)))
+    trainer = replace(config.trainer, devices=1, progress_bar=False, threads=_threads(config.trainer))
+    alone = replace(config, trainer=trainer)
     # A forked process could not use CUDA once its parent has.
     context = get_context("spawn")
     workers: list[BaseProcess] = [
@@ -235,27 +236,28 @@ def _watch(workers: "Sequence[BaseProcess]", awaited: dict[Path, int], *, shown:
                 connection.wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=POLL_SECONDS)
 
 
-def visible_devices(config: Config) -> list[str]:
+def visible_devices(trainer: TrainerConfig) -> list[str]:
     """The devices of the processes, as `CUDA_VISIBLE_DEVICES` names them; empty names on a CPU.
 
     Raises:
         ReliabitError: There are not enough.
     """
-    if config.trainer.accelerator == "cpu":
-        return [""] * config.trainer.devices
+    if trainer.accelerator == "cpu":
+        return [""] * trainer.devices
     import torch
 
     named = os.environ.get(VISIBLE)
     found = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
-    if len(found) < config.trainer.devices:
-        raise ReliabitError(f"trainer.devices={config.trainer.devices} and there are only {len(found)}; lower it")
-    return found[: config.trainer.devices]
+    if len(found) < trainer.devices:
+        raise ReliabitError(f"trainer.devices={trainer.devices} and there are only {len(found)}; lower it")
+    return found[: trainer.devices]
 
 
-def _threads(config: Config) -> int | None:
-    if config.trainer.threads is None:
-        return max(1, (os.cpu_count() or 1) // config.trainer.devices) if config.trainer.accelerator == "cpu" else None
-    return max(1, config.trainer.threads // config.trainer.devices)
+def _threads(trainer: TrainerConfig) -> int | None:
+    """The CPU threads of each process."""
+    if trainer.threads is None and trainer.accelerator != "cpu":
+        return None
+    return max(1, (trainer.threads or os.cpu_count() or 1) // trainer.devices)
 
 
 def _work(config: Config, rank: int, devices: Sequence[str], parent: int) -> None:

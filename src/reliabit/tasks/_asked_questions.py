@@ -63,10 +63,6 @@ def asked_questions(config: Config, *, training: bool, listed_in: Path | None) -
 def load_questions(config: Config, *, training: bool) -> "Dataset":
     """Everything that is asked, in one table, prepared first where it is not yet.
 
-    Args:
-        config: Which splits, shifts and other data sets.
-        training: Whether an estimator is trained, so that the training split is asked as well.
-
     Returns:
         A VQA table with the columns `split` and `shift`, the splits as they are first.
 

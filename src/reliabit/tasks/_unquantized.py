@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 def unquantized_answers(config: Config, *, features: Path) -> "tuple[pa.Table, FeatureBlocks]":
     """Answers and features of the unquantized model on the splits that train and choose a Selector.
 
-    In a sweep the unquantized cell has asked them already, and nothing is answered again.
-
-    Args:
-        config: The configuration of the quantized model.
-        features: A folder to gather the features in.
+    In a sweep the unquantized cell has asked them already, and nothing is answered again; features are gathered in a
+    folder.
     """
     ask = {split: config.data.ask.get(split) for split in (TRAINING_SPLIT, CHOOSING_SPLIT)}
     own = replace(

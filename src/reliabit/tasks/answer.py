@@ -63,14 +63,7 @@ def answer_as_configured(
 def answer_questions(
     config: Config, model: QuantizedCheckpoint, questions: "Dataset", *, features: Path
 ) -> TimedPredictions:
-    """Ask a loaded model some questions, but for those that it was asked before.
-
-    Args:
-        config: How to ask, and which estimators the answers are for.
-        model: The model.
-        questions: What to ask, see `asked_questions`.
-        features: Where pooled states go, if an estimator reads them.
-    """
+    """Ask a loaded model some questions, but for those that it was asked before; see `answer_as_configured`."""
     from tqdm import tqdm
 
     store, stored = answer_store(config), []

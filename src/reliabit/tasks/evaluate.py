@@ -12,8 +12,7 @@ from reliabit.evaluation.report import build_report
 from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.files import replacing, sha256, write_manifest
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
-
-RUN = "runs:/"
+from reliabit.tasks.preflight import RUN
 
 
 def evaluate(config: Config) -> float:

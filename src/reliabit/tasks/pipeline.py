@@ -55,7 +55,7 @@ def pipeline(config: Config) -> float:
     tags = {**tags, **identity.to_tags(), **context_tags()}
     with tracker.run(name, tags=tags, parent=parent) as run, system_metrics(run):
         run.log_identity(to_mapping(config), fingerprint=identity)
-        run.log_inputs(recorded_inputs(config))
+        run.log_inputs(_recorded_inputs(config))
         return _run(config, run, title=f"{name} · {config.data.name}")
 
 
@@ -113,7 +113,7 @@ def run_identity(config: Config) -> Fingerprint:
     return identify(to_mapping(config), inputs=inputs)
 
 
-def recorded_inputs(config: Config) -> "list[DatasetInput]":
+def _recorded_inputs(config: Config) -> "list[DatasetInput]":
     """The prepared tables as MLflow shows them, each with its address and hash; those outside the project have none."""
     from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
 
