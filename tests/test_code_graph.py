@@ -342,10 +342,10 @@ from reliabit.inference.answer_store import AnswerStore
 from reliabit.inference.features import FeatureSettings
 from reliabit.tasks.runtime import set_up
 set_up(calibrated)
-from reliabit.tasks._model import chunk_answering, load_quantized
+from reliabit.tasks._model import chunk_answerer, load_quantized
 answers = AnswerStore(Path(folder, "answers"), identity="a", chunk=8, features=FeatureSettings())
 quantized = load_quantized(calibrated)
-list(answers.ask(questions, chunk_answering(calibrated, quantized, lambda: store)))
+list(answers.ask(questions, chunk_answerer(calibrated, quantized, lambda: store)))
 note("answers")
 
 from reliabit.tasks._measurement import measure

@@ -28,7 +28,7 @@ from reliabit.inference.features import (
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    AnswerChunk = Callable[[Chunk, FeatureWriter | None], "Answers"]
+    ChunkAnswerer = Callable[[Chunk, FeatureWriter | None], "Answers"]
 
 ANSWERS = "answers.json"
 REMEDY = "run task=answer again"
@@ -50,7 +50,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Stored:
+class AnsweredChunk:
     """A chunk of answers, as the model gave them; they are judged when they are gathered.
 
     Attributes:
@@ -85,7 +85,7 @@ class AnswerStore:
     chunk: int
     features: FeatureSettings | None
 
-    def ask(self, questions: "Dataset", answer: "AnswerChunk") -> Iterator[Stored]:
+    def ask(self, questions: "Dataset", answer: "ChunkAnswerer") -> Iterator[AnsweredChunk]:
         """Answer questions, or find their answers; yields the chunks in order, each as soon as it is there.
 
         Processes may ask at once: one answers a chunk, the others wait for it.
@@ -106,7 +106,7 @@ class AnswerStore:
         """The folder of a chunk, which appears once it is answered."""
         return self.folder / chunk.name(self.identity)
 
-    def fill(self, questions: "Dataset", answer: "AnswerChunk", *, share: float) -> Iterator[None]:
+    def fill(self, questions: "Dataset", answer: "ChunkAnswerer", *, share: float) -> Iterator[None]:
         """Answer the chunks that nobody has answered nor is answering; for one of several processes.
 
         Args:
@@ -135,7 +135,7 @@ class AnswerStore:
         except DamagedError:
             return False
 
-    def _chunk(self, chunk: Chunk, answer: "AnswerChunk") -> Stored:
+    def _chunk(self, chunk: Chunk, answer: "ChunkAnswerer") -> AnsweredChunk:
         folder = self.place(chunk)
         return find_or_make(
             folder,
@@ -143,7 +143,7 @@ class AnswerStore:
             make=partial(self._write, folder, chunk, answer),
         )
 
-    def _read(self, folder: Path, questions: "Dataset") -> Stored | None:
+    def _read(self, folder: Path, questions: "Dataset") -> AnsweredChunk | None:
         """A chunk, or `None` where it is not there; a `DamagedError` where it is not as it was written."""
         if not folder.is_dir():
             return None
@@ -155,9 +155,9 @@ class AnswerStore:
                 read_features(folder / FEATURES, predictions=keys_of(questions))
             except ReliabitError as error:
                 raise DamagedError(str(error).partition(";")[0], remedy=REMEDY) from error
-        return Stored(folder, questions=questions, **record)
+        return AnsweredChunk(folder, questions=questions, **record)
 
-    def _write(self, folder: Path, chunk: Chunk, answer: "AnswerChunk") -> Stored:
+    def _write(self, folder: Path, chunk: Chunk, answer: "ChunkAnswerer") -> AnsweredChunk:
         _reset_peak_memory()
         with staged_folder(folder) as staging:
             if self.features is None:

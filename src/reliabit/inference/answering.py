@@ -22,7 +22,7 @@ from reliabit.inference.answer_store import Answers
 from reliabit.inference.chunks import Chunk, InTableOrder, in_order, restored
 from reliabit.inference.decoding import decode, end_of_answers, score_tokens
 from reliabit.inference.encoded_store import EncodedStore, encode
-from reliabit.inference.features import FeatureWriter, TakesStates
+from reliabit.inference.features import FeatureWriter, StateSink
 from reliabit.inference.prediction_loop import Predicting, batches_of, predict
 from reliabit.models.adapter import Adapter
 from reliabit.models.checkpoint import Checkpoint
@@ -70,7 +70,7 @@ class Answering(Predicting):
         features: Takes the pooled states of every question, in order.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: TakesStates | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: StateSink | None = None) -> None:
         super().__init__(checkpoint)
         self.max_new_tokens = max_new_tokens
         self.features = features
@@ -153,7 +153,7 @@ def answer_batches(
     max_new_tokens: int,
     accelerator: str,
     progress: bool,
-    features: TakesStates | None = None,
+    features: StateSink | None = None,
 ) -> list[dict[str, Any]]:
     """Answer questions that are encoded already, or as they are loaded (`batches_of`).
 

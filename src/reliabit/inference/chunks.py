@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from reliabit.data.table import image_size
 from reliabit.errors import ReliabitError
-from reliabit.inference.features import BLOCKS, FeatureSettings, TakesStates
+from reliabit.inference.features import BLOCKS, FeatureSettings, StateSink
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -118,7 +118,7 @@ class InTableOrder:
         order: The rows of the table in the order in which their states will come.
     """
 
-    def __init__(self, onward: TakesStates, order: Sequence[int]) -> None:
+    def __init__(self, onward: StateSink, order: Sequence[int]) -> None:
         self.onward = onward
         self.order = order
         self._kept: list[Mapping[str, npt.NDArray[Any]]] = []
@@ -129,7 +129,7 @@ class InTableOrder:
         return self.onward.settings
 
     def append(self, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take the states of the next questions; see `TakesStates`."""
+        """Take the states of the next questions; see `StateSink`."""
         self._kept.append(blocks)
         if sum(len(kept[BLOCKS[0]]) for kept in self._kept) == len(self.order):
             places = np.argsort(self.order)

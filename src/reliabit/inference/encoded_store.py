@@ -29,7 +29,7 @@ SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedChunk:
     """The encoded questions of a chunk.
 
     Attributes:
@@ -60,7 +60,7 @@ class EncodedStore:
     room: int
     _bytes_a_question: float = field(default=0.0, init=False)
 
-    def encode(self, chunk: Chunk, encode: Callable[[Sequence[int]], list[Batch]]) -> Encoded | None:
+    def encode(self, chunk: Chunk, encode: Callable[[Sequence[int]], list[Batch]]) -> EncodedChunk | None:
         """Encode a chunk, or find it encoded.
 
         Processes may ask at once: one encodes a chunk, the others wait for it.
@@ -87,7 +87,7 @@ class EncodedStore:
             self._bytes_a_question = sum(tensor.nbytes for tensor in first.values()) / asked
         return self._bytes_a_question * self.questions <= SHARE * self.room
 
-    def _read(self, folder: Path, chunk: Chunk) -> Encoded | None:
+    def _read(self, folder: Path, chunk: Chunk) -> EncodedChunk | None:
         """A chunk, or `None` where it is not there; a `DamagedError` where it is not as it was written."""
         from safetensors.torch import load_file
 
@@ -98,12 +98,12 @@ class EncodedStore:
         tensors = load_file(folder / TENSORS)
         asked = [chunk.questions[start : start + self.batch_size]["question_id"] for start in self._starts(chunk)]
         batches = [_batch(tensors, number, question_ids=ids) for number, ids in enumerate(asked)]
-        return Encoded(batches=batches, seconds=record["seconds"])
+        return EncodedChunk(batches=batches, seconds=record["seconds"])
 
     def _starts(self, chunk: Chunk) -> range:
         return range(0, len(chunk.questions), self.batch_size)
 
-    def _write(self, folder: Path, chunk: Chunk, encode: Callable[[Sequence[int]], list[Batch]]) -> Encoded:
+    def _write(self, folder: Path, chunk: Chunk, encode: Callable[[Sequence[int]], list[Batch]]) -> EncodedChunk:
         from safetensors.torch import save_file
 
         start = time.perf_counter()
@@ -113,7 +113,7 @@ class EncodedStore:
             save_file(_flat(batches), staging / TENSORS)
             record = {"seconds": seconds, "sha256": sha256(staging / TENSORS)}
             (staging / RECORD).write_bytes(sealed(record))
-        return Encoded(batches=batches, seconds=seconds)
+        return EncodedChunk(batches=batches, seconds=seconds)
 
 
 def _flat(batches: Sequence[Batch]) -> dict[str, torch.Tensor]:

@@ -52,7 +52,7 @@ class FeatureSettings:
     dtype: str = "float16"
 
 
-class TakesStates(Protocol):
+class StateSink(Protocol):
     """Whoever wants the pooled states of questions as they are answered."""
 
     @property

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-    from reliabit.inference.answer_store import Stored
+    from reliabit.inference.answer_store import AnsweredChunk
 
 PREDICTIONS = "predictions.parquet"
 """The name of the file among what a run writes."""
@@ -103,7 +103,7 @@ def predictions_table(questions: "Dataset", answers: Sequence[dict[str, Any]]) -
     )
 
 
-def gather(stored: "Sequence[Stored]") -> "pa.Table":
+def gather(stored: "Sequence[AnsweredChunk]") -> "pa.Table":
     """Judge the answers of all chunks, as one predictions table; they are kept as the model gave them."""
     import pyarrow as pa
 
@@ -111,7 +111,12 @@ def gather(stored: "Sequence[Stored]") -> "pa.Table":
 
 
 def gather_features(
-    stored: "Sequence[Stored]", folder: Path, *, predictions: "pa.Table", settings: FeatureSettings, identity: str
+    stored: "Sequence[AnsweredChunk]",
+    folder: Path,
+    *,
+    predictions: "pa.Table",
+    settings: FeatureSettings,
+    identity: str,
 ) -> None:
     """Write the features of all chunks as one folder, a chunk at a time."""
     keys = predictions.select(list(KEY_COLUMNS))

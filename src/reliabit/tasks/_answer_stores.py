@@ -27,7 +27,7 @@ from reliabit.inference.features import FeatureSettings
 from reliabit.models.spread import tensors_of
 from reliabit.quant.components import component_of
 from reliabit.tasks._calibration_rows import calibration_rows
-from reliabit.tasks._model import QuantizedCheckpoint, chunk_answering, load_quantized
+from reliabit.tasks._model import QuantizedCheckpoint, chunk_answerer, load_quantized
 from reliabit.tasks.estimators import needs_features, needs_training
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
-    from reliabit.inference.answer_store import AnswerChunk
+    from reliabit.inference.answer_store import ChunkAnswerer
     from reliabit.inference.encoded_store import EncodedStore
 
 CHUNK_BATCHES = 16
@@ -79,7 +79,7 @@ def answer_store(config: Config) -> AnswerStore:
     )
 
 
-def answering_of(config: Config, model: QuantizedCheckpoint, *, questions: int) -> "AnswerChunk":
+def answerer_of(config: Config, model: QuantizedCheckpoint, *, questions: int) -> "ChunkAnswerer":
     """What answers the chunks of a store; encoded questions are shared by all models that see images as this one does.
 
     Args:
@@ -101,7 +101,7 @@ def answering_of(config: Config, model: QuantizedCheckpoint, *, questions: int) 
             room=config.paths.cache_bytes(),
         )
 
-    return chunk_answering(config, model, encoded)
+    return chunk_answerer(config, model, encoded)
 
 
 def answering_identity(config: Config, *, features: FeatureSettings | None) -> str:
@@ -280,8 +280,8 @@ def _fill(config: Config, rank: int, devices: Sequence[str], parent: int) -> Non
 
     set_up(config)
     questions = asked_questions(config, training=needs_training(config.confidence), listed_in=None)
-    answering = answering_of(config, load_quantized(config), questions=len(questions))
-    for _ in answer_store(config).fill(questions, answering, share=rank / len(devices)):
+    answerer = answerer_of(config, load_quantized(config), questions=len(questions))
+    for _ in answer_store(config).fill(questions, answerer, share=rank / len(devices)):
         # Whoever started this is gone, and nobody waits for what is left.
         if os.getppid() != parent:
             return

@@ -72,8 +72,7 @@ def load_questions(config: Config, *, training: bool) -> "Dataset":
     from datasets import concatenate_datasets
 
     check_asked(config, training=training)
-    splits = [split for split in _asked_splits(config.data) if training or split != TRAINING_SPLIT]
-    return concatenate_datasets([*_splits(config, splits), *_shifted(config), *_other_data(config)])
+    return concatenate_datasets(list(_tables(config, training=training)))
 
 
 def check_asked(config: Config, *, training: bool) -> None:
@@ -126,28 +125,24 @@ def _asked_splits(data: DataConfig) -> list[str]:
     return [split for split, images in data.ask.items() if images != 0 and data.splits.get(split)]
 
 
-def _splits(config: Config, splits: Sequence[str]) -> "Iterator[Dataset]":
+def _tables(config: Config, *, training: bool) -> "Iterator[Dataset]":
+    """The splits as they are, then one of them under each shift, then the other data sets."""
     data = config.data
-    for split in splits:
+    for split in _asked_splits(data):
+        if split == TRAINING_SPLIT and not training:
+            continue
         table = first_images(prepared_split(config, data, split), data.ask[split])
         if split in data.one_question_an_image:
             table = table.select(one_per_image(table["image_id"], seed=data.seed))
         yield _marked(table, split=split, shift=NO_SHIFT)
-
-
-def _shifted(config: Config) -> "Iterator[Dataset]":
-    if not config.data.shifts:
-        return
-    table = first_images(prepared_split(config, config.data, SHIFTED_SPLIT), config.data.shift_images)
-    for label in config.data.shifts:
-        changed = apply_shift(table, parse_shift(label), seed=config.data.seed)
-        yield _marked(changed, split=SHIFTED_SPLIT, shift=label)
-
-
-def _other_data(config: Config) -> "Iterator[Dataset]":
-    for name, data in config.other_data.items():
-        table = _without_seen_images(prepared_split(config, data, SHIFTED_SPLIT), config, name=name)
-        yield _marked(first_images(table, config.data.shift_images), split=SHIFTED_SPLIT, shift=name)
+    if data.shifts:
+        table = first_images(prepared_split(config, data, SHIFTED_SPLIT), data.shift_images)
+        for label in data.shifts:
+            changed = apply_shift(table, parse_shift(label), seed=data.seed)
+            yield _marked(changed, split=SHIFTED_SPLIT, shift=label)
+    for name, other in config.other_data.items():
+        table = _without_seen_images(prepared_split(config, other, SHIFTED_SPLIT), config, name=name)
+        yield _marked(first_images(table, data.shift_images), split=SHIFTED_SPLIT, shift=name)
 
 
 def _without_seen_images(table: "Dataset", config: Config, *, name: str) -> "Dataset":

@@ -22,10 +22,8 @@ from reliabit.tasks._encoders import encoder_of
 from reliabit.tasks.plan import build_plan
 
 if TYPE_CHECKING:
-    from reliabit.inference.answer_store import Answers
-    from reliabit.inference.chunks import Chunk
+    from reliabit.inference.answer_store import ChunkAnswerer
     from reliabit.inference.encoded_store import EncodedStore
-    from reliabit.inference.features import FeatureWriter
     from reliabit.quant import Calibration, CalibrationBatch, GroupScale, SearchSettings, Statistics
 
 BASELINE_TYPE = "bfloat16"
@@ -124,9 +122,9 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
     return QuantizedCheckpoint(checkpoint=checkpoint, report=report, kernels=kernels, size=size)
 
 
-def chunk_answering(
+def chunk_answerer(
     config: Config, model: QuantizedCheckpoint, encoded: "Callable[[], EncodedStore]"
-) -> "Callable[[Chunk, FeatureWriter | None], Answers]":
+) -> "ChunkAnswerer":
     """What answers a chunk of questions; see `reliabit.inference.answering.answer_chunk`."""
     from reliabit.inference.answering import answer_chunk
 

@@ -11,7 +11,8 @@ from reliabit.config import Config
 from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
 from reliabit.inference.predictions import PREDICTIONS, gather, gather_features, with_column, write_predictions
-from reliabit.tasks._answer_stores import answer_on_devices, answer_store, answering_of
+from reliabit.models.checkpoint import Checkpoint
+from reliabit.tasks._answer_stores import answer_on_devices, answer_store, answerer_of
 from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_questions
 from reliabit.tasks._cell import TimedPredictions, cell_record
 from reliabit.tasks._encoders import check_model
@@ -69,7 +70,7 @@ def answer_questions(
     store, stored = answer_store(config), []
     shown = None if config.trainer.progress_bar else True
     with tqdm(total=len(questions), desc="answer", unit=" questions", disable=shown) as bar:
-        for chunk in store.ask(questions, answering_of(config, model, questions=len(questions))):
+        for chunk in store.ask(questions, answerer_of(config, model, questions=len(questions))):
             stored.append(chunk)
             # All of them are read again at the end; until then nobody may take them for forgotten.
             touch(found.folder for found in stored)
@@ -91,47 +92,42 @@ def _with_further_passes(
     config: Config, model: QuantizedCheckpoint, questions: "Dataset", predictions: "pa.Table"
 ) -> "tuple[pa.Table, dict[str, float]]":
     """Add what P(True) and sampling take; not for the training split, which no free-standing estimator reads."""
-    passes = {"p_true": (_p_true, {"p_true"}), "sampling": (_sampled, {"self_consistency", "semantic_entropy"})}
+    how = {
+        "batch_size": config.trainer.batch_size,
+        "accelerator": config.trainer.accelerator,
+        "progress": config.trainer.progress_bar,
+    }
     rows = [row for row, split in enumerate(questions["split"]) if split != TRAINING_SPLIT]
+    passes = {"p_true": (_p_true, {"p_true"}), "sampling": (_sampled, {"self_consistency", "semantic_entropy"})}
     seconds = {}
-    for name, (ask, estimators) in passes.items():
-        if not estimators & set(config.confidence.estimators):
+    for name, (ask, columns) in passes.items():
+        if not columns & set(config.confidence.estimators):
             continue
         start = time.perf_counter()
         answers = predictions["answer"].take(rows).to_pylist()
-        for column, values in ask(config, model, questions.select(rows), answers).items():
+        for column, values in ask(config, model.checkpoint, questions.select(rows), answers, **how).items():
             predictions = with_column(predictions, column, values, rows=rows)
         seconds[name] = time.perf_counter() - start
     return predictions, seconds
 
 
-def _how(config: Config) -> dict[str, Any]:
-    return {
-        "batch_size": config.trainer.batch_size,
-        "accelerator": config.trainer.accelerator,
-        "progress": config.trainer.progress_bar,
-    }
-
-
 def _p_true(
-    config: Config, model: QuantizedCheckpoint, questions: "Dataset", answers: Sequence[str]
+    config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[str], **how: Any
 ) -> dict[str, list[float]]:
     from reliabit.inference.further_passes import SelfEvaluationPrompt, self_evaluations
 
     prompt = SelfEvaluationPrompt(**vars(config.confidence.p_true))
-    return {"p_true": self_evaluations(questions, answers, model.checkpoint, prompt=prompt, **_how(config))}
+    return {"p_true": self_evaluations(questions, answers, checkpoint, prompt=prompt, **how)}
 
 
 def _sampled(
-    config: Config, model: QuantizedCheckpoint, questions: "Dataset", answers: Sequence[str]
+    config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[str], **how: Any
 ) -> dict[str, list[float]]:
     from reliabit.confidence.sampling import self_consistency, semantic_entropy
     from reliabit.inference.further_passes import SamplingSettings, sample_answers
 
     settings = SamplingSettings(**vars(config.confidence.sampling), seed=config.seed)
-    drawn = sample_answers(
-        questions, model.checkpoint, settings=settings, max_new_tokens=config.model.max_new_tokens, **_how(config)
-    )
+    drawn = sample_answers(questions, checkpoint, settings=settings, max_new_tokens=config.model.max_new_tokens, **how)
     return {
         "self_consistency": [
             self_consistency(greedy, sampled.answers) for greedy, sampled in zip(answers, drawn, strict=True)
