@@ -26,7 +26,8 @@ from transformers import GenerationConfig
 
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.sources import DataConfig
-from reliabit.inference.answering import Answering, end_of_answers, score_tokens
+from reliabit.inference.answering import Answering
+from reliabit.inference.decoding import end_of_answers, score_tokens
 from reliabit.models.encoding import Batch
 from reliabit.models.loading import Checkpoint, load_checkpoint
 from reliabit.models.settings import ModelConfig
@@ -48,7 +49,7 @@ FULL_SIZE = (640, 480)
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredBatch:
     """Texts and log-probabilities."""
 
     texts: list[str]
@@ -97,7 +98,7 @@ def replace_edge(size: Any, longest: int) -> dict[str, int]:
     return {"shortest_edge": size["shortest_edge"], "longest_edge": longest}
 
 
-def plain(checkpoint: Checkpoint, batch: Batch, images: dict[str, Any], *, ends: Sequence[int]) -> Answered:
+def plain(checkpoint: Checkpoint, batch: Batch, images: dict[str, Any], *, ends: Sequence[int]) -> AnsweredBatch:
     """Answer as transformers does, with nothing shared in the decoder."""
     tokenizer, model = checkpoint.encoder.processor.tokenizer, checkpoint.model
     model.generation_config = GenerationConfig(
@@ -114,7 +115,7 @@ def plain(checkpoint: Checkpoint, batch: Batch, images: dict[str, Any], *, ends:
     scores = score_tokens(torch.stack(output.logits, 1), tokens, lengths)
     kept = [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)]
     texts = [text.strip() for text in tokenizer.batch_decode(kept, skip_special_tokens=True)]
-    return Answered(texts=texts, log_probs=scores.log_prob.tolist())
+    return AnsweredBatch(texts=texts, log_probs=scores.log_prob.tolist())
 
 
 def ways(checkpoint: Checkpoint, rows: Sequence[dict[str, Any]], device: torch.device) -> dict[str, Callable[[], Any]]:
@@ -126,14 +127,14 @@ def ways(checkpoint: Checkpoint, rows: Sequence[dict[str, Any]], device: torch.d
     apart = encoder([{**row, "image_id": str(number)} for number, row in enumerate(rows)]).to(device)
     seen = replace(shared, seen=adapter.see_images(model, shared.images))
 
-    def once(batch: Batch) -> Answered:
+    def once(batch: Batch) -> AnsweredBatch:
         features = batch.seen or adapter.see_images(model, batch.images)
         inputs = adapter.image_inputs(features, batch.images, batch.image_of)
         return plain(checkpoint, batch, inputs, ends=answering.ends)
 
-    def ours(batch: Batch) -> Answered:
+    def ours(batch: Batch) -> AnsweredBatch:
         found = answering.predict_step(batch, 0)
-        return Answered([row["answer"] for row in found], [row["log_prob"] for row in found])
+        return AnsweredBatch([row["answer"] for row in found], [row["log_prob"] for row in found])
 
     return {
         "plain": lambda: plain(checkpoint, apart, apart.images, ends=answering.ends),

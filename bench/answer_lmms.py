@@ -29,7 +29,8 @@ from answer import NEW_TOKENS, RESULTS, ROOT, ROUNDS, machine, rows_of
 from datasets import Dataset
 from PIL import Image
 
-from reliabit.inference.answering import answer_table
+from reliabit.inference.answering import answer_batches
+from reliabit.inference.prediction_loop import batches_of
 from reliabit.models.loading import load_checkpoint
 
 SIZES = [(112, 112), (336, 224), (448, 336), (672, 448)]
@@ -97,9 +98,8 @@ def our_loop(model: Path, rows: list[dict[str, Any]]) -> Callable[[], int]:
     tokens = int(checkpoint.encoder(rows[:1]).image_tokens.sum())
 
     def loop() -> int:
-        answer_table(
-            table, checkpoint, batch_size=len(rows), max_new_tokens=NEW_TOKENS, accelerator="cpu", progress=False
-        )
+        batches = batches_of(table, checkpoint.encoder, batch_size=len(rows))
+        answer_batches(batches, checkpoint, max_new_tokens=NEW_TOKENS, accelerator="cpu", progress=False)
         return tokens
 
     return loop

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.sources import DataConfig
 from reliabit.data.table import first_images
-from reliabit.inference.answering import answer_table
+from reliabit.inference.answering import answer_batches
+from reliabit.inference.prediction_loop import batches_of
 from reliabit.metrics import one_per_image
 from reliabit.metrics.functional import aurc, coverage_at_risk, vqa_accuracy
 from reliabit.models.batches import calibration_batches
@@ -142,7 +143,8 @@ def output_errors(model: nn.Module, subject: Subject) -> dict[str, float]:
 def answers(model: nn.Module, subject: Subject) -> dict[str, float]:
     """Accuracy, AURC and coverage at 1 % risk of greedy answers, with the sequence's probability as confidence."""
     checkpoint = Checkpoint(model, subject.checkpoint.encoder)  # type: ignore[arg-type]
-    found = answer_table(subject.test, checkpoint, batch_size=128, max_new_tokens=8, accelerator="cpu", progress=False)
+    batches = batches_of(subject.test, checkpoint.encoder, batch_size=128)
+    found = answer_batches(batches, checkpoint, max_new_tokens=8, accelerator="cpu", progress=False)
     rows = zip(found, subject.test["answers"], strict=True)
     accuracy = torch.tensor([vqa_accuracy(row["answer"], expected) for row, expected in rows], dtype=torch.float64)
     confidence = torch.tensor([row["log_prob"] for row in found], dtype=torch.float64).exp()

@@ -24,7 +24,7 @@ from reliabit.paths import conf_folder
 from reliabit.quant.mbq.statistics_key import BY_VALUE as CODE_ALONE
 from reliabit.quant.mbq.statistics_key import COLLECTING
 from reliabit.quant.streaming.job import QUANTIZING
-from reliabit.tasks.answer_identity import ANSWERING, ANSWERING_BY_VALUE, ENCODING
+from reliabit.tasks._answer_stores import ANSWERING, ANSWERING_BY_VALUE, ENCODING
 
 SCOPES = {
     "run": (MEASURING, BY_VALUE),
@@ -57,7 +57,7 @@ CHANGED = {
     "inference/predictions.py": ("run",),
     # What decides which questions are asked: kept answers hold the questions themselves.
     "data/corruptions.py": ("run",),
-    "tasks/questions.py": ("run",),
+    "tasks/_asked_questions.py": ("run",),
     # What asks.
     "inference/greedy.py": ("run", "answers"),
     "inference/seeing.py": ("run", "answers", "encoded"),
@@ -394,26 +394,28 @@ from reliabit.inference.chunks import chunks
 from reliabit.inference.encoded_store import EncodedStore
 from reliabit.models.loading import load_checkpoint
 from reliabit.tasks.encoded_chunks import encode
+from reliabit.inference.encoded_store import EncodedStore, encode
+from reliabit.models.checkpoint import load_checkpoint
 model = plain.model
 checkpoint = load_checkpoint(model)
 (chunk,) = chunks(questions, size=8)
 store = EncodedStore(Path(folder, "encoded"), identity="a", batch_size=8, questions=8, room=10**9)
 for _ in range(2):
-    assert store.encode(chunk, partial(encode, plain, checkpoint, chunk)) is not None
+    encoding = partial(encode, checkpoint, chunk, batch_size=8, accelerator="cpu")
+    assert store.encode(chunk, encoding) is not None
 note("encoded")
 
 from reliabit.inference.answer_store import AnswerStore
 from reliabit.inference.features import FeatureSettings
 from reliabit.tasks.runtime import set_up
 set_up(calibrated)
-from reliabit.tasks.answered_chunks import answer_chunk
-from reliabit.tasks.quantized import load_quantized
+from reliabit.tasks._model import chunk_answerer, load_quantized
 answers = AnswerStore(Path(folder, "answers"), identity="a", chunk=8, features=FeatureSettings())
 quantized = load_quantized(calibrated)
-list(answers.ask(questions, partial(answer_chunk, calibrated, quantized, lambda: store)))
+list(answers.ask(questions, chunk_answerer(calibrated, quantized, lambda: store)))
 note("answers")
 
-from reliabit.tasks.measured import measure
+from reliabit.tasks._measurement import measure
 measure(trained, folder=Path(folder), loaded=lambda model: None, logger_of=lambda name: False)
 note("run")
 print(json.dumps(loaded))

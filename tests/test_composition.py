@@ -14,7 +14,7 @@ from reliabit.quant.plan import Scheme
 from reliabit.quant.record import Quantized, quantized_as
 from reliabit.quant.settings import QuantConfig
 from reliabit.quant.sizes import model_size
-from reliabit.tasks.cells import run_name, run_tags
+from reliabit.tasks._cell import run_name, run_tags
 
 BASELINE = QuantConfig(name="none", method="none", bits=None, group_size=None)
 

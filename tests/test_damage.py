@@ -18,7 +18,7 @@ from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.files import MANIFEST, check_manifest, read_sealed, sealed, sha256, write_manifest
 from reliabit.identity import FINGERPRINT, Fingerprint
 from reliabit.inference.answer_store import Answers, AnswerStore
-from reliabit.inference.answered import AnsweredCell, read_answered
+from reliabit.inference.cell_record import CellRecord, read_cell_record
 from reliabit.inference.chunks import Chunk
 from reliabit.inference.encoded_store import EncodedStore
 from reliabit.inference.features import feature_writer, read_features
@@ -343,7 +343,7 @@ def test_runs_from_before_there_were_hashes_are_read_as_ever(tmp_path):
 
 
 def answered_cell(tags):
-    return AnsweredCell(
+    return CellRecord(
         "a cell", tags=tags, config={"seed": 0}, table="data/d", efficiency={"bytes": 1.5}, kernels={"lm_head": "eager"}
     )
 
@@ -364,7 +364,7 @@ def results(tmp_path, written):
 def read_results(results):
     """What synchronizing and promoting read of a cell."""
     cell = results / "m-none-d"
-    return digest_of(cell), read_answered(cell), read_predictions(cell / "selected" / PREDICTIONS)
+    return digest_of(cell), read_cell_record(cell), read_predictions(cell / "selected" / PREDICTIONS)
 
 
 def test_no_bit_of_written_results_changes_unnoticed(results):

@@ -5,7 +5,7 @@ run that is about to start and the log of one that has finished give the same. I
 
 * the configuration, without the keys that say where and how a run is carried out (`TRANSPORT`);
 * the contents of its inputs, by name, whatever folder they lie in;
-* the code that computes the numbers: every module of this package that `reliabit.tasks.measured` imports, itself or
+* the code that computes the numbers: every module of this package that `reliabit.tasks._measurement` imports, itself or
   through others (`reliabit.code_graph`); what draws figures or records runs is not among them;
 * the versions of the libraries that compute, and of Python.
 
@@ -68,7 +68,7 @@ TRANSPORT = (
 )
 """Keys of the configuration that do not decide a result; a `*` stands for one or more names."""
 
-MEASURING = ("reliabit.tasks.measured",)
+MEASURING = ("reliabit.tasks._measurement",)
 """The module that computes all numbers of a run."""
 
 PARTS = ("config", "inputs", "code", "libraries")

@@ -5,7 +5,7 @@ from data.vqa_files import write_vizwiz
 from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
-from reliabit.tasks.questions import load_questions, prepared_split
+from reliabit.tasks._asked_questions import load_questions, prepared_split
 
 LARGE = ("vqav2", "vqav2_hub", "advqa", "vizwiz", "vizwiz_hub")
 

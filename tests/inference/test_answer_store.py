@@ -9,7 +9,7 @@ from datasets import Dataset
 from reliabit.inference.answer_store import Answers, AnswerStore
 from reliabit.inference.chunks import chunks
 from reliabit.inference.features import read_features
-from reliabit.inference.gathering import gather, gather_features
+from reliabit.inference.predictions import gather, gather_features
 from reliabit.inference.settings import FeatureSettings
 
 

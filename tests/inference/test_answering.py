@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
-from reliabit.inference.answering import Answering, answer_table, score_tokens
+from inference.answers import answer_table
+from reliabit.inference.answering import Answering
+from reliabit.inference.decoding import score_tokens
 
 
 def answers_of(checkpoint, table, batch_size):

@@ -3,10 +3,10 @@
 import pytest
 from torch.utils.data import DataLoader
 
-from reliabit.inference.answering import answer_batches, answer_table, predict
+from inference.answers import answer_table
+from reliabit.inference.answering import answer_batches, predict
 from reliabit.inference.chunks import chunks
-from reliabit.inference.encoded_store import EncodedStore
-from reliabit.inference.seeing import Seeing
+from reliabit.inference.encoded_store import EncodedStore, VisionEncoding
 
 HOW = {"accelerator": "cpu", "progress": False}
 SIZE = 3
@@ -23,7 +23,7 @@ class Encoding:
         rows = range(len(self.chunk.questions))
         part = self.chunk.questions.select([row for n in numbers for row in rows[n * SIZE : (n + 1) * SIZE]])
         loader = DataLoader(part, batch_size=SIZE, collate_fn=self.checkpoint.encoder)
-        return [batch for [batch] in predict(Seeing(self.checkpoint), loader, **HOW)]
+        return [batch for [batch] in predict(VisionEncoding(self.checkpoint), loader, **HOW)]
 
 
 @pytest.fixture(params=["easy_vqa", "scenes"])

@@ -5,10 +5,16 @@ import math
 import pytest
 import torch
 
+from inference.answers import answer_table
 from reliabit.errors import ReliabitError
 from reliabit.inference.answering import answer_table
-from reliabit.inference.sampling import sample_answers
-from reliabit.inference.self_evaluation import find_verdict, self_evaluations
+from reliabit.inference.further_passes import (
+    SamplingSettings,
+    SelfEvaluationPrompt,
+    find_verdict,
+    sample_answers,
+    self_evaluations,
+)
 from reliabit.inference.settings import SamplingSettings, SelfEvaluationPrompt
 
 HOW = {"accelerator": "cpu", "progress": False}

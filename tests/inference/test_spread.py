@@ -3,12 +3,12 @@
 import pytest
 from torch.utils.data import DataLoader
 
+from inference.answers import answer_table
 from reliabit.inference.answering import answer_table
+from reliabit.inference.encoded_store import VisionEncoding
 from reliabit.inference.features import BLOCKS
-from reliabit.inference.predicting import predict
-from reliabit.inference.sampling import sample_answers
-from reliabit.inference.seeing import Seeing
-from reliabit.inference.self_evaluation import self_evaluations
+from reliabit.inference.further_passes import SamplingSettings, SelfEvaluationPrompt, sample_answers, self_evaluations
+from reliabit.inference.prediction_loop import predict
 from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
 from reliabit.models.loading import load_checkpoint
 from reliabit.models.settings import ModelConfig
@@ -80,7 +80,7 @@ def test_further_passes_are_those_of_a_whole_model(untrained, family, questions)
 def test_images_are_seen_as_by_a_whole_model(untrained, family, questions):
     def seen(checkpoint):
         loader = DataLoader(questions, batch_size=4, collate_fn=checkpoint.encoder)
-        batches = predict(Seeing(checkpoint), loader, accelerator="cpu", progress=False)
+        batches = predict(VisionEncoding(checkpoint), loader, accelerator="cpu", progress=False)
         return [image.tolist() for [batch] in batches for image in batch.seen]
 
     assert seen(load(untrained, family, LITTLE)) == seen(load(untrained, family))

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.answers import answer_table
 from reliabit.errors import ReliabitError
-from reliabit.inference.answering import Answering, answer_table
-from reliabit.inference.packing import PackedPrompts
+from reliabit.inference._prefix_sharing import PackedPrompts
+from reliabit.inference.answering import Answering, answer_table, pool_states, prompt_states, state_module
 from reliabit.inference.settings import FeatureSettings
-from reliabit.inference.states import pool_states, prompt_states, state_module
 from reliabit.models.encoding import Encoder, tokens_within
 
 

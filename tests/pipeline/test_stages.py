@@ -25,12 +25,19 @@ PLUMBING = ("__init__.py", "components.py", "disk_errors.py", "errors.py", "file
 
 UNUSED = {
     # They share a module with a function that the task calls.
-    "prepare": ("inference/", "metrics/"),
-    "pretrain": ("inference/", "metrics/", "quant/", "tasks/questions.py"),
+    "prepare": ("inference/", "metrics/", "models/", "quant/", "tasks/_encoders.py"),
+    "pretrain": ("inference/", "metrics/", "quant/", "tasks/_asked_questions.py", "tasks/_encoders.py"),
     # The names of splits and shifts are read from there, and `reliabit.metrics` imports all it has.
-    "calibrate": ("inference/", "metrics/", "cache.py"),
+    "calibrate": ("inference/", "metrics/", "tasks/plan.py", "cache.py"),
     # What questions the statistics are of is part of their name.
-    "quantize": ("data/", "inference/", "metrics/", "tasks/questions.py", "tasks/calibration_rows.py", "cache.py"),
+    "quantize": (
+        "data/",
+        "inference/",
+        "metrics/",
+        "tasks/_asked_questions.py",
+        "tasks/_calibration_rows.py",
+        "cache.py",
+    ),
     # Which estimators there are is asked, not what they do; where answers are kept does not change them.
     # What is taken out of a run's name as a secret does not change them either.
     "answer": (
@@ -38,11 +45,18 @@ UNUSED = {
         "metrics/",
         "tracking/__init__.py",
         "tracking/redaction.py",
-        "tasks/answer_identity.py",
         "cache.py",
-        "tasks/parallel_answers.py",
     ),
-    "select": ("data/", "evaluation/", "inference/", "metrics/", "tasks/questions.py"),
+    "select": (
+        "data/",
+        "evaluation/",
+        "inference/",
+        "metrics/",
+        "models/",
+        "quant/",
+        "tasks/_asked_questions.py",
+        "tasks/_encoders.py",
+    ),
     # Predictions come from a file, not from a run.
     "evaluate": ("confidence/", "data/", "inference/", "tracking/"),
     # Predictions come from files; how runs are recorded of them decides nothing, and nothing is live in the pipeline.
@@ -53,7 +67,7 @@ UNUSED = {
 NOT_THROUGH = (
     *BY_VALUE,
     # Only `selector_transfer` answers questions while it selects, and the pipeline does not run it.
-    "reliabit.tasks.unquantized",
+    "reliabit.tasks._unquantized",
     # Every import registers the checkpoint format, for whoever loads a checkpoint; those name the room anyway.
     "reliabit.quant.hook",
 )

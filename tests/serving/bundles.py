@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 
+from inference.answers import answer_table
 from reliabit.confidence._selector_training import train_selectors
 from reliabit.confidence.examples import examples_of
 from reliabit.confidence.selector_store import save_selector

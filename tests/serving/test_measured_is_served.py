@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from reliabit.inference.answering import answer_table
+from inference.answers import answer_table
 from reliabit.metrics import certify_threshold
 from reliabit.models.families import find_adapter
 from reliabit.models.loading import Checkpoint, load_checkpoint
@@ -19,7 +19,7 @@ from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Description
 from reliabit.serving.questions import Asked
 from reliabit.serving.served_model import ServedModel
-from reliabit.tasks.quantized import kept_type
+from reliabit.tasks._model import kept_type
 from serving.bundles import MODELS
 
 BATCH, MAX_NEW_TOKENS = 8, 4

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from damage import turn
 from reliabit.composition import register, to_config
 from reliabit.paths import conf_folder
-from reliabit.tasks.calibrated import encoder_of, load_batches, load_statistics
+from reliabit.tasks._model import load_statistics
 
 
 def test_damaged_statistics_are_measured_again(tmp_path, capsys):
@@ -17,14 +17,12 @@ def test_damaged_statistics_are_measured_again(tmp_path, capsys):
         places = [f"paths.data={tmp_path}/data", f"paths.cache={tmp_path}/cache"]
         small = ["data.splits={dev: 4}", "data.ask={}", "quant.calibration.images=4", "quant.calibration.tokens=16"]
         config = to_config(compose("config", overrides=["quant=mbq", "quant.calibration.contexts=2", *small, *places]))
-    encoder = encoder_of(config.model)
-    batches, layers = load_batches(config, encoder), encoder.adapter.decoder_layers
-    measured = load_statistics(config, batches, decoder_layers=layers)
-    found = load_statistics(config, batches, decoder_layers=layers)
+    measured, _ = load_statistics(config)
+    found, _ = load_statistics(config)
     assert capsys.readouterr().err.count("dropped") == 0
     layer = measured.folder / "layer-001.safetensors"
     turn(layer, 4 * layer.stat().st_size)
-    again = load_statistics(config, batches, decoder_layers=layers)
+    again, _ = load_statistics(config)
     [line] = [line for line in capsys.readouterr().err.splitlines() if "dropped" in line]
     assert line.startswith(str(layer))
     assert line.endswith(": it is dropped and made anew")

@@ -9,11 +9,11 @@ from hydra import compose, initialize_config_dir
 from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
-from reliabit.tasks import parallel_answers
+from reliabit.tasks import _answer_stores as parallel_answers
+from reliabit.tasks._answer_stores import answer_store
+from reliabit.tasks._asked_questions import load_questions
+from reliabit.tasks._model import load_quantized
 from reliabit.tasks.answer import answer_questions
-from reliabit.tasks.chunked_answers import answer_store
-from reliabit.tasks.quantized import load_quantized
-from reliabit.tasks.questions import load_questions
 
 SMALL = [
     *("quant=none", "confidence=selector", "trainer.threads=2", "trainer.batch_size=8", "trainer.progress_bar=false"),
@@ -62,8 +62,8 @@ def test_more_devices_than_there_are_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(parallel_answers.VISIBLE, "3")
     config = config_of(tmp_path, "trainer=gpu", "trainer.devices=2")
     with pytest.raises(ReliabitError, match="trainer.devices=2 and there are only 1; lower it"):
-        parallel_answers.visible_devices(config)
-    assert parallel_answers.visible_devices(config_of(tmp_path, "trainer=gpu", "trainer.devices=1")) == ["3"]
+        parallel_answers.visible_devices(config.trainer)
+    assert parallel_answers.visible_devices(config_of(tmp_path, "trainer=gpu", "trainer.devices=1").trainer) == ["3"]
 
 
 def test_no_process_is_started_for_what_is_answered(tmp_path, monkeypatch):

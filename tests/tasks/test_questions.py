@@ -7,7 +7,7 @@ from data.vqa_files import ADVQA, write_vizwiz, write_vqa
 from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
-from reliabit.tasks.questions import load_questions, prepared_split
+from reliabit.tasks._asked_questions import load_questions, prepared_split
 
 
 def config_of(root, *overrides):

@@ -11,7 +11,7 @@ from reliabit.composition import to_mapping
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import families_of
 from reliabit.files import sha256, write_manifest
-from reliabit.inference.answered import AnsweredCell
+from reliabit.inference.cell_record import CellRecord
 from reliabit.inference.predictions import PREDICTIONS, write_predictions
 from reliabit.tracking.cells import Competing, cell_of_run
 from tracking.stores import tracker_at
@@ -24,7 +24,7 @@ def write_results(results, name, *, quantizer, bits):
     folder = results / name
     config = to_mapping(composed("quant=none", f"quant.name={quantizer}", f"model.path=checkpoints/{name}"))
     kept = {key: value for key, value in config.items() if key not in ("paths", "tracking", "sweep", "task")}
-    AnsweredCell(f"tiny·{quantizer}·s0", {"kind": "cell"}, kept, "data/made", costs(), kernels={}).write(folder)
+    CellRecord(f"tiny·{quantizer}·s0", {"kind": "cell"}, kept, "data/made", costs(), kernels={}).write(folder)
     predictions, metrics = folder / "selected" / PREDICTIONS, folder / "report" / "metrics.json"
     write_predictions(answers(), predictions)
     write_manifest(predictions.parent, [predictions])

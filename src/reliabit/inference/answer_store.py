@@ -5,6 +5,7 @@ once. A chunk lies in a folder whose name is a digest of the questions themselve
 depend on, so a folder is never wrong, only unused; what is in it is checked against its hash whenever it is read.
 """
 
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,18 +16,18 @@ from reliabit.cache import entry_lock, find_or_make, whole_entry
 from reliabit.errors import DamagedError, ReliabitError
 from reliabit.files import read_sealed, sealed, staged_folder
 from reliabit.inference.chunks import Chunk, chunks
-from reliabit.inference.features import FEATURES, KEY_COLUMNS, FeatureWriter, feature_writer, read_features
-from reliabit.inference.memory import peak_memory, reset_peak_memory
+from reliabit.inference.features import FEATURES, FeatureWriter, feature_writer, keys_of, read_features
 from reliabit.inference.settings import FeatureSettings
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from datasets import Dataset
 
-    Answer = Callable[[Chunk, FeatureWriter | None], "Answers"]
+    ChunkAnswerer = Callable[[Chunk, FeatureWriter | None], "Answers"]
 
 ANSWERS = "answers.json"
 REMEDY = "run task=answer again"
+
+_PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Stored:
+class AnsweredChunk:
     """A chunk of answers, as the model gave them; they are judged when they are gathered.
 
     Attributes:
@@ -78,17 +79,14 @@ class AnswerStore:
     chunk: int
     features: FeatureSettings | None
 
-    def ask(self, questions: "Dataset", answer: "Answer") -> Iterator[Stored]:
-        """Answer questions, or find their answers.
+    def ask(self, questions: "Dataset", answer: "ChunkAnswerer") -> Iterator[AnsweredChunk]:
+        """Answer questions, or find their answers; yields the chunks in order, each as soon as it is there.
 
         Processes may ask at once: one answers a chunk, the others wait for it.
 
         Args:
             questions: A VQA table with the columns `split` and `shift`.
             answer: Answers a chunk in order, and gives the writer the states of each question.
-
-        Yields:
-            The chunks in order, each as soon as it is there.
         """
         for part in chunks(questions, size=self.chunk):
             yield self._chunk(part, answer)
@@ -102,16 +100,13 @@ class AnswerStore:
         """The folder of a chunk, which appears once it is answered."""
         return self.folder / chunk.name(self.identity)
 
-    def fill(self, questions: "Dataset", answer: "Answer", *, share: float) -> Iterator[None]:
+    def fill(self, questions: "Dataset", answer: "ChunkAnswerer", *, share: float) -> Iterator[None]:
         """Answer the chunks that nobody has answered nor is answering; for one of several processes.
 
         Args:
             questions: A VQA table with the columns `split` and `shift`.
             answer: Answers a chunk in order.
             share: Where to begin, as a share of the table, so that processes seldom meet.
-
-        Yields:
-            Nothing, after each chunk.
         """
         from filelock import Timeout
 
@@ -134,7 +129,7 @@ class AnswerStore:
         except DamagedError:
             return False
 
-    def _chunk(self, chunk: Chunk, answer: "Answer") -> Stored:
+    def _chunk(self, chunk: Chunk, answer: "ChunkAnswerer") -> AnsweredChunk:
         folder = self.place(chunk)
         return find_or_make(
             folder,
@@ -142,12 +137,8 @@ class AnswerStore:
             make=partial(self._write, folder, chunk, answer),
         )
 
-    def _read(self, folder: Path, questions: "Dataset") -> Stored | None:
-        """A chunk, or `None` where it is not there.
-
-        Raises:
-            DamagedError: It is not as it was written.
-        """
+    def _read(self, folder: Path, questions: "Dataset") -> AnsweredChunk | None:
+        """A chunk, or `None` where it is not there; a `DamagedError` where it is not as it was written."""
         if not folder.is_dir():
             return None
         record = read_sealed(folder / ANSWERS, remedy=REMEDY)
@@ -158,10 +149,10 @@ class AnswerStore:
                 read_features(folder / FEATURES, predictions=keys_of(questions))
             except ReliabitError as error:
                 raise DamagedError(str(error).partition(";")[0], remedy=REMEDY) from error
-        return Stored(folder, questions=questions, **record)
+        return AnsweredChunk(folder, questions=questions, **record)
 
-    def _write(self, folder: Path, chunk: Chunk, answer: "Answer") -> Stored:
-        reset_peak_memory()
+    def _write(self, folder: Path, chunk: Chunk, answer: "ChunkAnswerer") -> AnsweredChunk:
+        _reset_peak_memory()
         with staged_folder(folder) as staging:
             if self.features is None:
                 found = answer(chunk, None)
@@ -169,7 +160,7 @@ class AnswerStore:
                 keys = keys_of(chunk.questions)
                 with feature_writer(staging / FEATURES, keys=keys, settings=self.features) as writer:
                     found = answer(chunk, writer)
-            record = {"answers": found.answers, "seconds": found.seconds, "peak_bytes": peak_memory()}
+            record = {"answers": found.answers, "seconds": found.seconds, "peak_bytes": _peak_memory()}
             (staging / ANSWERS).write_bytes(sealed(record))
         written = self._read(folder, chunk.questions)
         if written is None:
@@ -177,6 +168,30 @@ class AnswerStore:
         return written
 
 
-def keys_of(questions: "Dataset") -> "pa.Table":
-    """Which questions they are, as features are known by."""
-    return questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]
+def _reset_peak_memory() -> None:
+    """Start measuring anew; without Linux's means to do so, the peak of the whole process will be reported."""
+    import torch
+
+    if torch.cuda.is_available():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        # Linux: 5 resets the high-water mark of the resident set.
+        (_PROCESS / "clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_memory() -> int:
+    """The largest memory since `_reset_peak_memory`, in bytes."""
+    import torch
+
+    if torch.cuda.is_available():
+        # A model may be spread over several.
+        return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+    try:
+        status = (_PROCESS / "status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))

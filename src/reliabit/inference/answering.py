@@ -1,23 +1,35 @@
-"""Answering: greedy decoding as a LightningModule, with what the model's probabilities say of each answer."""
+"""Answering: greedy decoding as a LightningModule, with probabilities and pooled states of each answer.
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+The states come from the pass that answers; nothing is run twice. The three vectors are those of arXiv 2602.13289: image
+states and question states, each pooled by their maximum, and the state that the first answer token is read from.
+Kept answers are known by the code that this module reaches.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
-from reliabit.inference.features import TakesStates
-from reliabit.inference.greedy import decode
-from reliabit.inference.packing import PackedPrompts, pack
-from reliabit.inference.predicting import Predicting, predict
-from reliabit.inference.states import pool_states, prompt_states, state_module
+from reliabit.errors import ReliabitError
+from reliabit.inference._prefix_sharing import PackedPrompts, pack
+from reliabit.inference.answer_store import Answers
+from reliabit.inference.chunks import Chunk, InTableOrder, in_order, restored
+from reliabit.inference.decoding import decode, end_of_answers, score_tokens
+from reliabit.inference.encoded_store import EncodedStore, encode
+from reliabit.inference.features import FeatureWriter, StateSink
+from reliabit.inference.prediction_loop import Predicting, batches_of, predict
 from reliabit.models.encoding import Batch
+from reliabit.models.families import Adapter
 from reliabit.models.loading import Checkpoint
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -47,93 +59,24 @@ class Answer:
     first_token_margin: float
 
 
-@dataclass(frozen=True)
-class TokenScores:
-    """What the logits say of generated tokens; all `[questions]`, in float64."""
-
-    log_prob: torch.Tensor
-    min_token_prob: torch.Tensor
-    first_token_prob: torch.Tensor
-    first_token_entropy: torch.Tensor
-    first_token_margin: torch.Tensor
-
-
-def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor) -> TokenScores:
-    """Score generated tokens by the model's own distribution.
-
-    Args:
-        logits: Unprocessed logits, `[questions, steps, vocabulary]`.
-        tokens: The tokens chosen, `[questions, steps]`.
-        lengths: How many of them belong to the answer, its end included, `[questions]`, at least 1.
-
-    Returns:
-        The scores. MaxProb (arXiv 2602.13289) is `exp(log_prob)`: the product over all generated tokens.
-
-    >>> logits = torch.log(torch.tensor([[[0.9, 0.1], [0.2, 0.8]]]))
-    >>> scores = score_tokens(logits, torch.tensor([[0, 1]]), torch.tensor([2]))
-    >>> round(scores.log_prob.exp().item(), 6)
-    0.72
-    """
-    # In float32 the log-probability of a sure token rounds to zero, and sure answers would tie by the hundred.
-    log_probs = torch.log_softmax(logits.double(), dim=-1)
-    chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    beyond = torch.arange(tokens.shape[1], device=tokens.device) >= lengths.unsqueeze(1)
-    first = log_probs[:, 0]
-    two_best = first.exp().topk(2, dim=-1).values
-    return TokenScores(
-        log_prob=chosen.masked_fill(beyond, 0).sum(1),
-        min_token_prob=chosen.masked_fill(beyond, 0).min(1).values.exp(),
-        first_token_prob=chosen[:, 0].exp(),
-        first_token_entropy=torch.special.entr(first.exp()).sum(-1),
-        first_token_margin=two_best[:, 0] - two_best[:, 1],
-    )
-
-
-def end_of_answers(tokens: torch.Tensor, *, ends: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find where answers end.
-
-    Args:
-        tokens: Generated tokens, `[questions, steps]`.
-        ends: The tokens that end an answer.
-
-    Returns:
-        How many tokens belong to each answer, its end included, and whether it ended at all; `[questions]`.
-
-    >>> end_of_answers(torch.tensor([[5, 9, 0], [5, 6, 7]]), ends=[9])
-    (tensor([2, 3]), tensor([ True, False]))
-    """
-    ended = torch.isin(tokens, torch.tensor(ends, device=tokens.device))
-    return torch.where(ended.any(1), ended.int().argmax(1) + 1, tokens.shape[1]), ended.any(1)
-
-
 class Answering(Predicting):
     """Answers the questions of a batch greedily, whatever sampling settings the checkpoint ships.
 
     Each image is seen and read once a batch, however many questions are about it.
+
+    Args:
+        checkpoint: The model and its encoder.
+        max_new_tokens: Where an answer is cut off.
+        features: Takes the pooled states of every question, in order.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: TakesStates | None = None) -> None:
-        """Wrap a model.
-
-        Args:
-            checkpoint: The model and its encoder.
-            max_new_tokens: Where an answer is cut off.
-            features: Takes the pooled states of every question, in order.
-        """
+    def __init__(self, checkpoint: Checkpoint, *, max_new_tokens: int, features: StateSink | None = None) -> None:
         super().__init__(checkpoint)
         self.max_new_tokens = max_new_tokens
         self.features = features
 
     def step(self, batch: Batch, batch_index: int) -> list[dict[str, Any]]:
-        """Answer the questions of a batch.
-
-        Args:
-            batch: Encoded questions.
-            batch_index: Unused.
-
-        Returns:
-            The fields of `Answer`, one mapping a question.
-        """
+        """Answer the questions of a batch; the fields of `Answer`, one mapping a question."""
         adapter = self.encoder.adapter
         seen = adapter.see_images(self.model, batch.images) if batch.seen is None else batch.seen
         packed = pack(batch, model=self.model, adapter=adapter)
@@ -144,18 +87,15 @@ class Answering(Predicting):
         tokens = decoded.tokens
         lengths, ended = end_of_answers(tokens, ends=self.ends)
         scores = score_tokens(decoded.logits, tokens, lengths)
-        texts = self.encoder.processor.tokenizer.batch_decode(
-            [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)], skip_special_tokens=True
-        )
         answers = [
             Answer(
                 question_id=batch.question_ids[i],
-                answer=texts[i].strip(),
+                answer=text,
                 n_tokens=int(lengths[i]),
                 truncated=not bool(ended[i]),
                 **{name: float(values[i]) for name, values in vars(scores).items()},
             )
-            for i in range(len(texts))
+            for i, text in enumerate(self.texts_of(tokens, lengths))
         ]
         # Lightning walks into what a step returns, and refuses frozen dataclasses.
         return [asdict(answer) for answer in answers]
@@ -173,39 +113,37 @@ class Answering(Predicting):
         self.features.append({name: block.float().cpu().numpy() for name, block in vars(pooled).items()})
 
 
-def answer_table(
-    table: "Dataset",
+def answer_chunk(
     checkpoint: Checkpoint,
+    encoded: Callable[[], EncodedStore],
+    chunk: Chunk,
+    writer: FeatureWriter | None,
     *,
     batch_size: int,
     max_new_tokens: int,
     accelerator: str,
-    progress: bool,
-    features: TakesStates | None = None,
-) -> list[dict[str, Any]]:
-    """Answer every question of a VQA table.
-
-    Args:
-        table: The questions.
-        checkpoint: The model and its encoder.
-        batch_size: Questions a batch; answers and probabilities do not depend on it, but for rounding.
-        max_new_tokens: Where an answer is cut off.
-        accelerator: Lightning's name of the device.
-        progress: Show a progress bar with the time left.
-        features: Takes the pooled states of every question, in order.
-
-    Returns:
-        The fields of `Answer`, one mapping a question, in table order.
-    """
-    loader: DataLoader[Any] = DataLoader(table, batch_size=batch_size, shuffle=False, collate_fn=checkpoint.encoder)
-    return answer_batches(
-        loader,
+) -> Answers:
+    """Answer a chunk of questions, encoded before or now; see `AnswerStore.ask`."""
+    ordered, order = in_order(chunk)
+    found = encoded().encode(
+        ordered, partial(encode, checkpoint, ordered, batch_size=batch_size, accelerator=accelerator)
+    )
+    batches = (
+        batches_of(ordered.questions, checkpoint.encoder, batch_size=batch_size)
+        if found is None
+        else DataLoader(cast("Any", found.batches), batch_size=None)
+    )
+    start = time.perf_counter()
+    answers = answer_batches(
+        batches,
         checkpoint,
         max_new_tokens=max_new_tokens,
         accelerator=accelerator,
-        progress=progress,
-        features=features,
+        progress=False,
+        features=None if writer is None else InTableOrder(writer, order),
     )
+    seconds = time.perf_counter() - start + (0.0 if found is None else found.seconds)
+    return Answers(restored(answers, order), seconds=seconds)
 
 
 def answer_batches(
@@ -215,9 +153,102 @@ def answer_batches(
     max_new_tokens: int,
     accelerator: str,
     progress: bool,
-    features: TakesStates | None = None,
+    features: StateSink | None = None,
 ) -> list[dict[str, Any]]:
-    """Answer questions that are encoded already, or as they are loaded; see `answer_table`."""
+    """Answer questions that are encoded already, or as they are loaded (`batches_of`).
+
+    Args:
+        batches: The questions; answers and probabilities do not depend on how many are a batch, but for rounding.
+        checkpoint: The model and its encoder.
+        max_new_tokens: Where an answer is cut off.
+        accelerator: Lightning's name of the device.
+        progress: Show a progress bar with the time left.
+        features: Takes the pooled states of every question, in order.
+
+    Returns:
+        The fields of `Answer`, one mapping a question, in order.
+    """
     module = Answering(checkpoint, max_new_tokens=max_new_tokens, features=features)
     answered = predict(module, batches, accelerator=accelerator, progress=progress)
     return [answer for batch in answered for answer in batch]
+
+
+@dataclass(frozen=True)
+class PooledStates:
+    """One vector of each kind a question, `[questions, width]`.
+
+    Attributes:
+        image: The largest value of each channel over the image tokens; zeros where there are none.
+        question: The same over the tokens of the question itself.
+        first: The state at the last token of the prompt, from which the first answer token is predicted.
+    """
+
+    image: torch.Tensor
+    question: torch.Tensor
+    first: torch.Tensor
+
+
+def pool_states(states: torch.Tensor, packed: PackedPrompts) -> PooledStates:
+    """Pool the states of packed prompts, for each question in the order of its batch.
+
+    Attention is causal: an image's states do not depend on what is asked, and serve every question of a row.
+
+    Args:
+        states: `[rows, tokens, width]`.
+        packed: The prompts that they are of.
+    """
+    places = list(zip(packed.starts, packed.ends, strict=True))
+    questions = [_largest(states[:, start:end], packed.question_tokens[:, start:end]) for start, end in places]
+    return PooledStates(
+        image=_largest(states, packed.image_tokens)[packed.row_of],
+        question=packed.of_questions(torch.stack(questions, dim=1)),
+        first=packed.of_questions(states[:, [end - 1 for _, end in places]]),
+    )
+
+
+def _largest(states: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    pooled = states.masked_fill(~where.unsqueeze(-1), float("-inf")).amax(1)
+    return torch.where(where.any(1, keepdim=True), pooled, torch.zeros_like(pooled))
+
+
+def state_module(model: "PreTrainedModel", adapter: Adapter, *, layer: int | None) -> nn.Module:
+    """The module whose output the states are.
+
+    Args:
+        model: The model.
+        adapter: Its family.
+        layer: A decoder layer, negative numbers counting from the last; `None` for the norm after all of them, whose
+            output the head reads.
+
+    Raises:
+        ReliabitError: There is no such layer.
+    """
+    language: nn.Module = model
+    if layer is None:
+        return language.get_submodule(adapter.final_norm)
+    layers = list(language.get_submodule(adapter.decoder_layers).children())
+    if not -len(layers) <= layer < len(layers):
+        raise ReliabitError(
+            f"confidence.features.layer={layer} does not exist; the decoder has layers 0 to {len(layers) - 1}"
+        )
+    return layers[layer]
+
+
+@contextmanager
+def prompt_states(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Keep the first output of a module: over the whole prompt; later ones are of single generated tokens.
+
+    Yields:
+        A list that holds the output, `[rows, tokens, width]`, once the model has run.
+    """
+    kept: list[torch.Tensor] = []
+
+    def keep(_: nn.Module, __: object, output: torch.Tensor) -> None:
+        if not kept:
+            kept.append(output)
+
+    handle = module.register_forward_hook(keep)
+    try:
+        yield kept
+    finally:
+        handle.remove()

@@ -22,6 +22,7 @@ from reliabit.inference.settings import FeatureSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from datasets import Dataset
 
 FEATURES = "features"
 """The name of the folder among what a run writes."""
@@ -38,7 +39,20 @@ ANSWERED_BY = b"reliabit.answered_by"
 """Where a predictions table's metadata says what its answers depend on; its features must say the same."""
 
 
-class TakesStates(Protocol):
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Which states are kept, and how.
+
+    Attributes:
+        layer: A decoder layer, or `None` for the state after the final norm.
+        dtype: `float16` or `float32`, for states beyond 65 504.
+    """
+
+    layer: int | None = None
+    dtype: str = "float16"
+
+
+class StateSink(Protocol):
     """Whoever wants the pooled states of questions as they are answered."""
 
     @property
@@ -50,16 +64,15 @@ class TakesStates(Protocol):
 
 
 class FeatureWriter:
-    """Appends rows to the blocks of a features folder."""
+    """Appends rows to the blocks of a features folder.
+
+    Args:
+        folder: Where to.
+        rows: How many rows there will be.
+        settings: The type to store.
+    """
 
     def __init__(self, folder: Path, *, rows: int, settings: FeatureSettings) -> None:
-        """Start a folder.
-
-        Args:
-            folder: Where to.
-            rows: How many rows there will be.
-            settings: The type to store.
-        """
         self.folder = folder
         self.rows = rows
         self.settings = settings
@@ -148,7 +161,7 @@ def feature_writer(
             "widths": writer.widths,
             "layer": settings.layer,
             "dtype": settings.dtype,
-            "keys_sha256": keys_digest(keys),
+            "keys_sha256": _keys_digest(keys),
             "identity": identity,
             "sha256": writer.hashes(),
         }
@@ -173,7 +186,7 @@ def read_features(folder: Path, *, predictions: "pa.Table") -> dict[str, npt.NDA
     record = _read_record(folder / RECORD)
     metadata = predictions.schema.metadata or {}
     answered_by = metadata.get(ANSWERED_BY, record["identity"].encode()).decode()
-    if record["keys_sha256"] != keys_digest(predictions) or record["identity"] != answered_by:
+    if record["keys_sha256"] != _keys_digest(predictions) or record["identity"] != answered_by:
         raise ReliabitError(f"the features in {folder} are not of these predictions; {REMEDY}")
     for name in BLOCKS:
         check_hash(folder / f"{name}.npy", record["sha256"][name], remedy=REMEDY)
@@ -211,7 +224,12 @@ def check_features(folder: Path) -> None:
         raise ReliabitError(f"{folder} holds no features; run task=answer with a confidence that needs them")
 
 
-def keys_digest(table: "pa.Table") -> str:
+def keys_of(questions: "Dataset") -> "pa.Table":
+    """Which questions a VQA table holds, as features are known by."""
+    return questions.select_columns(list(KEY_COLUMNS)).with_format("arrow")[:]
+
+
+def _keys_digest(table: "pa.Table") -> str:
     """A digest of which questions a table is about, in order."""
     digest = sha256()
     for batch in table.select(list(KEY_COLUMNS)).to_batches():

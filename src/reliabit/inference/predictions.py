@@ -1,17 +1,28 @@
-"""The predictions table: one row a question; everything after answering is a pure function of it."""
+"""The predictions table: one row a question; everything after answering is a pure function of it.
 
-from collections.abc import Sequence
+Its Parquet file carries its own SHA-256: any reader of Parquet reads it, and here no byte changes unnoticed. The hash
+is one of the whole file with zeros in its place, which is among the metadata at the end. A second entry says that there
+is one, so that a damaged name of either does not make the file one that never had a hash.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.errors import ReliabitError
+import numpy as np
+
+from reliabit.errors import DamagedError, ReliabitError
 from reliabit.files import MANIFEST, read_manifest, replacing
-from reliabit.inference.hashed_parquet import read_hashed, write_hashed
-from reliabit.inference.sound_predictions import sound_predictions
+from reliabit.inference._sound_predictions import sound_predictions
+from reliabit.inference.features import BLOCKS, FEATURES, KEY_COLUMNS, feature_writer, keys_of, read_features
+from reliabit.inference.settings import FeatureSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
+
+    from reliabit.inference.answer_store import AnsweredChunk
 
 PREDICTIONS = "predictions.parquet"
 """The name of the file among what a run writes."""
@@ -44,6 +55,10 @@ COLUMNS = {
 
 NO_SHIFT = "none"
 """What the column `shift` holds for questions that are asked as they are."""
+
+HASH, HASHED = b"reliabit.sha256", b"reliabit.hashed"
+_YES = b"1"
+_ZEROS = b"0" * 64
 
 
 def predictions_table(questions: "Dataset", answers: Sequence[dict[str, Any]]) -> "pa.Table":
@@ -81,6 +96,29 @@ def predictions_table(questions: "Dataset", answers: Sequence[dict[str, Any]]) -
     )
 
 
+def gather(stored: "Sequence[AnsweredChunk]") -> "pa.Table":
+    """Judge the answers of all chunks, as one predictions table; they are kept as the model gave them."""
+    import pyarrow as pa
+
+    return pa.concat_tables([predictions_table(chunk.questions, chunk.answers) for chunk in stored])
+
+
+def gather_features(
+    stored: "Sequence[AnsweredChunk]",
+    folder: Path,
+    *,
+    predictions: "pa.Table",
+    settings: FeatureSettings,
+    identity: str,
+) -> None:
+    """Write the features of all chunks as one folder, a chunk at a time."""
+    keys = predictions.select(list(KEY_COLUMNS))
+    with feature_writer(folder, keys=keys, settings=settings, identity=identity) as writer:
+        for chunk in stored:
+            blocks = read_features(chunk.folder / FEATURES, predictions=keys_of(chunk.questions))
+            writer.append({name: np.asarray(blocks[name]) for name in BLOCKS})
+
+
 def with_column(table: "pa.Table", name: str, values: Sequence[float], *, rows: Sequence[int]) -> "pa.Table":
     """Add a column of numbers that some rows have; the others hold null."""
     import pyarrow as pa
@@ -94,7 +132,7 @@ def with_column(table: "pa.Table", name: str, values: Sequence[float], *, rows: 
 def write_predictions(table: "pa.Table", path: Path) -> None:
     """Write a predictions table as Parquet that carries its own hash; it appears whole or not at all."""
     with replacing(path) as unfinished:
-        write_hashed(table, unfinished)
+        _write_hashed(table, unfinished)
 
 
 def read_predictions(path: Path, *, expected: str | None = None) -> "pa.Table":
@@ -114,7 +152,7 @@ def read_predictions(path: Path, *, expected: str | None = None) -> "pa.Table":
     """
     if not path.is_file():
         raise ReliabitError(f"the predictions table {path} does not exist; run task=answer first")
-    table = read_hashed(path, expected=expected or _listed(path), remedy=REMEDY)
+    table = _read_hashed(path, expected=expected or _listed(path), remedy=REMEDY)
     return sound_predictions(table, COLUMNS, name=str(path))
 
 
@@ -124,3 +162,60 @@ def _listed(path: Path) -> str | None:
         return None
     listed: str | None = read_manifest(path.parent, remedy=REMEDY)["files"].get(path.name)
     return listed
+
+
+def _write_hashed(table: "pa.Table", path: Path) -> None:
+    """Write a table with its hash."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({HASHED: _YES, HASH: _ZEROS})
+    content = path.read_bytes()
+    path.write_bytes(_with_hash(content, hashlib.sha256(content).hexdigest().encode(), instead_of=_ZEROS))
+
+
+def _read_hashed(path: Path, *, expected: str | None, remedy: str) -> "pa.Table":
+    """Read a table, and check it against its hash if it carries one.
+
+    Args:
+        path: The file.
+        expected: The SHA-256 of the whole file as it is, where that is known from elsewhere.
+        remedy: What to do where it is damaged.
+
+    Returns:
+        The table; its metadata are those that it was written with.
+
+    Raises:
+        DamagedError: It cannot be read, or is not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = path.read_bytes()
+        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+            raise DamagedError(f"{path} differs from its recorded hash", remedy=remedy)
+        if not _is_whole(content, pq.read_metadata(pa.BufferReader(content)).metadata or {}):
+            raise DamagedError(f"{path} differs from the hash it carries", remedy=remedy)
+        # What is read are the bytes that were checked, whatever becomes of the file meanwhile.
+        return pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DamagedError(f"{path} is not a Parquet file that can be read ({reason})", remedy=remedy) from error
+
+
+def _is_whole(content: bytes, metadata: Mapping[bytes, bytes]) -> bool:
+    """Whether a file is what its hash says; one that never had a hash is."""
+    carried, told = metadata.get(HASH), metadata.get(HASHED)
+    if carried is None and told is None:
+        return HASH not in content and HASHED not in content
+    if carried is None or told != _YES or len(carried) != len(_ZEROS):
+        return False
+    return hashlib.sha256(_with_hash(content, _ZEROS, instead_of=carried)).hexdigest().encode() == carried
+
+
+def _with_hash(content: bytes, value: bytes, *, instead_of: bytes) -> bytes:
+    """The file with another value behind the name of the hash, which stands last among its metadata."""
+    place = content.find(instead_of, content.rfind(HASH))
+    return content[:place] + value + content[place + len(value) :]

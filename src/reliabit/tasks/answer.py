@@ -2,26 +2,22 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from functools import cache, partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import keep_room, touch
-from reliabit.confidence.estimator import needed_columns, needs_training
+from reliabit.confidence.estimator import needs_training
 from reliabit.config import Config
 from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
-from reliabit.inference.gathering import gather, gather_features
-from reliabit.inference.predictions import PREDICTIONS, with_column, write_predictions
-from reliabit.tasks.answered_chunks import answer_chunk
-from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
-from reliabit.tasks.cells import Answered, answered_cell
-from reliabit.tasks.chunked_answers import answer_store, encoded_store
-from reliabit.tasks.encoders import check_model
-from reliabit.tasks.parallel_answers import answer_on_devices
-from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
-from reliabit.tasks.questions import TRAINING_SPLIT
+from reliabit.inference.predictions import PREDICTIONS, gather, gather_features, with_column, write_predictions
+from reliabit.models.loading import Checkpoint
+from reliabit.tasks._answer_stores import answer_on_devices, answer_store, answerer_of
+from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_questions
+from reliabit.tasks._cell import TimedPredictions, cell_record
+from reliabit.tasks._encoders import check_model
+from reliabit.tasks._model import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
@@ -29,44 +25,52 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-SAMPLED = {"self_consistency", "semantic_entropy"}
-"""Columns that sampled answers give."""
-
-
 def answer(config: Config) -> None:
     """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
     check_model(config.model)
     output = config.paths.output_folder()
-    questions = asked_questions(config, training=needs_training(config.confidence), listed_in=output / BAD_SAMPLES)
-    answer_on_devices(config, questions)
-    model = load_quantized(config)
-    answered = answer_questions(config, model, questions, features=output / FEATURES)
+    model, answered = answer_as_configured(config, features=output / FEATURES, listed_in=output / BAD_SAMPLES)
     write_predictions(answered.predictions, output / PREDICTIONS)
     write_manifest(output, [output / PREDICTIONS])
-    answered_cell(config, model, answered).write(output)
+    cell_record(config, model, answered).write(output)
     sys.stdout.write(
         f"{answered.predictions.num_rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}\n"
     )
 
 
-def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dataset", *, features: Path) -> Answered:
-    """Ask a loaded model some questions, but for those that it was asked before.
+def answer_as_configured(
+    config: Config,
+    *,
+    features: Path,
+    listed_in: Path | None,
+    loaded: Callable[[QuantizedCheckpoint], None] = lambda _: None,
+) -> tuple[QuantizedCheckpoint, TimedPredictions]:
+    """Load the model of a configuration and ask it everything that it is to be asked, on as many devices as it says.
 
     Args:
-        config: How to ask, and which estimators the answers are for.
-        model: The model.
-        questions: What to ask, see `asked_questions`.
+        config: The configuration.
         features: Where pooled states go, if an estimator reads them.
+        listed_in: Where to list what is not asked; `None` where that was done before.
+        loaded: Is told of the model before it answers.
     """
+    questions = asked_questions(config, training=needs_training(config.confidence), listed_in=listed_in)
+    answer_on_devices(config, questions)
+    model = load_quantized(config)
+    loaded(model)
+    return model, answer_questions(config, model, questions, features=features)
+
+
+def answer_questions(
+    config: Config, model: QuantizedCheckpoint, questions: "Dataset", *, features: Path
+) -> TimedPredictions:
+    """Ask a loaded model some questions, but for those that it was asked before; see `answer_as_configured`."""
     from tqdm import tqdm
 
     store, stored = answer_store(config), []
-    # Made for the first chunk that is not found: its identity is a hash of the weights that see.
-    encoded = cache(partial(encoded_store, config, model, questions=len(questions)))
     shown = None if config.trainer.progress_bar else True
     with tqdm(total=len(questions), desc="answer", unit=" questions", disable=shown) as bar:
-        for chunk in store.ask(questions, partial(answer_chunk, config, model, encoded)):
+        for chunk in store.ask(questions, answerer_of(config, model, questions=len(questions))):
             stored.append(chunk)
             # All of them are read again at the end; until then nobody may take them for forgotten.
             touch(found.folder for found in stored)
@@ -76,7 +80,7 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
         gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
     keep_room(Path(config.paths.cache), limit=config.paths.cache_bytes())
     predictions, extra_seconds = _with_further_passes(config, model, questions, predictions)
-    return Answered(
+    return TimedPredictions(
         predictions=predictions,
         seconds=sum(chunk.seconds for chunk in stored),
         extra_seconds=extra_seconds,
@@ -84,54 +88,46 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     )
 
 
-def _how(config: Config) -> dict[str, Any]:
-    return {
-        "batch_size": config.trainer.batch_size,
-        "accelerator": config.trainer.accelerator,
-        "progress": config.trainer.progress_bar,
-    }
-
-
 def _with_further_passes(
     config: Config, model: QuantizedCheckpoint, questions: "Dataset", predictions: "pa.Table"
 ) -> "tuple[pa.Table, dict[str, float]]":
     """Add what P(True) and sampling take; not for the training split, which no free-standing estimator reads."""
-    wanted, seconds = needed_columns(config.confidence), {}
+    how = {
+        "batch_size": config.trainer.batch_size,
+        "accelerator": config.trainer.accelerator,
+        "progress": config.trainer.progress_bar,
+    }
     rows = [row for row, split in enumerate(questions["split"]) if split != TRAINING_SPLIT]
-    start = time.perf_counter()
-    if "p_true" in wanted:
+    passes = {"p_true": (_p_true, {"p_true"}), "sampling": (_sampled, {"self_consistency", "semantic_entropy"})}
+    seconds = {}
+    for name, (ask, columns) in passes.items():
+        if not columns & set(config.confidence.estimators):
+            continue
+        start = time.perf_counter()
         answers = predictions["answer"].take(rows).to_pylist()
-        values = _p_true(config, model, questions.select(rows), answers)
-        predictions = with_column(predictions, "p_true", values, rows=rows)
-        seconds["p_true"] = time.perf_counter() - start
-    start = time.perf_counter()
-    if wanted & SAMPLED:
-        answers = predictions["answer"].take(rows).to_pylist()
-        for name, values in _sampled(config, model, questions.select(rows), answers).items():
-            predictions = with_column(predictions, name, values, rows=rows)
-        seconds["sampling"] = time.perf_counter() - start
+        for column, values in ask(config, model.checkpoint, questions.select(rows), answers, **how).items():
+            predictions = with_column(predictions, column, values, rows=rows)
+        seconds[name] = time.perf_counter() - start
     return predictions, seconds
 
 
-def _p_true(config: Config, model: QuantizedCheckpoint, questions: "Dataset", answers: Sequence[str]) -> list[float]:
-    from reliabit.inference.self_evaluation import self_evaluations
+def _p_true(
+    config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[str], **how: Any
+) -> dict[str, list[float]]:
+    from reliabit.inference.further_passes import SelfEvaluationPrompt, self_evaluations
 
-    return self_evaluations(questions, answers, model.checkpoint, prompt=config.confidence.p_true, **_how(config))
+    prompt = SelfEvaluationPrompt(**vars(config.confidence.p_true))
+    return {"p_true": self_evaluations(questions, answers, checkpoint, prompt=prompt, **how)}
 
 
 def _sampled(
-    config: Config, model: QuantizedCheckpoint, questions: "Dataset", answers: Sequence[str]
+    config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[str], **how: Any
 ) -> dict[str, list[float]]:
     from reliabit.confidence.sampling import self_consistency, semantic_entropy
-    from reliabit.inference.sampling import sample_answers
+    from reliabit.inference.further_passes import SamplingSettings, sample_answers
 
-    drawn = sample_answers(
-        questions,
-        model.checkpoint,
-        settings=config.confidence.sampling,
-        max_new_tokens=config.model.max_new_tokens,
-        **_how(config),
-    )
+    settings = SamplingSettings(**vars(config.confidence.sampling), seed=config.seed)
+    drawn = sample_answers(questions, checkpoint, settings=settings, max_new_tokens=config.model.max_new_tokens, **how)
     return {
         "self_consistency": [
             self_consistency(greedy, sampled.answers) for greedy, sampled in zip(answers, drawn, strict=True)

@@ -21,10 +21,10 @@ from reliabit.registry.card import CardFacts, model_card
 from reliabit.registry.decision import Decision
 from reliabit.serving.bundle import write_bundle
 from reliabit.serving.description import Confidence, Description
-from reliabit.tasks.asked import asked_questions
-from reliabit.tasks.cells import LAYERS, layers_by_kernel
+from reliabit.tasks._asked_questions import asked_questions
+from reliabit.tasks._cell import LAYERS, layers_by_kernel
+from reliabit.tasks.pipeline import run_identity
 from reliabit.tasks.quantize import stream_quantized
-from reliabit.tasks.run_identity import run_identity
 from reliabit.tasks.select import SELECTOR_FOLDER
 from reliabit.tracking.context import COMMIT
 from reliabit.tracking.tracker import Tracker

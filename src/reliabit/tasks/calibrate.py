@@ -6,9 +6,9 @@ from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.files import replacing
-from reliabit.tasks.calibrated import load_batches, load_statistics
-from reliabit.tasks.calibration_rows import FOLDER
-from reliabit.tasks.encoders import check_model, encoder_of
+from reliabit.tasks._calibration_rows import FOLDER
+from reliabit.tasks._encoders import check_model
+from reliabit.tasks._model import load_statistics
 from reliabit.tasks.runtime import set_up
 
 
@@ -23,13 +23,15 @@ def calibrate(config: Config) -> None:
     from reliabit.quant.mbq.calibration_statistics import RECORD
 
     if config.quant.scaling.search == "none":
-        _note(config)
+        path = Path(config.paths.cache) / FOLDER / f"{config.quant.name}.md"
+        note = f"quant={config.quant.name} learns nothing from data: there is nothing to calibrate.\n"
+        with replacing(path) as unfinished:
+            unfinished.write_text(note)
+        sys.stdout.write(f"{path}: {note}")
         return
     set_up(config)
     check_model(config.model)
-    encoder = encoder_of(config.model)
-    batches = load_batches(config, encoder)
-    statistics = load_statistics(config, batches, decoder_layers=encoder.adapter.decoder_layers)
+    statistics, _ = load_statistics(config)
     record = json.loads((statistics.folder / RECORD).read_text(encoding="utf-8"))
     counts = ", ".join(f"{count} {kind}" for kind, count in record["tokens"].items())
     sys.stdout.write(f"{statistics.folder}: {record['sequences']} sequences, {counts} tokens\n")
@@ -39,10 +41,3 @@ def calibrate(config: Config) -> None:
                 f"  layer {layer} {place}: image tokens count {found['estimate']:.4f} "
                 f"[{found['low']:.4f}, {found['high']:.4f}] of answer tokens\n"
             )
-
-
-def _note(config: Config) -> None:
-    path = Path(config.paths.cache) / FOLDER / f"{config.quant.name}.md"
-    with replacing(path) as unfinished:
-        unfinished.write_text(f"quant={config.quant.name} learns nothing from data: there is nothing to calibrate.\n")
-    sys.stdout.write(f"{path}: {path.read_text()}")

@@ -2,23 +2,25 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
+from reliabit.data.prepared_table import prepare
+from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.report_figures import report_figures, write_figures
-from reliabit.identity import cell_digest
-from reliabit.inference.answered import KERNELS, kernels_text
-from reliabit.tasks.asked import BAD_SAMPLES
-from reliabit.tasks.calibrated import scales_table
-from reliabit.tasks.cells import run_name, run_tags
-from reliabit.tasks.measured import measure
-from reliabit.tasks.quantized import QuantizedCheckpoint
-from reliabit.tasks.run_identity import recorded_inputs, run_identity
+from reliabit.identity import CELL_TAG, Fingerprint, identify
+from reliabit.inference.cell_record import KERNELS, kernels_text
+from reliabit.paths import project_root
+from reliabit.tasks._answer_stores import calibration_digest
+from reliabit.tasks._asked_questions import BAD_SAMPLES, source_spec
+from reliabit.tasks._cell import run_name, run_tags
+from reliabit.tasks._encoders import check_model
+from reliabit.tasks._measurement import measure
+from reliabit.tasks._model import QuantizedCheckpoint, scales_table
 from reliabit.tasks.runtime import set_up
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.lightning_logger import RunLogger
@@ -28,59 +30,47 @@ from reliabit.tracking.system_metrics import system_metrics
 from reliabit.tracking.tracker import TrackedRun, Tracker, read_parent
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 
 def pipeline(config: Config) -> float:
     """Run one configuration from checkpoint to report, unless a finished run has its numbers; returns its AURC."""
     set_up(config)
+    name, tags = run_name(config), run_tags(config)
     tracker = open_tracker(config.tracking)
     parent = read_parent(config.tracking.parent_file)
     if parent is not None:
         check_not_deleted(tracker, parent)
-        tracker.supersede(cell_digest(to_mapping(config)), parent=parent)
-    with recorded_failure(config, tracker, parent=parent):
+        tracker.supersede(tags[CELL_TAG], parent=parent)
+    try:
         identity = run_identity(config)
+    except ReliabitError:
+        # What fails before it has an identity is recorded as a failed run all the same.
+        with tracker.run(name, tags=tags, parent=parent):
+            raise
     finished = None if config.sweep.force else tracker.find_finished(identity.hex)
     if finished is not None:
-        return reuse(finished, config, tracker, parent=parent)
-    tags = {**run_tags(config), **identity.to_tags(), **context_tags()}
-    with tracker.run(run_name(config), tags=tags, parent=parent) as run, system_metrics(run):
+        if parent is not None:
+            tracker.adopt(finished.info.run_id, parent=parent, cell=tags[CELL_TAG])
+        return _reuse(finished, tracker, name=name, folder=config.paths.output_folder())
+    tags = {**tags, **identity.to_tags(), **context_tags()}
+    with tracker.run(name, tags=tags, parent=parent) as run, system_metrics(run):
         run.log_identity(to_mapping(config), fingerprint=identity)
-        run.log_inputs(recorded_inputs(config))
-        return _run(config, run)
+        run.log_inputs(_recorded_inputs(config))
+        return _run(config, run, title=f"{name} · {config.data.name}")
 
 
-@contextmanager
-def recorded_failure(config: Config, tracker: Tracker, *, parent: str | None) -> Iterator[None]:
-    """Record what fails before a run has an identity as a failed run all the same."""
-    try:
-        yield
-    except ReliabitError as error:
-        with tracker.run(run_name(config), tags=run_tags(config), parent=parent):
-            raise error
-
-
-def reuse(finished: "Run", config: Config, tracker: Tracker, *, parent: str | None) -> float:
-    """Take over the numbers and files of a finished run of the same identity.
-
-    Args:
-        finished: The run.
-        config: The configuration that asked for it.
-        tracker: Where it is recorded.
-        parent: The sweep that it becomes a member of as well.
-    """
-    if parent is not None:
-        tracker.adopt(finished.info.run_id, parent=parent, cell=cell_digest(to_mapping(config)))
-    tracker.fetch_all(finished.info.run_id, config.paths.output_folder())
+def _reuse(finished: "Run", tracker: Tracker, *, name: str, folder: Path) -> float:
+    """Take over the numbers and files of a finished run of the same identity."""
+    tracker.fetch_all(finished.info.run_id, folder)
     sys.stdout.write(
-        f"{run_name(config)} is finished already: run {finished.info.run_id} has the same identity; its files are in "
-        f"{config.paths.output_folder()} (sweep.force=true repeats it)\n"
+        f"{name} is finished already: run {finished.info.run_id} has the same identity; its files are in "
+        f"{folder} (sweep.force=true repeats it)\n"
     )
     return float(finished.data.metrics["selective/aurc"])
 
 
-def _run(config: Config, run: TrackedRun) -> float:
+def _run(config: Config, run: TrackedRun, *, title: str) -> float:
     output = config.paths.output_folder()
     measured = measure(
         config,
@@ -89,7 +79,6 @@ def _run(config: Config, run: TrackedRun) -> float:
         logger_of=lambda name: RunLogger(run, prefix=f"training/{name}"),
     )
     report, predictions = measured.report, measured.selected.predictions
-    title = f"{run_name(config)} · {config.data.name}"
     drawn = report_figures(predictions, report, split=config.evaluation.reported, title=title)
     written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
     run.log_metrics(measured.recorded())
@@ -106,3 +95,39 @@ def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path
     run.log_text("".join(f"{name}\n" for name in model.report.names), "converted_modules.txt")
     if model.report.scales:
         run.log_text(scales_table(model.report.scales), "scales.txt")
+
+
+def run_identity(config: Config) -> Fingerprint:
+    """Everything that decides the numbers of a run; its data is prepared first, where it is not yet.
+
+    Raises:
+        ReliabitError: A file that the run would read is missing or damaged, or data differs from its manifest.
+    """
+    cache = DigestCache(Path(config.paths.cache) / "digests")
+    check_model(config.model)
+    inputs = checkpoint_inputs(Path(config.model.path), cache=cache)
+    for key, _, folder in _prepared(config):
+        inputs |= table_inputs(folder, cache=cache, name=key)
+    calibration = calibration_digest(config)
+    if calibration is not None:
+        inputs["calibration"] = calibration
+    return identify(to_mapping(config), inputs=inputs)
+
+
+def _recorded_inputs(config: Config) -> "list[DatasetInput]":
+    """The prepared tables as MLflow shows them, each with its address and hash; those outside the project have none."""
+    from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
+
+    found = []
+    for key, name, folder in _prepared(config):
+        place = folder.resolve()
+        if place.is_relative_to(project_root()):
+            source = resolve(f"{SCHEME}{place.relative_to(project_root()).as_posix()}")
+            found.append(dataset_input(source, name=name, context="evaluation" if key == "data" else "shift"))
+    return found
+
+
+def _prepared(config: Config) -> Iterator[tuple[str, str, Path]]:
+    """The key, the name and the prepared table of each data set that a run reads."""
+    for key, data in {"data": config.data, **config.other_data}.items():
+        yield key, data.name, prepare(source_spec(data), root=Path(config.paths.data))

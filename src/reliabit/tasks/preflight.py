@@ -30,7 +30,7 @@ from reliabit.models.families import find_adapter
 from reliabit.models.reference import check_family
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
-from reliabit.tasks.questions import check_asked
+from reliabit.tasks._asked_questions import check_asked
 from reliabit.tracking.address import check_address
 
 Check = Callable[[Config], None]

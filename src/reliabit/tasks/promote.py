@@ -23,12 +23,12 @@ def promote(config: Config) -> None:
     """
     pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
     cells = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
-    choice = choose(cells.read(Path(config.task.place("results"))), config.registry)
-    write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
+    choice = choose(cells.read(Path(config.task.place("results"))), policy_of(config.registry))
+    _write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
     sys.stdout.write(choice.markdown())
 
 
-def write_choice(choice: Choice, folder: Path, *, title: str) -> None:
+def _write_choice(choice: Choice, folder: Path, *, title: str) -> None:
     """Write `choice.md`, `choice.json` and the figure; whole or not at all."""
     with staged_folder(folder) as staging:
         (staging / "choice.md").write_text(choice.markdown(), encoding="utf-8")

@@ -9,9 +9,8 @@ from reliabit.config import Config
 from reliabit.models.families import find_adapter
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
-from reliabit.tasks.calibrated import load_calibration, scales_table
-from reliabit.tasks.encoders import check_model
-from reliabit.tasks.quantized import kept_type, load_model
+from reliabit.tasks._encoders import check_model
+from reliabit.tasks._model import kept_type, load_calibration, load_model, scales_table
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:

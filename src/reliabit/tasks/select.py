@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from reliabit.confidence.estimator import ESTIMATORS, Fitting, needs_features
+from reliabit.confidence.estimator import (
+    ESTIMATORS,
+    Fitting,
+    needs_features,
+)
 from reliabit.confidence.estimators.formulas import Formula
 from reliabit.confidence.estimators.selectors import Selector
 from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks, examples_of
@@ -22,9 +26,9 @@ from reliabit.evaluation.roles import MAXPROB, PREFIX, SEED_PREFIX, image_keys, 
 from reliabit.files import write_manifest
 from reliabit.inference.features import FEATURES, read_features
 from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
-from reliabit.tasks.questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks._asked_questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks._unquantized import unquantized_answers
 from reliabit.tasks.runtime import set_up
-from reliabit.tasks.unquantized import unquantized_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,7 +12,7 @@ import yaml
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import FINISHED, Cell
 from reliabit.identity import FINGERPRINT, Fingerprint
-from reliabit.inference.answered import read_answered
+from reliabit.inference.cell_record import read_cell_record
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.quant.settings import UNQUANTIZED
 from reliabit.tracking.context import COMMIT, DIRTY
@@ -133,7 +133,7 @@ def from_results(folder: Path, *, quantizer: str, bits: int | None, model: str) 
     Raises:
         ReliabitError: A part is missing or damaged.
     """
-    fingerprint, answered = digest_of(folder), read_answered(folder)
+    fingerprint, answered = digest_of(folder), read_cell_record(folder)
     method = "none" if quantizer == UNQUANTIZED else quantizer
     return Cell(
         name=answered.name,

@@ -16,7 +16,7 @@ from reliabit.errors import ReliabitError
 from reliabit.files import MANIFEST, check_hash, check_manifest
 from reliabit.files import sha256 as file_sha256
 from reliabit.identity import identify
-from reliabit.inference.answered import ANSWERED, KERNELS, REMEDY, kernels_text, read_answered
+from reliabit.inference.cell_record import ANSWERED, KERNELS, REMEDY, kernels_text, read_cell_record
 from reliabit.inference.predictions import PREDICTIONS
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
@@ -79,7 +79,7 @@ def _is_recorded(tracker: Tracker, digest: str) -> bool:
 
 
 def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: DigestCache, up_to_date: bool) -> str:
-    answered = read_answered(folder)
+    answered = read_cell_record(folder)
     own = set(answered.tags) - {*CELL_TAGS}
     if own or reserved_tag(answered.tags):
         raise ReliabitError(

@@ -6,7 +6,7 @@ from added_packages import added, composed
 from reliabit.data.prepared_table import load_split, prepare, table_folder
 from reliabit.data.sources import SOURCES, DataConfig
 from reliabit.errors import ReliabitError
-from reliabit.tasks.questions import load_questions
+from reliabit.tasks._asked_questions import load_questions
 
 CODE = """
 from dataclasses import dataclass

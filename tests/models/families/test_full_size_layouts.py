@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import Idefics3ImageProcessorPil, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from conftest import save_untrained
+from inference.answers import answer_table
 from reliabit.errors import ReliabitError
 from reliabit.inference.answering import answer_table
 from reliabit.models.encoding import distinct_images

@@ -10,9 +10,9 @@ from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.data.prepared_table import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
-from reliabit.inference.answered import AnsweredCell
+from reliabit.inference.cell_record import CellRecord
 from reliabit.quant.settings import UNQUANTIZED, UNQUANTIZED_BITS
-from reliabit.tasks.quantized import QuantizedCheckpoint
+from reliabit.tasks._model import QuantizedCheckpoint
 from reliabit.tracking.redaction import redact_config
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PLACES = ("paths", "tracking", "sweep", "task")
 
 
 @dataclass(frozen=True)
-class Answered:
+class TimedPredictions:
     """Predictions, and what making them took.
 
     Attributes:
@@ -59,7 +59,7 @@ def run_tags(config: Config) -> dict[str, str]:
     }
 
 
-def efficiency(config: Config, model: QuantizedCheckpoint, answered: Answered) -> dict[str, float]:
+def efficiency(config: Config, model: QuantizedCheckpoint, answered: TimedPredictions) -> dict[str, float]:
     """What the configuration costs."""
     bits = model.size.quantized_effective_bits
     if bits is None:
@@ -86,9 +86,9 @@ def layers_by_kernel(kernels: Mapping[str, str]) -> dict[str, float]:
     return {f"{LAYERS}{kernel}": float(layers) for kernel, layers in Counter(kernels.values()).items()}
 
 
-def answered_cell(config: Config, model: QuantizedCheckpoint, answered: Answered) -> AnsweredCell:
+def cell_record(config: Config, model: QuantizedCheckpoint, answered: TimedPredictions) -> CellRecord:
     """What the run of a cell needs beside its results; see `reliabit.tracking.results_sync`."""
-    return AnsweredCell(
+    return CellRecord(
         name=run_name(config),
         tags=run_tags(config),
         # Where it was run is nobody's business elsewhere, and would make equal results differ.

@@ -4,15 +4,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from inference.answers import answer_table
 from reliabit.errors import NotFiniteError, ReliabitError
 from reliabit.inference.answer_store import Answers, AnswerStore
 from reliabit.inference.answering import answer_table
+from reliabit.inference.encoded_store import VisionEncoding
 from reliabit.inference.features import feature_writer
-from reliabit.inference.overflow import first_overflow, is_finite
-from reliabit.inference.predicting import predict
-from reliabit.inference.sampling import sample_answers
-from reliabit.inference.seeing import Seeing
-from reliabit.inference.self_evaluation import self_evaluations
+from reliabit.inference.further_passes import SamplingSettings, SelfEvaluationPrompt, sample_answers, self_evaluations
+from reliabit.inference.prediction_loop import first_overflow, is_finite, predict
 from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
 from reliabit.models.loading import load_checkpoint
 from reliabit.models.settings import ModelConfig
@@ -121,7 +120,7 @@ def test_what_is_seen_stops_before_it_is_kept(checkpoint, questions):
         checkpoint.model.get_submodule(names[0]).weight.fill_(float("inf"))
     batches = DataLoader(questions, batch_size=4, collate_fn=checkpoint.encoder)
     with stopped(rf"from {names[0]} on"):
-        predict(Seeing(checkpoint), batches, accelerator="cpu", progress=False)
+        predict(VisionEncoding(checkpoint), batches, accelerator="cpu", progress=False)
 
 
 def test_calibration_names_the_first_layer(overflowing, questions, tmp_path):

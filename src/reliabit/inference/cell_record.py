@@ -22,7 +22,7 @@ KERNELS = "kernels.json"
 
 
 @dataclass(frozen=True)
-class AnsweredCell:
+class CellRecord:
     """What was asked of which model, and at what cost.
 
     Attributes:
@@ -58,7 +58,7 @@ def kernels_text(kernels: Mapping[str, str]) -> str:
     return json.dumps(dict(kernels), indent=1) + "\n"
 
 
-def read_answered(folder: Path) -> AnsweredCell:
+def read_cell_record(folder: Path) -> CellRecord:
     """What a cell's folder says of how its questions were answered.
 
     Raises:
@@ -67,8 +67,8 @@ def read_answered(folder: Path) -> AnsweredCell:
     """
     path = folder / ANSWERED
     written = read_sealed(path, remedy=REMEDY)
-    missing = [field.name for field in fields(AnsweredCell) if field.name not in written]
+    missing = [field.name for field in fields(CellRecord) if field.name not in written]
     if missing or written.get("format") != FORMAT:
         lacking = f"lacks {', '.join(missing)}" if missing else f"is of format {written.get('format')}"
         raise ReliabitError(f"{path} {lacking}; {REMEDY}")
-    return AnsweredCell(**{field.name: written[field.name] for field in fields(AnsweredCell)})
+    return CellRecord(**{field.name: written[field.name] for field in fields(CellRecord)})

@@ -1,9 +1,15 @@
-"""The model that a configuration names, quantized in memory as it says."""
+"""The model that a configuration names, quantized in memory as it says, and how a chunk of questions is put to it.
 
-from collections.abc import Mapping, Set
+Kept answers are known by the code that this module reaches.
+"""
+
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from reliabit.cache import find_or_make
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import TrainerConfig
@@ -14,7 +20,15 @@ from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quant
 from reliabit.quant.checkpoint_files import stored_types
 from reliabit.quant.plan import build_plan
 from reliabit.quant.record import OUR_FORMAT, quantized_as
-from reliabit.tasks.calibrated import load_calibration
+from reliabit.quant.settings import ScalingConfig
+from reliabit.tasks._calibration_rows import FOLDER, calibration_rows
+from reliabit.tasks._encoders import encoder_of
+
+if TYPE_CHECKING:
+    from reliabit.inference.answer_store import ChunkAnswerer
+    from reliabit.inference.encoded_store import EncodedStore
+    from reliabit.quant import Calibration, CalibrationBatch, GroupScale, Statistics
+    from reliabit.quant.settings import ScalingConfig
 
 BASELINE_TYPE = "bfloat16"
 """The type that the weights of the baseline are counted as stored in."""
@@ -29,8 +43,8 @@ class QuantizedCheckpoint:
         report: The modules that were converted; `None` for the baseline.
         kernels: What multiplies by the weight of each quantized layer, by its name; `eager` where no kernel does.
         size: Its bytes, weights that are not quantized counted as a checkpoint of it has them (`kept_type`), all of the
-            baseline's in bfloat16; of checkpoints in other formats
-            what is stored is the size of their files, and which weights are quantized is not told.
+            baseline's in bfloat16; of checkpoints in other formats what is stored is the size of their files, and which
+            weights are quantized is not told.
     """
 
     checkpoint: Checkpoint
@@ -103,3 +117,78 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
         # Read by other code into modules of its own, or dequantized; what is stored the files alone tell.
         size = replace(size, stored_bytes=checkpoint_bytes(Path(config.model.path)))
     return QuantizedCheckpoint(checkpoint=checkpoint, report=report, kernels=kernels, size=size)
+
+
+def chunk_answerer(
+    config: Config, model: QuantizedCheckpoint, encoded: "Callable[[], EncodedStore]"
+) -> "ChunkAnswerer":
+    """What answers a chunk of questions; see `reliabit.inference.answering.answer_chunk`."""
+    from reliabit.inference.answering import answer_chunk
+
+    return partial(
+        answer_chunk,
+        model.checkpoint,
+        encoded,
+        batch_size=config.trainer.batch_size,
+        max_new_tokens=config.model.max_new_tokens,
+        accelerator=config.trainer.accelerator,
+    )
+
+
+def load_calibration(config: Config) -> "Calibration | None":
+    """The scale search that a configuration asks for, with its statistics; None where it asks for none."""
+    if config.quant.scaling.search == "none":
+        return None
+    from reliabit.quant import Calibration
+
+    settings = search_settings(config.quant.scaling)
+    statistics, batches = load_statistics(config)
+    return Calibration(statistics, settings, batches if settings.mode == "faithful" else ())
+
+
+def search_settings(scaling: ScalingConfig) -> "ScalingConfig":
+    """The search that a configuration describes."""
+    from reliabit.quant.settings import ScalingConfig
+
+    own = {key: value for key, value in vars(scaling).items() if key != "search"}
+    return ScalingConfig(mode=scaling.search, **own)  # type: ignore[arg-type]
+
+
+def load_statistics(config: Config) -> "tuple[Statistics, list[CalibrationBatch]]":
+    """The statistics of a model on its calibration set, and that set, encoded.
+
+    Processes may call this at once, and one of them measures: in `model.dtype`, a layer of the checkpoint at a time.
+    """
+    import torch
+
+    from reliabit.models.batches import calibration_batches
+    from reliabit.quant import collect, folder_digest, read_statistics
+    from reliabit.quant import statistics_key as key_of
+    from reliabit.quant.settings import CalibrationConfig
+    from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
+
+    wanted, model, encoder = config.quant.calibration, Path(config.model.path), encoder_of(config.model)
+    batches = calibration_batches(calibration_rows(config), encoder=encoder, batch_size=wanted.batch_size)
+    settings = CalibrationConfig(tokens=wanted.tokens, contexts=wanted.contexts, gram=wanted.gram, seed=wanted.seed)
+    layers, dtype = encoder.adapter.decoder_layers, getattr(torch, config.model.dtype)
+    key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=layers, dtype=dtype)
+    folder = Path(config.paths.cache) / FOLDER / f"{config.model.name}-{key[:12]}"
+
+    def read() -> "Statistics | None":
+        return read_statistics(folder, key=key) if folder.is_dir() else None
+
+    def measure() -> "Statistics":
+        decoder = StreamedDecoder(model, layers, dtype=dtype)
+        return collect(decoder, batches, folder, key=key, settings=settings)
+
+    return find_or_make(folder, read=read, make=measure), batches
+
+
+def scales_table(scales: "Sequence[GroupScale]") -> str:
+    """What a search chose, a line a group; empty where nothing was scaled."""
+    lines = [
+        f"  layer {found.layer} {found.group}: exponent {found.exponent:.2f}, sensitivity {found.sensitivity:.4f}, "
+        f"loss {found.loss_before:.6f} -> {found.loss_after:.6f}\n"
+        for found in scales
+    ]
+    return "".join(["scales:\n", *lines]) if lines else ""

@@ -10,8 +10,8 @@ from reliabit.errors import ReliabitError
 from reliabit.models.settings import ModelConfig
 from reliabit.paths import PathsConfig, project_root
 from reliabit.quant.settings import CalibrationConfig, QuantConfig
-from reliabit.tasks import calibration_rows as module
-from reliabit.tasks.calibration_rows import calibration_rows
+from reliabit.tasks import _calibration_rows as module
+from reliabit.tasks._calibration_rows import calibration_rows
 
 MODEL = ModelConfig(
     name="tiny", family="qwen2_vl", path=str(project_root() / "models" / "qwen2_vl_tiny"), template="{question}"

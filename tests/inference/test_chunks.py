@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from inference.answers import answer_table
 from reliabit.inference.answering import answer_table
+from reliabit.inference.chunks import InTableOrder, by_length, restored
 from reliabit.inference.features import BLOCKS
-from reliabit.inference.ordering import InTableOrder, by_length, restored
 from reliabit.inference.settings import FeatureSettings
 
 SIZES = [(30, 20), (10, 10), (20, 30), (30, 20)]

@@ -13,8 +13,8 @@ from reliabit.models.settings import ModelConfig
 from reliabit.paths import PathsConfig
 from reliabit.quant import plan_from_config, quantize_model
 from reliabit.quant.settings import QuantConfig, ScalingConfig
-from reliabit.tasks import answer_identity
-from reliabit.tasks.answer_identity import answering_identity, encoding_identity
+from reliabit.tasks import _answer_stores as answer_identity
+from reliabit.tasks._answer_stores import answering_identity, encoding_identity
 
 REFERENCE = Path(__file__).parents[2] / "models"
 

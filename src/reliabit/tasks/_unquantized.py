@@ -8,11 +8,8 @@ from reliabit.confidence.estimators.selectors import SELECTOR
 from reliabit.config import Config
 from reliabit.inference.features import read_features
 from reliabit.quant.settings import QuantConfig
-from reliabit.tasks.answer import answer_questions
-from reliabit.tasks.asked import asked_questions
-from reliabit.tasks.parallel_answers import answer_on_devices
-from reliabit.tasks.quantized import load_quantized
-from reliabit.tasks.questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks._asked_questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks.answer import answer_as_configured
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,11 +20,8 @@ if TYPE_CHECKING:
 def unquantized_answers(config: Config, *, features: Path) -> "tuple[pa.Table, FeatureBlocks]":
     """Answers and features of the unquantized model on the splits that train and choose a Selector.
 
-    In a sweep the unquantized cell has asked them already, and nothing is answered again.
-
-    Args:
-        config: The configuration of the quantized model.
-        features: A folder to gather the features in.
+    In a sweep the unquantized cell has asked them already, and nothing is answered again; features are gathered in a
+    folder.
     """
     ask = {split: config.data.ask.get(split) for split in (TRAINING_SPLIT, CHOOSING_SPLIT)}
     own = replace(
@@ -38,7 +32,5 @@ def unquantized_answers(config: Config, *, features: Path) -> "tuple[pa.Table, F
         confidence=replace(config.confidence, estimators=[SELECTOR.name]),
     )
     # The quantized model was asked these already, and what it does not take was listed then.
-    questions = asked_questions(own, training=True, listed_in=None)
-    answer_on_devices(own, questions)
-    answered = answer_questions(own, load_quantized(own), questions, features=features)
+    _, answered = answer_as_configured(own, features=features, listed_in=None)
     return answered.predictions, read_features(features, predictions=answered.predictions)

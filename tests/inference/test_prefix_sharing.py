@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import GenerationConfig
 
-from reliabit.inference.answering import Answering, score_tokens
-from reliabit.inference.packing import COMMON, NOWHERE, pack
+from reliabit.inference._prefix_sharing import COMMON, NOWHERE, pack
+from reliabit.inference.answering import Answering
+from reliabit.inference.decoding import score_tokens
 from reliabit.inference.settings import FeatureSettings
 from reliabit.models.encoding import Encoder
 from reliabit.models.loading import Checkpoint, load_checkpoint

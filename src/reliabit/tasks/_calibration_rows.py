@@ -15,7 +15,7 @@ from reliabit.errors import ReliabitError
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission
 from reliabit.quant.settings import CalibrationConfig
-from reliabit.tasks.encoders import admission_of
+from reliabit.tasks._encoders import admission_of
 
 FOLDER = "calibration"
 """Below `paths.cache`: where what is measured on them is kept, and what of them could not be used is listed."""

@@ -16,13 +16,12 @@ from reliabit.data.prepared_table import prepare, skipped_samples
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.settings import EvaluationConfig
-from reliabit.inference.self_evaluation import second_question
+from reliabit.inference.further_passes import second_question
 from reliabit.models.admission import Admission, read_context_length
 from reliabit.paths import conf_folder, project_root
 from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
-from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
-from reliabit.tasks.encoders import encoder_of
-from reliabit.tasks.questions import load_questions
+from reliabit.tasks._asked_questions import BAD_SAMPLES, asked_questions, load_questions
+from reliabit.tasks._encoders import encoder_of
 
 LONG = "is it red? " * 400
 MODELS = {"qwen2_vl": "qwen2_vl_tiny", "idefics3": "idefics3_tiny"}

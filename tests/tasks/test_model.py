@@ -11,10 +11,10 @@ from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
 from reliabit.models.spread import offloaded
 from reliabit.paths import conf_folder
+from reliabit.tasks._answer_stores import encoding_identity
+from reliabit.tasks._asked_questions import load_questions
+from reliabit.tasks._model import load_quantized
 from reliabit.tasks.answer import answer_questions
-from reliabit.tasks.answer_identity import encoding_identity
-from reliabit.tasks.quantized import load_quantized
-from reliabit.tasks.questions import load_questions
 
 SPREAD = ("trainer.device_map=auto", "trainer.host_memory=1500KB")
 

@@ -9,11 +9,11 @@ from reliabit.errors import ReliabitError
 from reliabit.inference.features import FEATURES
 from reliabit.paths import conf_folder
 from reliabit.quant import model_size
+from reliabit.tasks._asked_questions import load_questions
+from reliabit.tasks._cell import efficiency, layers_by_kernel
+from reliabit.tasks._model import load_quantized
 from reliabit.tasks.answer import answer_questions
 from reliabit.tasks.bundling import check_kernels
-from reliabit.tasks.cells import efficiency, layers_by_kernel
-from reliabit.tasks.quantized import load_quantized
-from reliabit.tasks.questions import load_questions
 
 KERNELS = {"up_proj": "int4pack", "down_proj": "int4pack", "lm_head": "eager"}
 

@@ -1,4 +1,7 @@
-"""Greedy decoding of packed prompts: one pass over all prompts, then one token of every question a pass."""
+"""Greedy decoding of packed prompts, and what the logits say of the tokens that were chosen.
+
+One pass over all prompts, then one token of every question a pass.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from typing import Any
 
 import torch
 
-from reliabit.inference.packing import COMMON, NOWHERE, PackedPrompts
+from reliabit.inference._prefix_sharing import COMMON, NOWHERE, PackedPrompts
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,62 @@ def _attended(asking: torch.Tensor, asked: torch.Tensor, *, dtype: torch.dtype) 
     same = (asked.unsqueeze(1) == asking.unsqueeze(2)) | (asked.unsqueeze(1) == COMMON)
     closed = ~(same & earlier).unsqueeze(1)
     return torch.zeros(closed.shape, dtype=dtype, device=asked.device).masked_fill(closed, torch.finfo(dtype).min)
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What the logits say of generated tokens; all `[questions]`, in float64."""
+
+    log_prob: torch.Tensor
+    min_token_prob: torch.Tensor
+    first_token_prob: torch.Tensor
+    first_token_entropy: torch.Tensor
+    first_token_margin: torch.Tensor
+
+
+def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor) -> TokenScores:
+    """Score generated tokens by the model's own distribution.
+
+    Args:
+        logits: Unprocessed logits, `[questions, steps, vocabulary]`.
+        tokens: The tokens chosen, `[questions, steps]`.
+        lengths: How many of them belong to the answer, its end included, `[questions]`, at least 1.
+
+    Returns:
+        The scores. MaxProb (arXiv 2602.13289) is `exp(log_prob)`: the product over all generated tokens.
+
+    >>> logits = torch.log(torch.tensor([[[0.9, 0.1], [0.2, 0.8]]]))
+    >>> scores = score_tokens(logits, torch.tensor([[0, 1]]), torch.tensor([2]))
+    >>> round(scores.log_prob.exp().item(), 6)
+    0.72
+    """
+    # In float32 the log-probability of a sure token rounds to zero, and sure answers would tie by the hundred.
+    log_probs = torch.log_softmax(logits.double(), dim=-1)
+    chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    beyond = torch.arange(tokens.shape[1], device=tokens.device) >= lengths.unsqueeze(1)
+    first = log_probs[:, 0]
+    two_best = first.exp().topk(2, dim=-1).values
+    return TokenScores(
+        log_prob=chosen.masked_fill(beyond, 0).sum(1),
+        min_token_prob=chosen.masked_fill(beyond, 0).min(1).values.exp(),
+        first_token_prob=chosen[:, 0].exp(),
+        first_token_entropy=torch.special.entr(first.exp()).sum(-1),
+        first_token_margin=two_best[:, 0] - two_best[:, 1],
+    )
+
+
+def end_of_answers(tokens: torch.Tensor, *, ends: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find where answers end.
+
+    Args:
+        tokens: Generated tokens, `[questions, steps]`.
+        ends: The tokens that end an answer.
+
+    Returns:
+        How many tokens belong to each answer, its end included, and whether it ended at all; `[questions]`.
+
+    >>> end_of_answers(torch.tensor([[5, 9, 0], [5, 6, 7]]), ends=[9])
+    (tensor([2, 3]), tensor([ True, False]))
+    """
+    ended = torch.isin(tokens, torch.tensor(ends, device=tokens.device))
+    return torch.where(ended.any(1), ended.int().argmax(1) + 1, tokens.shape[1]), ended.any(1)

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.confidence.estimator import needs_training
 from reliabit.config import Config
 from reliabit.evaluation.report import Report, build_report
 from reliabit.inference.features import FEATURES
-from reliabit.tasks.answer import answer_questions
-from reliabit.tasks.asked import BAD_SAMPLES, asked_questions
-from reliabit.tasks.cells import efficiency
-from reliabit.tasks.parallel_answers import answer_on_devices
-from reliabit.tasks.quantized import QuantizedCheckpoint, load_quantized
+from reliabit.tasks._asked_questions import BAD_SAMPLES
+from reliabit.tasks._cell import efficiency
+from reliabit.tasks._model import QuantizedCheckpoint
+from reliabit.tasks.answer import answer_as_configured
 from reliabit.tasks.select import Selected, fit_estimators
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CellMeasurement:
     """What was measured of a configuration.
 
     Attributes:
@@ -48,7 +46,7 @@ def measure(
     folder: Path,
     loaded: Callable[[QuantizedCheckpoint], None],
     logger_of: "Callable[[str], Logger]",
-) -> Measured:
+) -> CellMeasurement:
     """Quantize, answer, select and evaluate.
 
     Args:
@@ -57,12 +55,8 @@ def measure(
         loaded: Is told of the model before it answers.
         logger_of: Gives the logger of a training by the estimator's name.
     """
-    training = needs_training(config.confidence)
-    questions = asked_questions(config, training=training, listed_in=folder / BAD_SAMPLES)
-    answer_on_devices(config, questions)
-    model = load_quantized(config)
-    loaded(model)
-    answered = answer_questions(config, model, questions, features=folder / FEATURES)
-    selected = fit_estimators(config, answered.predictions, features=folder / FEATURES, logger_of=logger_of)
+    features = folder / FEATURES
+    model, answered = answer_as_configured(config, features=features, listed_in=folder / BAD_SAMPLES, loaded=loaded)
+    selected = fit_estimators(config, answered.predictions, features=features, logger_of=logger_of)
     report = build_report(selected.predictions, config.evaluation)
-    return Measured(selected=selected, report=report, efficiency=efficiency(config, model, answered))
+    return CellMeasurement(selected=selected, report=report, efficiency=efficiency(config, model, answered))
