@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from filelock import Timeout
 
-from reliabit.cache import abandoned, entries, entry_lock, keep_room, make_room
+from reliabit.cache import abandoned, entries, entry_lock, evict_lru
 from reliabit.cli import main
 from reliabit.commands import upkeep
 from reliabit.tracking.journal import Journal
@@ -33,27 +33,28 @@ def test_room_is_made_from_what_was_of_no_use_for_longest(tmp_path):
     for number, name in enumerate("abcd"):
         entry(tmp_path, name, size=100, used=1000 + number)
     (tmp_path / "answers" / ".half").mkdir()
-    removed = make_room(tmp_path, limit=250)
+    removed = evict_lru(tmp_path, limit=250, spare_in_use=False)
     assert sorted(found.folder.name for found in removed) == ["a", "b"]
     assert [found.folder.name for found in entries(tmp_path)] == ["c", "d"]
-    assert make_room(tmp_path, limit=250) == []
+    assert evict_lru(tmp_path, limit=250, spare_in_use=False) == []
 
 
 def test_what_a_run_may_be_using_stays_whatever_the_limit(tmp_path):
     now = 1_000_000
     for name, used in (("old", 1000), ("older", 500), ("new", now - 3600)):
         entry(tmp_path, name, size=100, used=used)
-    assert keep_room(tmp_path, limit=300, now=now) == []
-    assert [found.folder.name for found in keep_room(tmp_path, limit=150, now=now)] == ["old", "older"]
-    assert keep_room(tmp_path, limit=0, now=now) == []
+    assert evict_lru(tmp_path, limit=300, now=now) == []
+    assert [found.folder.name for found in evict_lru(tmp_path, limit=150, now=now)] == ["old", "older"]
+    assert evict_lru(tmp_path, limit=0, now=now) == []
     assert [found.folder.name for found in entries(tmp_path)] == ["new"]
+    assert [found.folder.name for found in evict_lru(tmp_path, limit=0, now=now, spare_in_use=False)] == ["new"]
 
 
 def test_those_who_make_room_at_once_do_not_trip_over_each_other(tmp_path):
     for number in range(60):
         entry(tmp_path, f"e{number}", size=100, used=1000 + number)
     with ThreadPoolExecutor(4) as pool:
-        removed = list(pool.map(lambda _: make_room(tmp_path, limit=1000), range(8)))
+        removed = list(pool.map(lambda _: evict_lru(tmp_path, limit=1000, spare_in_use=False), range(8)))
     assert sum(len(found) for found in removed) == 50
     assert [found.folder.name for found in entries(tmp_path)] == [f"e{number}" for number in range(50, 60)]
 
@@ -66,7 +67,7 @@ def test_what_a_killed_run_left_is_removed_once_nothing_was_written_for_long(tmp
         os.utime(tmp_path / "answers" / name / "half", (time.time() - file_age,) * 2)
         os.utime(tmp_path / "answers" / name, (time.time() - folder_age,) * 2)
     assert [folder.name for folder in abandoned(tmp_path)] == [".old.x"]
-    keep_room(tmp_path, limit=100)
+    evict_lru(tmp_path, limit=100)
     assert sorted(folder.name for folder in (tmp_path / "answers").iterdir()) == [".slow.x", ".young.x"]
 
 
@@ -79,7 +80,7 @@ def test_calibrations_of_one_model_do_not_wait_for_each_other(tmp_path):
 
 
 def test_the_doctor_shows_and_clears(tmp_path, capsys):
-    entry(tmp_path, "a", size=100, used=1)
+    entry(tmp_path, "a", size=100, used=time.time())
     main(["doctor", f"paths.cache={tmp_path}"])
     assert "answers: 1 entries" in capsys.readouterr().out
     main(["doctor", "--keep-gib", "0", f"paths.cache={tmp_path}"])

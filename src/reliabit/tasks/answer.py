@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.cache import keep_room, touch
+from reliabit.cache import evict_lru, touch
 from reliabit.config import Config
 from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
@@ -73,7 +73,7 @@ def answer_questions(config: Config, model: QuantizedCheckpoint, questions: "Dat
     predictions = gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity})
     if store.features is not None:
         gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
-    keep_room(Path(config.paths.cache), limit=config.paths.cache_bytes())
+    evict_lru(Path(config.paths.cache), limit=config.paths.cache_bytes())
     predictions, extra_seconds = _with_further_passes(config, model, questions, predictions)
     return Answered(
         predictions=predictions,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.cache import find_or_make
+from reliabit.cache import get_or_create
 from reliabit.config import Config, ScalingConfig
 from reliabit.models.encoding import Encoder
 from reliabit.tasks.calibration_rows import FOLDER, calibration_rows
@@ -64,7 +64,7 @@ def load_statistics(config: Config, batches: "Sequence[CalibrationBatch]", *, de
         decoder = StreamedDecoder(model, decoder_layers, dtype=dtype)
         return collect(decoder, batches, folder, key=key, settings=settings)
 
-    return find_or_make(folder, read=read, make=measure)
+    return get_or_create(folder, read=read, make=measure)
 
 
 def load_batches(config: Config, encoder: Encoder) -> "list[CalibrationBatch]":
