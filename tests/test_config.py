@@ -1,19 +1,16 @@
 import itertools
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
+from launching import PROJECT, run_job
 from reliabit.composition import conf_folder, register, to_config, to_mapping
 from reliabit.config import BITS
 from reliabit.errors import ReliabitError
-
-PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -97,18 +94,6 @@ def test_the_record_of_a_configuration_is_plain(composed):
     assert type(record["quant"]) is dict
 
 
-def run(*arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-    return subprocess.run(
-        [sys.executable, "src/run.py", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=environment,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -127,7 +112,7 @@ def run(*arguments):
 def test_mistakes_on_the_command_line_end_in_one_line(arguments, line, tmp_path):
     folders = [f"hydra.run.dir={tmp_path}/run", f"hydra.sweep.dir={tmp_path}/sweep"]
     store = [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts"]
-    done = run(*arguments, *folders, *store)
+    done = run_job(*arguments, *folders, *store)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith(line), done.stderr
     assert "Traceback" not in done.stderr
@@ -135,7 +120,7 @@ def test_mistakes_on_the_command_line_end_in_one_line(arguments, line, tmp_path)
 
 
 def test_help_names_the_groups():
-    done = run("--help")
+    done = run_job("--help")
     assert done.returncode == 0
     for group in ("task", "model", "quant", "data", "trainer", "tracking"):
         assert re.search(rf"^{group}: ", done.stdout, re.MULTILINE), done.stdout[:500]

@@ -12,7 +12,8 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from functional.place import PROJECT, Place
+from functional.place import Place
+from launching import PROJECT
 
 SMALL = ["data.ask={dev: 40, val: 10, cal: 100, test: 40}", "evaluation.resamples=50"]
 

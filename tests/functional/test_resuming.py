@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from mlflow import MlflowClient
 
-from functional.place import PROJECT, Place
+from functional.place import Place
+from launching import PROJECT
 
 SMALL = [
     "data.ask={dev: 0, val: 20, cal: 40, test: 30}",

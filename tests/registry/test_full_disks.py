@@ -3,12 +3,11 @@
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from functional.place import PROJECT
+from disks import small_disk
+from launching import PROJECT
 from registry.bundles import accepting, register
 from reliabit.errors import ReliabitError
 from reliabit.registry.history import history
@@ -18,20 +17,6 @@ from reliabit.registry.versions import find_alias, list_versions
 from reliabit.tracking.journal import Journal
 from reliabit.tracking.journal_sync import sync
 from tracking.stores import tracker_at
-
-
-@contextmanager
-def small_disk(place: Path, *, size: str):
-    """A disk of that size; skips where none can be mounted."""
-    place.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_journal_that_does_not_fit_into_the_store_is_imported_once_there_is_room(tmp_path):

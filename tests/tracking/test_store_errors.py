@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from disks import mounted
 from reliabit.errors import ReliabitError
 from reliabit.tracking.store import open_store
 from tracking.stores import runs_of, store_at, tracker_at
@@ -54,18 +55,6 @@ def held(database: Path):
         yield
     finally:
         holder.communicate("")
-
-
-@contextmanager
-def mounted(*arguments: str, at: Path):
-    """A mount of the test's own; skips where it may not make one."""
-    done = subprocess.run(["mount", *arguments, str(at)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(at)], check=True)
 
 
 @contextmanager
