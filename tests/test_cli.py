@@ -88,6 +88,7 @@ def test_the_doctor_shows_and_clears(tmp_path, capsys):
     assert list(entries(tmp_path)) == []
 
 
+@pytest.mark.medium
 def test_a_journal_is_imported_once(tmp_path, capsys):
     with Journal(tmp_path / "journal").run("cell", tags={"kind": "cell"}) as run:
         run.log_metrics({"x": 0.5})
@@ -98,6 +99,7 @@ def test_a_journal_is_imported_once(tmp_path, capsys):
     assert [found.data.metrics for found in tracker.runs_with({"kind": "cell"})] == [{"x": 0.5}]
 
 
+@pytest.mark.medium
 def test_the_run_of_a_killed_process_is_closed(tmp_path, capsys):
     code = (
         "import os, signal; from reliabit.tracking.tracker import Tracker; "
@@ -160,6 +162,7 @@ finally:
 """
 
 
+@pytest.mark.medium
 def test_what_keeps_a_service_from_starting_is_told_before_a_model_is_looked_for(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -190,6 +193,7 @@ def test_every_command_that_is_interrupted_ends_in_one_line(monkeypatch, capsys)
     assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
+@pytest.mark.medium
 def test_a_service_that_is_interrupted_while_it_loads_ends_in_one_line(tmp_path):
     """The tracking server takes connections and says nothing: the service waits for what never comes."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

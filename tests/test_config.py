@@ -94,6 +94,7 @@ def test_the_record_of_a_configuration_is_plain(composed):
     assert type(record["quant"]) is dict
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -119,6 +120,7 @@ def test_mistakes_on_the_command_line_end_in_one_line(arguments, line, tmp_path)
     assert done.stdout == ""
 
 
+@pytest.mark.medium
 def test_help_names_the_groups():
     done = run_job("--help")
     assert done.returncode == 0

@@ -30,6 +30,7 @@ def limited():
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
 
+@pytest.mark.medium
 def test_a_file_that_may_not_grow_ends_in_one_sentence(tmp_path):
     arguments = ["task=prepare", f"paths.data={tmp_path}/data", f"hydra.run.dir={tmp_path}/run"]
     done = run_job(*arguments, preexec_fn=limited)
@@ -117,6 +118,7 @@ def test_a_full_disk_is_told_alike_whichever_library_writes_and_leaves_nothing(w
 SWEEP = ("-m", "task=footprint", "quant.bits=2,3")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("kib", "arguments", "told"),
     [

@@ -105,6 +105,7 @@ def test_intervals_and_differences_are_those_of_the_report_of_one_cell(cells, re
         assert set(ours.against_maxprob) == {"selective/coverage_at_1pct_risk", "selective/aurc"}
 
 
+@pytest.mark.medium
 def test_cells_are_paired_resample_by_resample(cells):
     twin = cell_of(cells[0].predictions, quantizer="hqq", bits=4)
     (model,) = measure_models([cells[0], twin, *cells[4:5]], SETTINGS)
@@ -168,6 +169,7 @@ def test_csv_holds_everything_once_and_nothing_published(report):
     assert float(found["high"]) == pytest.approx(row.against_maxprob["selective/aurc"].high, rel=1e-5)
 
 
+@pytest.mark.medium
 def test_what_is_written_can_be_read(report, tmp_path):
     names = {path.name for path in report.write(tmp_path)}
     assert names == {
