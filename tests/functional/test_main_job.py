@@ -184,6 +184,7 @@ def test_a_failed_cell_fails_the_sweep_and_spares_the_others(tmp_path):
     assert parent.info.status == "FAILED"
 
 
+@pytest.mark.slow
 def test_cells_that_were_asked_other_questions_are_compared_with_their_own_baseline(tmp_path):
     place = Place(tmp_path)
     asked = ["data.ask.test=4,6", "data.ask.val=0", "data.ask.cal=0", "evaluation.resamples=20", "confidence=maxprob"]
@@ -195,6 +196,7 @@ def test_cells_that_were_asked_other_questions_are_compared_with_their_own_basel
     assert files >= {"differences.qwen2_vl_tiny.easy_vqa.md", "differences.qwen2_vl_tiny.easy_vqa.2.md"}
 
 
+@pytest.mark.slow
 def test_the_second_family_quantizes_to_a_checkpoint_that_answers(tmp_path):
     place = Place(tmp_path)
     model = [
@@ -233,6 +235,7 @@ def test_a_corrupt_data_set_leaves_nothing_behind(tmp_path):
     assert [path for path in (tmp_path / "data").iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_a_reference_model_can_be_trained_and_then_answers(tmp_path):
     """The smoke form of `task=pretrain`: four steps, from nothing to a checkpoint that the main job loads."""
     place = Place(tmp_path)
