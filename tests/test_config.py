@@ -31,6 +31,7 @@ def options(group):
 GROUPS = ("model", "quant", "data", "confidence", "trainer", "tracking", "sweep", "registry", "experiment")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_option_of_every_group_composes(composed, group):
     for option in options(group):
@@ -128,6 +129,7 @@ def test_help_names_the_groups():
         assert re.search(rf"^{group}: ", done.stdout, re.MULTILINE), done.stdout[:500]
 
 
+@pytest.mark.medium
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['run.py', '--help']; sys.path.insert(0, 'src')\n"
@@ -139,6 +141,7 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
+@pytest.mark.medium
 def test_every_cell_of_the_versioned_pipeline_composes(composed):
     pipeline = yaml.safe_load((PROJECT / "params.yaml").read_text())["pipeline"]
     for model, data, quantizer, bits in itertools.product(

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models
 
 from disks import small_disk
 from launching import run_job
+from messages import NO_SPACE
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing, staged_folder
@@ -101,13 +102,13 @@ WRITERS = [write_tensors, write_array, write_checkpoint, write_table, write_imag
 def test_a_full_disk_is_told_alike_whichever_library_writes_and_leaves_nothing(write, disk_of):
     disk = disk_of(200)
     with (
-        pytest.raises(ReliabitError, match=rf"^{disk}/kept/file has no space left; make room"),
+        pytest.raises(ReliabitError, match=rf"^{disk}/kept/file {NO_SPACE}; make room"),
         plain_disk_errors(),
         replacing(disk / "kept" / "file") as unfinished,
     ):
         write(unfinished)
     with (
-        pytest.raises(ReliabitError, match=rf"^{disk}/folder has no space left; make room"),
+        pytest.raises(ReliabitError, match=rf"^{disk}/folder {NO_SPACE}; make room"),
         plain_disk_errors(),
         staged_folder(disk / "folder") as staging,
     ):
@@ -127,7 +128,7 @@ SWEEP = ("-m", "task=footprint", "quant.bits=2,3")
         (
             100,
             [*SWEEP, "hydra.sweep.dir={free}/s", "tracking.uri=sqlite:///{disk}/m.db"],
-            "/disk/m.db has no space left",
+            f"/disk/m.db {NO_SPACE}",
         ),
     ],
 )
@@ -140,7 +141,7 @@ def test_a_full_disk_below_a_run_s_folder_a_sweep_s_or_the_store_is_one_sentence
     assert done.returncode == 2, done.stderr
     [sentence] = done.stderr.splitlines()
     assert told in sentence
-    assert "has no space left" in sentence
+    assert NO_SPACE in sentence
     assert [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
@@ -154,6 +155,6 @@ def test_a_full_disk_below_the_cache_is_one_sentence_and_keeps_nothing_half_writ
     done = run_job(*arguments, timeout=300)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: {disk}/cache/encoded/")
-    assert "has no space left; make room" in done.stderr
+    assert f"{NO_SPACE}; make room" in done.stderr
     assert not [path for path in disk.rglob("*") if path.is_file() and path.suffix == ".safetensors"]
     assert not (tmp_path / "run").exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from disks import mounted
+from messages import NO_SPACE
 from reliabit.errors import ReliabitError
 from reliabit.tracking.store import open_store
 from tracking.stores import runs_of, store_at, tracker_at
@@ -132,7 +133,7 @@ def test_a_full_disk_fails_the_run_whose_artifact_does_not_fit(tmp_path):
     artifacts.mkdir(parents=True)
     with mounted("-t", "tmpfs", "-o", "size=2m", "tmpfs", at=artifacts):
         tracker = tracker_at(tmp_path)
-        full = pytest.raises(ReliabitError, match="has no space left on its disk; make room there")
+        full = pytest.raises(ReliabitError, match=f"{NO_SPACE} on its disk; make room there")
         with full, tracker.run("big", tags={}) as run:
             run.log_file(big)
         with tracker.run("small", tags={}) as run:
@@ -147,7 +148,7 @@ def test_a_full_disk_under_the_database_is_named(tmp_path):
     mlruns.mkdir()
     with mounted("-t", "tmpfs", "-o", "size=4m", "tmpfs", at=mlruns):
         tracker = tracker_at(tmp_path)
-        with pytest.raises(ReliabitError, match="has no space left on its disk"), tracker.run("x", tags={}) as run:
+        with pytest.raises(ReliabitError, match=f"{NO_SPACE} on its disk"), tracker.run("x", tags={}) as run:
             log_on_a_full_disk(run, filler=mlruns / "filler")
 
 
