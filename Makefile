@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Nothing that Reliabit writes or reads is a pickle.
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
-.PHONY: help setup run test lint typecheck unit test-slow ui pretrain repro lock clean
+.PHONY: help setup run test quick-test lint format typecheck unit test-slow ui pretrain repro lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,9 +34,16 @@ run: setup  ## Sweep the reference model over 2, 3, 4 and 8 bits beside its unqu
 
 test: setup lint typecheck unit  ## Lint, type-check and test
 
+quick-test: setup  ## Run the properties, floors, units and doctests that need no model, in a minute
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --quick --numprocesses auto --dist loadfile
+
 lint: setup  ## Check style
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+format: setup  ## Format the code, and mend what can be mended without thought
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
 
 typecheck: setup  ## Check types
 	$(VENV)/bin/mypy

@@ -4,6 +4,12 @@ import pytest
 import torch
 
 from leftovers import nothing_outlives_a_test, nothing_outlives_pytest, pytest_runtest_call  # noqa: F401 - for pytest
+from quick import (  # noqa: F401 - for pytest
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_ignore_collect,
+    pytest_pyfunc_call,
+)
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.sources import DataConfig
 from reliabit.models.families import Adapter, find_adapter

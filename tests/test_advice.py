@@ -78,6 +78,7 @@ def keys() -> set[str]:
     return set().union(*(dotted(OmegaConf.to_container(one, resolve=False)) for one in composed))
 
 
+@pytest.mark.medium
 def test_what_messages_advise_to_set_exists(keys):
     found = advised()
     assert len(found) > 50

@@ -1,85 +1,27 @@
 """`reliabit reap | sync | doctor`, as a user calls them."""
 
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from filelock import Timeout
 
-from reliabit.cache import abandoned, entries, entry_lock, keep_room, make_room
+from reliabit.cache import entries
 from reliabit.cli import main
 from reliabit.commands import upkeep
 from reliabit.tracking.journal import Journal
 from reliabit.tracking.tracker import Tracker
+from test_cache import entry
 
 
 def store_overrides(folder):
     return [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"tracking.artifacts={folder}/artifacts"]
 
 
-def entry(cache, name, *, size, used):
-    folder = cache / "answers" / name
-    folder.mkdir(parents=True)
-    (folder / "data").write_bytes(b"x" * size)
-    os.utime(folder, (used, used))
-
-
-def test_room_is_made_from_what_was_of_no_use_for_longest(tmp_path):
-    for number, name in enumerate("abcd"):
-        entry(tmp_path, name, size=100, used=1000 + number)
-    (tmp_path / "answers" / ".half").mkdir()
-    removed = make_room(tmp_path, limit=250)
-    assert sorted(found.folder.name for found in removed) == ["a", "b"]
-    assert [found.folder.name for found in entries(tmp_path)] == ["c", "d"]
-    assert make_room(tmp_path, limit=250) == []
-
-
-def test_what_a_run_may_be_using_stays_whatever_the_limit(tmp_path):
-    now = 1_000_000
-    for name, used in (("old", 1000), ("older", 500), ("new", now - 3600)):
-        entry(tmp_path, name, size=100, used=used)
-    assert keep_room(tmp_path, limit=300, now=now) == []
-    assert [found.folder.name for found in keep_room(tmp_path, limit=150, now=now)] == ["old", "older"]
-    assert keep_room(tmp_path, limit=0, now=now) == []
-    assert [found.folder.name for found in entries(tmp_path)] == ["new"]
-
-
-def test_those_who_make_room_at_once_do_not_trip_over_each_other(tmp_path):
-    for number in range(60):
-        entry(tmp_path, f"e{number}", size=100, used=1000 + number)
-    with ThreadPoolExecutor(4) as pool:
-        removed = list(pool.map(lambda _: make_room(tmp_path, limit=1000), range(8)))
-    assert sum(len(found) for found in removed) == 50
-    assert [found.folder.name for found in entries(tmp_path)] == [f"e{number}" for number in range(50, 60)]
-
-
-def test_what_a_killed_run_left_is_removed_once_nothing_was_written_for_long(tmp_path):
-    day = 86_400
-    for name, folder_age, file_age in ((".old.x", 3 * day, 2 * day), (".slow.x", 3 * day, 10), (".young.x", 10, 10)):
-        (tmp_path / "answers" / name).mkdir(parents=True)
-        (tmp_path / "answers" / name / "half").write_text("x")
-        os.utime(tmp_path / "answers" / name / "half", (time.time() - file_age,) * 2)
-        os.utime(tmp_path / "answers" / name, (time.time() - folder_age,) * 2)
-    assert [folder.name for folder in abandoned(tmp_path)] == [".old.x"]
-    keep_room(tmp_path, limit=100)
-    assert sorted(folder.name for folder in (tmp_path / "answers").iterdir()) == [".slow.x", ".young.x"]
-
-
-def test_calibrations_of_one_model_do_not_wait_for_each_other(tmp_path):
-    with entry_lock(tmp_path / "calibration" / "qwen2_vl_7b-00aa"):
-        with entry_lock(tmp_path / "calibration" / "qwen2_vl_7b-00ab", timeout=0):
-            pass
-        with pytest.raises(Timeout), entry_lock(tmp_path / "calibration" / "qwen2_vl_7b-00aa", timeout=0):
-            pass
-
-
 def test_the_doctor_shows_and_clears(tmp_path, capsys):
-    entry(tmp_path, "a", size=100, used=1)
+    entry(tmp_path, "a", size=100, used=time.time())
     main(["doctor", f"paths.cache={tmp_path}"])
     assert "answers: 1 entries" in capsys.readouterr().out
     main(["doctor", "--keep-gib", "0", f"paths.cache={tmp_path}"])
@@ -87,6 +29,7 @@ def test_the_doctor_shows_and_clears(tmp_path, capsys):
     assert list(entries(tmp_path)) == []
 
 
+@pytest.mark.medium
 def test_a_journal_is_imported_once(tmp_path, capsys):
     with Journal(tmp_path / "journal").run("cell", tags={"kind": "cell"}) as run:
         run.log_metrics({"x": 0.5})
@@ -97,6 +40,7 @@ def test_a_journal_is_imported_once(tmp_path, capsys):
     assert [found.data.metrics for found in tracker.runs_with({"kind": "cell"})] == [{"x": 0.5}]
 
 
+@pytest.mark.medium
 def test_the_run_of_a_killed_process_is_closed(tmp_path, capsys):
     code = (
         "import os, signal; from reliabit.tracking.tracker import Tracker; "
@@ -159,6 +103,7 @@ finally:
 """
 
 
+@pytest.mark.medium
 def test_what_keeps_a_service_from_starting_is_told_before_a_model_is_looked_for(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -189,6 +134,7 @@ def test_every_command_that_is_interrupted_ends_in_one_line(monkeypatch, capsys)
     assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
+@pytest.mark.medium
 def test_a_service_that_is_interrupted_while_it_loads_ends_in_one_line(tmp_path):
     """The tracking server takes connections and says nothing: the service waits for what never comes."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

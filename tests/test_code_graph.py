@@ -422,6 +422,7 @@ print(json.dumps(loaded))
 """
 
 
+@pytest.mark.medium
 def test_whatever_is_loaded_while_a_result_is_computed_is_part_of_its_identity(tmp_path):
     """A real tiny run in a process of its own: encoded, then calibrated, quantized and answered, then measured."""
     from PIL import Image

@@ -1,6 +1,5 @@
 """What a user types: paths that Hydra's grammar reads otherwise, options that are not there, and Ctrl-C."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -14,12 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf.errors import OmegaConfBaseException
 
+from launching import PROJECT, environment, run_python
 from reliabit.composition import register, to_config
 from reliabit.config_errors import in_one_line, typed
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
-
-PROJECT = Path(__file__).parents[1]
 
 
 def sentence(*overrides: str) -> str:
@@ -110,23 +108,15 @@ def test_keys_of_mappings_are_the_user_s_own():
     assert (config.data.files, list(config.other_data)) == ({"images": "x"}, ["mine"])
 
 
-def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-    return {**kept, "PYTHONPATH": str(PROJECT / "src")}
-
-
+@pytest.mark.medium
 @pytest.mark.parametrize("command", [["src/run.py"], ["-m", "reliabit", "reap"]])
 def test_a_value_without_a_key_is_no_defect(command):
-    done = subprocess.run(
-        [sys.executable, *command, "=3"], capture_output=True, text=True, cwd=PROJECT, env=environment(), check=False
-    )
+    done = run_python(*command, "=3")
     assert (done.returncode, done.stderr) == (2, "error: the argument =3 has no key; write <key>=3\n")
 
 
 def test_the_package_runs_the_command_line():
-    done = subprocess.run(
-        [sys.executable, "-m", "reliabit", "--help"], capture_output=True, text=True, env=environment(), check=False
-    )
+    done = run_python("-m", "reliabit", "--help")
     assert done.returncode == 0
     assert "promote" in done.stdout
 
@@ -144,6 +134,7 @@ reliabit.main.main()
 """
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
 @pytest.mark.parametrize(
     "body",
@@ -159,17 +150,11 @@ def test_ctrl_c_ends_in_one_line(sweep, body, tmp_path):
         f"hydra.sweep.dir={tmp_path}/sweep",
         f"tracking.uri=journal://{tmp_path}",
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED.format(body=body), *sweep, "task=footprint", *placed],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=environment(),
-        check=False,
-    )
+    done = run_python("-c", INTERRUPTED.format(body=body), *sweep, "task=footprint", *placed)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
+@pytest.mark.medium
 def test_runs_of_the_same_second_have_a_folder_each(tmp_path):
     """The year stands for the second: both runs have the same one."""
     command = [

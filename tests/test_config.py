@@ -1,20 +1,17 @@
 import itertools
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
+from launching import PROJECT, run_job
 from reliabit.composition import register, to_config, to_mapping
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 from reliabit.quant.settings import BITS
-
-PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -35,6 +32,7 @@ def options(group):
 GROUPS = ("model", "quant", "data", "confidence", "trainer", "tracking", "sweep", "registry", "experiment")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_option_of_every_group_composes(composed, group):
     for option in options(group):
@@ -98,18 +96,7 @@ def test_the_record_of_a_configuration_is_plain(composed):
     assert type(record["quant"]) is dict
 
 
-def run(*arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-    return subprocess.run(
-        [sys.executable, "src/run.py", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        env=environment,
-        check=False,
-    )
-
-
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -128,20 +115,22 @@ def run(*arguments):
 def test_mistakes_on_the_command_line_end_in_one_line(arguments, line, tmp_path):
     folders = [f"hydra.run.dir={tmp_path}/run", f"hydra.sweep.dir={tmp_path}/sweep"]
     store = [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts"]
-    done = run(*arguments, *folders, *store)
+    done = run_job(*arguments, *folders, *store)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith(line), done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
+@pytest.mark.medium
 def test_help_names_the_groups():
-    done = run("--help")
+    done = run_job("--help")
     assert done.returncode == 0
     for group in ("task", "model", "quant", "data", "trainer", "tracking"):
         assert re.search(rf"^{group}: ", done.stdout, re.MULTILINE), done.stdout[:500]
 
 
+@pytest.mark.medium
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['run.py', '--help']; sys.path.insert(0, 'src')\n"
@@ -153,6 +142,7 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
+@pytest.mark.medium
 def test_every_cell_of_the_versioned_pipeline_composes(composed):
     pipeline = yaml.safe_load((PROJECT / "params.yaml").read_text())["pipeline"]
     for model, data, quantizer, bits in itertools.product(

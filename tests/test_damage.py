@@ -108,6 +108,7 @@ class Model:
         return Answers([an_answer(question_id) for question_id in ids], seconds=1.5)
 
 
+@pytest.mark.medium
 def test_no_bit_of_kept_answers_changes_unnoticed(questions, tmp_path, capsys):
     store, model = AnswerStore(tmp_path, identity="a", chunk=6, features=FeatureSettings()), Model()
     (stored,) = store.ask(questions, model)
@@ -295,6 +296,7 @@ def recorded(tmp_path_factory, written):
     return folder, tracker, run.run_id
 
 
+@pytest.mark.medium
 def test_no_bit_of_what_a_run_recorded_changes_unnoticed(recorded, tmp_path):
     _, tracker, run_id = recorded
     run = tracker.client.get_run(run_id)
@@ -313,6 +315,7 @@ def test_no_bit_of_what_a_run_recorded_changes_unnoticed(recorded, tmp_path):
     assert read_predictions(tmp_path / "whole" / PREDICTIONS).equals(predictions_of())
 
 
+@pytest.mark.medium
 def test_predictions_that_were_exchanged_are_refused(recorded):
     """With a table that is whole by itself: the hash lies with the run, where the file does not."""
     folder, tracker, run_id = recorded
@@ -334,6 +337,7 @@ def test_predictions_that_were_exchanged_are_refused(recorded):
         assert read_predictions(found).num_rows
 
 
+@pytest.mark.medium
 def test_runs_from_before_there_were_hashes_are_read_as_ever(tmp_path):
     tracker = tracker_at(tmp_path)
     pq.write_table(predictions_of(), tmp_path / PREDICTIONS)
@@ -401,6 +405,7 @@ def test_results_that_do_not_belong_together_are_refused(results, written):
         read_results(results)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "tags", [{"kind": "promotion"}, {"promotion.number": "1"}, {"kind": "cell", "mlflow.user": "x"}]
 )

@@ -1,11 +1,8 @@
 """A disk that takes nothing more: one sentence, status 2, and nothing half-written."""
 
 import errno
-import os
 import resource
-import shutil
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +14,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
+from disks import small_disk
+from launching import run_job
+from messages import NO_SPACE
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing, staged_folder
-
-PROJECT = Path(__file__).parents[1]
 
 
 def test_other_errors_of_the_system_pass():
@@ -33,16 +31,10 @@ def limited():
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
 
+@pytest.mark.medium
 def test_a_file_that_may_not_grow_ends_in_one_sentence(tmp_path):
     arguments = ["task=prepare", f"paths.data={tmp_path}/data", f"hydra.run.dir={tmp_path}/run"]
-    done = subprocess.run(
-        [sys.executable, "src/run.py", *arguments],
-        cwd=PROJECT,
-        preexec_fn=limited,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_job(*arguments, preexec_fn=limited)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "may not grow further (ulimit -f); make room" in done.stderr
@@ -68,22 +60,10 @@ def test_a_file_in_the_place_of_a_folder_ends_in_one_sentence(tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """Mounts a disk of so many KiB, where this user may."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = []
-
-    def mount(kib: int) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-            pytest.skip("this user may mount no disk")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for one in mounted:
-        subprocess.run(["umount", str(one)], check=True)
+def disk_of(tmp_path):
+    """Mounts a disk of so many KiB."""
+    with ExitStack() as stack:
+        yield lambda kib: stack.enter_context(small_disk(tmp_path / "disk", size=f"{kib}k"))
 
 
 DATA = np.random.default_rng(0).integers(0, 255, 1_000_000, dtype=np.uint8)
@@ -119,16 +99,16 @@ WRITERS = [write_tensors, write_array, write_checkpoint, write_table, write_imag
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_a_full_disk_is_told_alike_whichever_library_writes_and_leaves_nothing(write, small_disk):
-    disk = small_disk(200)
+def test_a_full_disk_is_told_alike_whichever_library_writes_and_leaves_nothing(write, disk_of):
+    disk = disk_of(200)
     with (
-        pytest.raises(ReliabitError, match=rf"^{disk}/kept/file has no space left; make room"),
+        pytest.raises(ReliabitError, match=rf"^{disk}/kept/file {NO_SPACE}; make room"),
         plain_disk_errors(),
         replacing(disk / "kept" / "file") as unfinished,
     ):
         write(unfinished)
     with (
-        pytest.raises(ReliabitError, match=rf"^{disk}/folder has no space left; make room"),
+        pytest.raises(ReliabitError, match=rf"^{disk}/folder {NO_SPACE}; make room"),
         plain_disk_errors(),
         staged_folder(disk / "folder") as staging,
     ):
@@ -139,6 +119,7 @@ def test_a_full_disk_is_told_alike_whichever_library_writes_and_leaves_nothing(w
 SWEEP = ("-m", "task=footprint", "quant.bits=2,3")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("kib", "arguments", "told"),
     [
@@ -147,48 +128,33 @@ SWEEP = ("-m", "task=footprint", "quant.bits=2,3")
         (
             100,
             [*SWEEP, "hydra.sweep.dir={free}/s", "tracking.uri=sqlite:///{disk}/m.db"],
-            "/disk/m.db has no space left",
+            f"/disk/m.db {NO_SPACE}",
         ),
     ],
 )
 def test_a_full_disk_below_a_run_s_folder_a_sweep_s_or_the_store_is_one_sentence(
-    kib, arguments, told, small_disk, tmp_path
+    kib, arguments, told, disk_of, tmp_path
 ):
-    disk = small_disk(kib)
+    disk = disk_of(kib)
     placed = [argument.format(disk=disk, free=tmp_path / "free") for argument in arguments]
-    done = subprocess.run(
-        [sys.executable, "src/run.py", *placed, f"paths.cache={tmp_path}/cache"],
-        cwd=PROJECT,
-        env={name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = run_job(*placed, f"paths.cache={tmp_path}/cache", timeout=300)
     assert done.returncode == 2, done.stderr
     [sentence] = done.stderr.splitlines()
     assert told in sentence
-    assert "has no space left" in sentence
+    assert NO_SPACE in sentence
     assert [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
 @pytest.mark.slow
-def test_a_full_disk_below_the_cache_is_one_sentence_and_keeps_nothing_half_written(small_disk, tmp_path):
-    disk = small_disk(400)
+def test_a_full_disk_below_the_cache_is_one_sentence_and_keeps_nothing_half_written(disk_of, tmp_path):
+    disk = disk_of(400)
     arguments = [
         *("task=answer", "data=scenes", "data.splits={train:4,val:2,test:2}", f"paths.data={tmp_path}/data"),
         *(f"paths.cache={disk}/cache", f"hydra.run.dir={tmp_path}/run"),
     ]
-    done = subprocess.run(
-        [sys.executable, "src/run.py", *arguments],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = run_job(*arguments, timeout=300)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: {disk}/cache/encoded/")
-    assert "has no space left; make room" in done.stderr
+    assert f"{NO_SPACE}; make room" in done.stderr
     assert not [path for path in disk.rglob("*") if path.is_file() and path.suffix == ".safetensors"]
     assert not (tmp_path / "run").exists()

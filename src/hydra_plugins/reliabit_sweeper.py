@@ -24,14 +24,13 @@ class BaselineSweeper(BasicSweeper):
         Raises:
             ReliabitError: A cell is refused, and none is run; or the sweep's folder or parent run is; or one failed.
         """
-        from reliabit.jobs import SWEEP_FOLDER, take_timed
-        from reliabit.outputs import claimed
+        from reliabit.jobs import SWEEP_FOLDER, claim_hydra_folder
         from reliabit.tracking.hydra_records import write_redacted
         from reliabit.tracking.sweep_parent import sweep_parent
 
         swept, cells = self._swept(), self._cells(arguments)
         asked = self._check(cells)
-        with claimed(take_timed(swept, key=SWEEP_FOLDER)) as folder:
+        with claim_hydra_folder(swept, key=SWEEP_FOLDER) as folder:
             write_redacted(swept, folder / "multirun.yaml")
             with sweep_parent(swept, asked=asked):
                 return self._launch(cells)
@@ -49,7 +48,7 @@ class BaselineSweeper(BasicSweeper):
         """Check every cell before the first one runs; returns how many different ones there are."""
         from reliabit.composition import to_config, to_mapping
         from reliabit.identity import cell_digest
-        from reliabit.jobs import OUTPUT, WRITING, cell_folder, current_job, placed
+        from reliabit.jobs import OUTPUT, WRITING, cell_folder, current_job, resolve_paths
         from reliabit.outputs import check_distinct
         from reliabit.tasks.preflight import preflight
 
@@ -62,7 +61,7 @@ class BaselineSweeper(BasicSweeper):
                 composed.hydra.job.id = composed.hydra.job.num = number
             folder = cell_folder(composed)
             with current_job(composed, folder=folder):
-                config = placed(to_config(composed))
+                config = resolve_paths(to_config(composed))
             preflight(config)
             folders.append(folder)
             if config.task.name in WRITING:

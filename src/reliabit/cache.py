@@ -1,8 +1,7 @@
-"""What several runs share below `paths.cache`: how much it is, and making room.
+"""The cache below `paths.cache` that runs share: entries, their locks, and the eviction of the least recently used.
 
-Every entry is a folder that is named after everything it depends on, so any of them may be removed at any time: what is
-missing is made again, and so is what is not as it was written, which is said. The time stamp of an entry says when it
-was last of use.
+An entry is a folder that is named after everything it depends on, so any of them may be removed at any time: what is
+missing or damaged is made again. An entry's modification time says when it was last used.
 """
 
 import os
@@ -10,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -27,22 +26,15 @@ KINDS = ("answers", "bundles", "calibration", "encoded")
 """Folders below the cache that hold one entry a folder."""
 
 IN_USE_SECONDS = 86_400.0
-"""An entry that was of use so short a time ago may be one of a run that goes on."""
+"""An entry that was used so recently may belong to a run that goes on."""
 
 ABANDONED_SECONDS = 86_400.0
-"""A folder in which nothing was written for so long and that is not finished is of a killed run."""
+"""An unfinished folder in which nothing was written for so long is of a killed run."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A shared result.
-
-    Attributes:
-        kind: One of `KINDS`.
-        folder: Where it lies.
-        size: Its bytes.
-        used: When it was last of use, in seconds since 1970.
-    """
+    """A shared result of one of `KINDS`: its size in bytes, and when it was last used, in seconds since 1970."""
 
     kind: str
     folder: Path
@@ -51,7 +43,7 @@ class Entry:
 
 
 def entries(cache: Path) -> Iterator[Entry]:
-    """Every entry of a cache, finished ones alone.
+    """The finished entries of a cache.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -63,7 +55,7 @@ def entries(cache: Path) -> Iterator[Entry]:
     for kind in KINDS:
         for folder in sorted((cache / kind).glob("*")):
             if folder.is_dir() and not folder.name.startswith("."):
-                # Another process may be making room at this moment.
+                # Another process may be evicting at this moment.
                 with suppress(FileNotFoundError):
                     yield Entry(kind, folder, size=_bytes_below(folder), used=folder.stat().st_mtime)
 
@@ -80,7 +72,7 @@ def abandoned(cache: Path, *, now: float | None = None) -> list[Path]:
 
 
 def entry_lock(folder: Path, *, timeout: float = -1) -> "BaseFileLock":
-    """The lock of whoever makes an entry; some entries share one, so that locks do not pile up with them.
+    """The lock under which an entry is made; some entries share one, so that lock files do not pile up.
 
     Args:
         folder: The entry, there or not.
@@ -93,7 +85,7 @@ def entry_lock(folder: Path, *, timeout: float = -1) -> "BaseFileLock":
     return FileLock(folder.parent / f".{folder.name[-2:]}.lock", timeout=timeout)
 
 
-def find_or_make(folder: Path, *, read: Callable[[], Found | None], make: Callable[[], Found]) -> Found:
+def get_or_create(folder: Path, *, read: Callable[[], Found | None], make: Callable[[], Found]) -> Found:
     """An entry, made if it is not there; of processes that ask at once, one makes it and the others wait.
 
     Args:
@@ -106,19 +98,15 @@ def find_or_make(folder: Path, *, read: Callable[[], Found | None], make: Callab
         found = read()
     if found is None:
         with entry_lock(folder):
-            found = whole_entry(folder, read)
+            found = read_or_drop(folder, read)
             if found is None:
                 found = make()
     touch([folder])
     return found
 
 
-def whole_entry(folder: Path, read: Callable[[], Found | None]) -> Found | None:
-    """Read an entry, and drop it where it is damaged, which is said in a line; for whoever holds its lock.
-
-    Returns:
-        The entry; `None` where it has to be made.
-    """
+def read_or_drop(folder: Path, read: Callable[[], Found | None]) -> Found | None:
+    """Read an entry under its lock; a damaged one is removed, which a line says, and is `None` like a missing one."""
     try:
         return read()
     except DamagedError as error:
@@ -128,76 +116,43 @@ def whole_entry(folder: Path, read: Callable[[], Found | None]) -> Found | None:
 
 
 def touch(folders: Iterable[Path]) -> None:
-    """Say of entries that they are of use now."""
+    """Mark entries as used now."""
     for folder in folders:
         with suppress(FileNotFoundError):
             os.utime(folder)
 
 
-def keep_room(cache: Path, *, limit: int, now: float | None = None) -> list[Entry]:
-    """Remove what killed runs left, and the entries of no use for longest, down to a limit, but none of a living run.
+def evict_lru(cache: Path, *, limit: int, spare_in_use: bool = True, now: float | None = None) -> list[Entry]:
+    """Remove what killed runs left, and the least recently used entries beyond a limit.
 
     Args:
         cache: The cache.
         limit: Bytes that may stay.
+        spare_in_use: Whether entries stay that were used within `IN_USE_SECONDS`, so that no living run loses one.
         now: The time, in seconds since 1970; the present one by default.
 
     Returns:
         The entries that were removed.
     """
-    moment = time.time() if now is None else now
-    with _alone(cache):
-        _remove_abandoned(cache, now=moment)
-        removed = [entry for entry in _beyond(cache, limit=limit) if moment - entry.used > IN_USE_SECONDS]
-        for entry in removed:
-            _remove(entry.folder)
-    return removed
-
-
-def make_room(cache: Path, *, limit: int) -> list[Entry]:
-    """Remove what killed runs left, and the entries of no use for longest, down to a limit, whoever may be using them.
-
-    Args:
-        cache: The cache.
-        limit: Bytes that may stay.
-
-    Returns:
-        The entries that were removed.
-    """
-    with _alone(cache):
-        _remove_abandoned(cache, now=time.time())
-        removed = _beyond(cache, limit=limit)
-        for entry in removed:
-            _remove(entry.folder)
-    return removed
-
-
-@contextmanager
-def _alone(cache: Path) -> Iterator[None]:
     from filelock import FileLock
 
+    moment = time.time() if now is None else now
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / ".room.lock"):
-        yield
-
-
-def _remove_abandoned(cache: Path, *, now: float) -> None:
-    for folder in abandoned(cache, now=now):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _beyond(cache: Path, *, limit: int) -> list[Entry]:
-    """The entries that a limit leaves no room for."""
-    kept, found = 0, []
-    for entry in sorted(entries(cache), key=lambda entry: entry.used, reverse=True):
-        kept += entry.size
-        if kept > limit:
-            found.append(entry)
-    return found
+        for folder in abandoned(cache, now=moment):
+            shutil.rmtree(folder, ignore_errors=True)
+        removed, total = [], 0
+        for entry in sorted(entries(cache), key=lambda entry: entry.used, reverse=True):
+            total += entry.size
+            if total > limit and not (spare_in_use and moment - entry.used <= IN_USE_SECONDS):
+                removed.append(entry)
+        for entry in removed:
+            _remove(entry.folder)
+    return removed
 
 
 def _remove(folder: Path) -> None:
-    # Moved away first: whoever looks for it meanwhile finds all of it or nothing.
+    # Renamed first: whoever looks for it meanwhile finds all of it or nothing.
     gone = Path(mkdtemp(prefix=".removed.", dir=folder.parent))
     with suppress(FileNotFoundError):
         folder.rename(gone / folder.name)
@@ -209,7 +164,7 @@ def _bytes_below(folder: Path) -> int:
 
 
 def _last_written(folder: Path) -> float:
-    """When something was last written below a folder; the folder's own stamp does not move as its files grow."""
+    """When something was last written below a folder, whose own time does not move as its files grow."""
     found = [folder.stat().st_mtime]
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What a disk that takes nothing more means, in one sentence."""
+"""The operating system's refusals to read and write, in one sentence each."""
 
 import errno
 import re
@@ -20,7 +20,6 @@ REFUSED = {
     errno.ENOTDIR: "needs a folder where there is a file",
     errno.EEXIST: "needs a folder where there is a file",
 }
-
 
 _RUST = re.compile(r"\(os error (?P<number>\d+)\)$")
 """How safetensors and tokenizers end what the system told them."""
@@ -51,9 +50,9 @@ def number_of(error: BaseException) -> int | None:
 
 
 def what_is_full(error: BaseException) -> str | None:
-    """What is said of a disk that takes nothing more, if an exception, or what it was raised from, is about one.
+    """What is said of a full disk, if an exception or one of its causes is about one.
 
-    MLflow gathers what went wrong with several files into one text, numbers included.
+    MLflow gathers the failures of several files into one text, numbers included.
 
     >>> what_is_full(OSError(errno.ENOSPC, "No space left on device")), what_is_full(ValueError("x"))
     ('has no space left', None)
@@ -74,9 +73,9 @@ def what_is_full(error: BaseException) -> str | None:
 
 @contextmanager
 def plain_disk_errors() -> Iterator[None]:
-    """Turn the operating system's refusal to write into the one exception that a user reads; the rest passes.
+    """Turn the operating system's refusals into the exception that a user reads; other exceptions pass.
 
-    Whatever was being written has a temporary name and vanishes, so nothing is left half-written.
+    What was being written has a temporary name and vanishes, so nothing is left half-written.
 
     Raises:
         ReliabitError: A disk is full, its quota is used up, or a place cannot be written or read.
@@ -106,10 +105,9 @@ def plain_disk_errors() -> Iterator[None]:
 
 
 def _place(error: BaseException) -> str | None:
-    """Where an exception says that it happened: of two places, the one that was written to."""
+    """The path that an exception names: of two, the one that was written to."""
     if isinstance(error, OSError) and (error.filename2 or error.filename):
         return str(error.filename2 or error.filename)
-    # What was written under a temporary name carries its own along; see `reliabit.files`.
-    return next(
-        (note.removeprefix(WRITING) for note in getattr(error, "__notes__", ()) if note.startswith(WRITING)), None
-    )
+    # What is written under a temporary name has its own in a note; see `reliabit.files`.
+    notes = getattr(error, "__notes__", ())
+    return next((note.removeprefix(WRITING) for note in notes if note.startswith(WRITING)), None)

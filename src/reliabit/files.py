@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader never sees half of one, and telling what is in them."""
+"""Atomic writing of files and folders, and records and manifests that tell whether what is read is what was written."""
 
 import hashlib
 import json
@@ -12,31 +12,38 @@ from typing import Any
 from reliabit.errors import DamagedError, ReliabitError
 
 WRITING = "while writing "
-"""What begins the note that an exception gets which ends the writing of a file or folder."""
+"""How the note begins that names the file or folder whose writing an exception ended; see `reliabit.disk_errors`."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, and rename it to `path` once the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        unfinished = Path(file.name)
+def _noting(path: Path) -> Iterator[None]:
     try:
-        yield unfinished
-        unfinished.chmod(0o644)
-        unfinished.replace(path)
+        yield
     except ReliabitError:
         raise
     except Exception as error:
         error.add_note(f"{WRITING}{path}")
         raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends well, and vanishes otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        unfinished = Path(file.name)
+    try:
+        with _noting(path):
+            yield unfinished
+            unfinished.chmod(0o644)
+            unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise.
+    """The same for a folder: it takes the place of `folder` when the block ends well, and vanishes otherwise.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -48,26 +55,21 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    aside = staging.with_name(f"{staging.name}.old")
     try:
-        yield staging
-        staging.chmod(0o755)
-        aside = staging.with_name(f"{staging.name}.old")
-        take_place(staging, folder, aside=aside)
-        shutil.rmtree(aside, ignore_errors=True)
-    except BaseException as error:
+        with _noting(folder):
+            yield staging
+            staging.chmod(0o755)
+            take_place(staging, folder, aside=aside)
+            shutil.rmtree(aside, ignore_errors=True)
+    finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if not isinstance(error, ReliabitError):
-            error.add_note(f"{WRITING}{folder}")
-        raise
 
 
 def take_place(new: Path, folder: Path, *, aside: Path) -> None:
-    """Put a folder where another may stand, which is moved aside; between the two renames there is none.
+    """Rename `new` to `folder`, and what stood there to `aside`; between the two renames nothing stands there.
 
-    Args:
-        new: The folder.
-        folder: The name that it gets.
-        aside: Where the other one goes; all three lie on one file system.
+    All three lie on one file system.
     """
     if folder.exists():
         folder.rename(aside)
@@ -104,7 +106,7 @@ def read_sealed(path: Path, *, remedy: str) -> dict[str, Any]:
 
     Args:
         path: The file.
-        remedy: What to do where it is damaged.
+        remedy: What to do where it is damaged, for the message.
 
     Raises:
         DamagedError: It cannot be read, has no seal, or is not what was sealed.
@@ -143,7 +145,7 @@ MANIFEST = "reliabit_files.json"
 
 
 def write_manifest(folder: Path, files: Iterable[Path], **facts: str) -> Path:
-    """Leave the hashes of files below a folder in it, and what else is to be known of them."""
+    """Write the hashes of files below a folder into it, with other facts about them; returns the manifest's path."""
     record = {"files": {path.relative_to(folder).as_posix(): sha256(path) for path in files}, **facts}
     with replacing(folder / MANIFEST) as unfinished:
         unfinished.write_bytes(sealed(record, indent=1))
@@ -151,17 +153,10 @@ def write_manifest(folder: Path, files: Iterable[Path], **facts: str) -> Path:
 
 
 def check_manifest(folder: Path, *, remedy: str) -> dict[str, Any]:
-    """Check all files that a folder's manifest names.
-
-    Args:
-        folder: The folder.
-        remedy: What to do where something is damaged.
-
-    Returns:
-        The manifest.
+    """Check all files that a folder's manifest names, and return it; arguments as of `read_manifest`.
 
     Raises:
-        DamagedError: There is none, or it or a file is not as it was written.
+        DamagedError: There is no manifest, or it or a file is not as it was written.
     """
     record = read_manifest(folder, remedy=remedy)
     for name, expected in record["files"].items():
@@ -170,7 +165,11 @@ def check_manifest(folder: Path, *, remedy: str) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path, *, remedy: str) -> dict[str, Any]:
-    """What a folder's manifest says; `files` are the hashes of its files by name.
+    """Read a folder's manifest; `files` are the hashes of its files by name.
+
+    Args:
+        folder: The folder.
+        remedy: What to do where it is damaged, for the message.
 
     Raises:
         DamagedError: There is none, or it is not as it was written.

@@ -1,7 +1,7 @@
 """The identity of a run: a versioned fingerprint of everything that decides its numbers.
 
 A fingerprint is computed from plain data (the composed configuration as `to_mapping` gives it, digests, versions), so a
-run that is about to start and the log of one that has finished give the same. It has four parts:
+run that is about to start and the record of a finished one give the same. It has four parts:
 
 * the configuration, without the keys that say where and how a run is carried out (`TRANSPORT`);
 * the contents of its inputs, by name, whatever folder they lie in;
@@ -15,6 +15,7 @@ The device is part of it only as the configuration names it: `trainer.accelerato
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -103,7 +104,7 @@ class Fingerprint:
         return _digest(asdict(self))
 
     def to_tags(self) -> dict[str, str]:
-        """The fingerprint as tags of a run: the whole, its version, and each part, all as digests."""
+        """The fingerprint as tags of a run: the digests of the whole and of each part, and the version."""
         parts = {f"{TAG}.{part}": _digest(getattr(self, part)) for part in PARTS}
         return {TAG: self.hex, f"{TAG}.version": str(self.version), **parts}
 
@@ -118,7 +119,7 @@ class Fingerprint:
         Raises:
             ReliabitError: It is of another version, or is not what was written.
         """
-        try:
+        with _wellformed():
             fields = json.loads(text)
             written, found = fields.pop("hex"), fields["version"]
             if found != FINGERPRINT_VERSION:
@@ -127,15 +128,12 @@ class Fingerprint:
                     "run it again to compare"
                 )
             fingerprint = cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ReliabitError(f"{FINGERPRINT} is no fingerprint ({error}); the run must be repeated") from error
-        if fingerprint.hex != written:
-            raise ReliabitError(f"{FINGERPRINT} was changed after it was written; the run must be repeated")
+        _check_hex(fields, written)
         return fingerprint
 
 
 def written_hex(text: str) -> str:
-    """The hex of a fingerprint that was written by this version or another one, checked against what it is made of.
+    """The hex of a fingerprint that any version wrote, checked against what it is made of.
 
     Raises:
         ReliabitError: It is no fingerprint, or was changed after it was written.
@@ -144,26 +142,32 @@ def written_hex(text: str) -> str:
     >>> written_hex(fingerprint.to_json()) == fingerprint.hex
     True
     """
-    try:
+    with _wellformed():
         fields = json.loads(text)
         written = fields.pop("hex")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ReliabitError(f"{FINGERPRINT} is no fingerprint ({error}); the run must be repeated") from error
-    if _digest(fields) != written:
-        raise ReliabitError(f"{FINGERPRINT} was changed after it was written; the run must be repeated")
+    _check_hex(fields, written)
     return str(written)
 
 
+@contextmanager
+def _wellformed() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReliabitError(f"{FINGERPRINT} is no fingerprint ({error}); the run must be repeated") from error
+
+
+def _check_hex(fields: Mapping[str, Any], written: str) -> None:
+    if _digest(fields) != written:
+        raise ReliabitError(f"{FINGERPRINT} was changed after it was written; the run must be repeated")
+
+
 def identify(config: Mapping[str, Any], *, inputs: Mapping[str, str]) -> Fingerprint:
-    """The fingerprint of a run of this code with these libraries.
+    """The fingerprint of a run of this code with these libraries; `hex` is equal for runs that must agree.
 
     Args:
         config: The composed configuration as nested mappings, from `to_mapping` or a run's `config.yaml`.
-        inputs: SHA-256 of each input by name; see `checkpoint_inputs` and `table_inputs` of
-            `reliabit.digests`, and `DigestCache.sha256` for single files.
-
-    Returns:
-        The fingerprint; `hex` is equal for runs that must give the same numbers.
+        inputs: SHA-256 of each input by name; see `reliabit.digests`.
     """
     return Fingerprint(
         config=without_transport(config),

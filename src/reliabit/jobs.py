@@ -1,7 +1,7 @@
-"""What Hydra's jobs are to us: the configuration that each runs, the folders it writes to, and what is checked before.
+"""Hydra's jobs: what is checked before one begins, and the folders that it claims.
 
 Hydra makes a job's folder and writes into it before the job begins. `BeforeRun` comes first: it checks a single run and
-takes its folders. The jobs of a sweep are checked by the sweeper, all of them, and write below the folder that it took.
+claims its folders. The sweeper checks all jobs of a sweep, which write below the folder that it claims.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from reliabit.config import Config
 from reliabit.config_errors import quoted
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
-from reliabit.outputs import Claim, claim, claim_free
+from reliabit.outputs import ClaimedFolder, claim, claim_free
 from reliabit.tasks.preflight import preflight
 from reliabit.tracking.hydra_records import RECORDS, write_records
 
@@ -29,15 +29,11 @@ WRITING = ("answer", "select", "evaluate", "report", "promote", "pipeline")
 
 OUTPUT, RUN_FOLDER, SWEEP_FOLDER = "paths.output", "hydra.run.dir", "hydra.sweep.dir"
 
-_held: list[Claim] = []
+_claimed: list[ClaimedFolder] = []
 
 
-class Refusal(BaseException):
-    """Carries what ends a job past Hydra, which only warns of what its callbacks raise, and prints the rest itself.
-
-    Attributes:
-        error: What ends it.
-    """
+class JobExit(BaseException):
+    """Carries the `error` that ends a job past Hydra, which only warns of its callbacks' errors and prints others."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -45,45 +41,45 @@ class Refusal(BaseException):
 
 
 class BeforeRun(Callback):
-    """Checks a single run and takes its folders, before Hydra writes to them; `release` lets them go."""
+    """Checks a single run and claims its folders, before Hydra writes to them; see `release_folders`."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the configuration, and take the folders."""
+        """Check the configuration, and claim the folders."""
         try:
             with current_job(config, folder=Path(str(config.hydra.run.dir))):
-                checked = placed(to_config(config))
+                checked = resolve_paths(to_config(config))
                 preflight(checked)
-                _take_folders(config, checked)
+                _claim_folders(config, checked)
         except (ReliabitError, OmegaConfBaseException) as error:
-            raise Refusal(error) from error
+            raise JobExit(error) from error
 
 
 class Records(Callback):
-    """Writes what Hydra would leave of a job beside its output, without credentials."""
+    """Writes the records that Hydra would leave beside a job's output, without credentials."""
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Write it; where the user has Hydra write it as well, in the place of that."""
+        """Write them; where the user has Hydra write its own as well, over those."""
         folder = Path(str(config.hydra.runtime.output_dir), config.hydra.output_subdir or RECORDS)
         try:
             with plain_disk_errors():
                 write_records(config, folder)
         except ReliabitError as error:
-            raise Refusal(error) from error
+            raise JobExit(error) from error
 
 
-def release(*, refused: bool) -> None:
-    """Let go of the folders of a single run.
+def release_folders(*, refused: bool) -> None:
+    """Release the folders of a single run.
 
     Args:
         refused: Whether it came to nothing, so that a folder with nothing but Hydra's records goes as well.
     """
-    while _held:
-        _held.pop().release(unless=(RECORDS, "reliabit.log") if refused else ())
+    while _claimed:
+        _claimed.pop().release(unless=(RECORDS, "reliabit.log") if refused else ())
 
 
 @contextmanager
 def current_job(config: DictConfig, *, folder: Path) -> Iterator[None]:
-    """Let a configuration be that of Hydra's current job, for what it says of itself while it is checked.
+    """Make a configuration that of Hydra's current job while it is checked.
 
     Args:
         config: The composed configuration, Hydra's own included.
@@ -100,11 +96,11 @@ def current_job(config: DictConfig, *, folder: Path) -> Iterator[None]:
 
 
 def cell_folder(config: DictConfig) -> Path:
-    """The folder of a sweep's job, as its composed configuration tells."""
+    """The folder of a sweep's job, by its composed configuration."""
     return Path(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir)).absolute()
 
 
-def placed(config: Config) -> Config:
+def resolve_paths(config: Config) -> Config:
     """Fill in what Hydra decides for the current job: where it writes and, in a sweep, where its parent is named."""
     from reliabit.tracking.tracker import parent_file
 
@@ -116,13 +112,13 @@ def placed(config: Config) -> Config:
 
 
 @contextmanager
-def own_output(config: Config) -> Iterator[None]:
-    """Hold the folder that the current job writes to, where nobody has taken it yet: one that a sweep's cell names.
+def claimed_output(config: Config) -> Iterator[None]:
+    """Claim the output folder that a sweep's cell names; those of other jobs are claimed before they begin.
 
-    A cell of a sweep that goes on writes beside what its earlier attempt left.
+    A cell of a resumed sweep writes beside what its earlier attempt left.
 
     Raises:
-        ReliabitError: It is somebody else's.
+        ReliabitError: It is taken.
     """
     job = HydraConfig.get()
     named = config.paths.output_folder().absolute()
@@ -130,23 +126,20 @@ def own_output(config: Config) -> Iterator[None]:
         yield
         return
     take = claim if config.sweep.resume is None else claim_free
-    taken = take(named, key=OUTPUT)
-    config.paths.output = str(taken.folder)
-    try:
+    with take(named, key=OUTPUT) as folder:
+        config.paths.output = str(folder)
         yield
-    finally:
-        taken.release()
 
 
-def take_timed(config: DictConfig, *, key: str) -> Claim:
-    """Take a folder that Hydra is to write to, and tell it which: the next free one where it is named after the time.
+def claim_hydra_folder(config: DictConfig, *, key: str) -> ClaimedFolder:
+    """Claim the folder that Hydra writes to; where it is named after the time, the next free one, which Hydra is told.
 
     Args:
         config: The composed configuration, which is changed.
         key: `hydra.run.dir` or `hydra.sweep.dir`.
 
     Raises:
-        ReliabitError: It is somebody else's.
+        ReliabitError: It is taken.
     """
     mode = config.hydra.run if key == RUN_FOLDER else config.hydra.sweep
     plain = OmegaConf.to_container(mode, resolve=False)
@@ -160,7 +153,7 @@ def take_timed(config: DictConfig, *, key: str) -> Claim:
     return taken
 
 
-def _take_folders(config: DictConfig, checked: Config) -> None:
+def _claim_folders(config: DictConfig, checked: Config) -> None:
     run_folder, wanted = Path(str(config.hydra.run.dir)).absolute(), {}
     if checked.task.name in WRITING:
         output = checked.paths.output_folder().absolute()
@@ -169,7 +162,7 @@ def _take_folders(config: DictConfig, checked: Config) -> None:
         wanted[run_folder] = RUN_FOLDER
     # One may lie in the other, and then comes after it.
     for folder, key in sorted(wanted.items(), key=lambda item: len(item[0].parts)):
-        _held.append(take_timed(config, key=key) if key == RUN_FOLDER else claim(folder, key=key))
+        _claimed.append(claim_hydra_folder(config, key=key) if key == RUN_FOLDER else claim(folder, key=key))
 
 
 def _hydra_writes(config: DictConfig) -> bool:

@@ -81,7 +81,7 @@ def _run() -> Exception | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from reliabit.jobs import Refusal, own_output, placed, release
+    from reliabit.jobs import JobExit, claimed_output, release_folders, resolve_paths
 
     register()
 
@@ -89,14 +89,14 @@ def _run() -> Exception | None:
     def application(composed: "DictConfig") -> float | None:
         try:
             with plain_disk_errors():
-                config = placed(to_config(composed))
-                with own_output(config):
+                config = resolve_paths(to_config(composed))
+                with claimed_output(config):
                     return run_task(config)
         except Exception as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             # Raised as it is, it would be reported by Hydra as well, with the overrides, passwords and all.
-            raise Refusal(error) from error
+            raise JobExit(error) from error
 
     refused = False
     try:
@@ -112,7 +112,7 @@ def _run() -> Exception | None:
         refused = isinstance(refusal.error, refusals())
         return refusal.error
     finally:
-        release(refused=refused)
+        release_folders(refused=refused)
     return None
 
 

@@ -1,14 +1,15 @@
-"""Output folders: each belongs to the one process that took it, so what two processes write never mixes.
+"""Output folders: each is claimed by one process, so that what two processes write never mixes.
 
-A folder is taken by creating a file in it that nobody may create twice, before anything else is written there; the file
-goes when its process is done, and what was written keeps the folder taken. Folders that are named after the time are
-given another name where somebody was faster; folders that a user named are refused.
+A claim is a file that only one process can create, before anything else is written there. It goes when its process is
+done; what was written keeps the folder taken. Where a folder that is named after the time is taken, the next free name
+is used; a folder that a user named is refused.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -17,16 +18,16 @@ from reliabit.errors import ReliabitError
 from reliabit.tracking.processes import ProcessIdentity, has_ended, is_here, this_process
 
 CLAIM = ".reliabit.claim"
-"""The file whose creation takes a folder; it says which process did."""
+"""The file whose creation claims a folder; it names the process."""
 
 
 class TakenError(ReliabitError):
-    """A folder belongs to somebody else, or holds somebody's work."""
+    """A folder belongs to another process, or holds somebody's work."""
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A folder that this process has taken.
+class ClaimedFolder:
+    """A folder that this process alone writes to, until it releases it or a `with` block ends.
 
     Attributes:
         folder: The folder.
@@ -36,8 +37,14 @@ class Claim:
     folder: Path
     made: bool
 
+    def __enter__(self) -> Path:
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self, *, unless: Iterable[str] = ()) -> None:
-        """Let go of the folder, and remove it where it was made for nothing.
+        """Release the folder, and remove it where it was made for nothing.
 
         Args:
             unless: Names of what may lie in it and is nobody's work; it goes with a folder that holds nothing else.
@@ -46,16 +53,19 @@ class Claim:
         if not self.made or not self.folder.is_dir():
             return
         found = list(self.folder.iterdir())
-        if all(path.name in {*unless} for path in found):
+        if {path.name for path in found} <= {*unless}:
             for path in found:
-                _remove(path)
-            # Somebody else may have taken it just now.
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            # Somebody else may have claimed it just now.
             with suppress(OSError):
                 self.folder.rmdir()
 
 
-def claim(folder: Path, *, key: str) -> Claim:
-    """Take a folder that is not there yet or is empty, for this process alone.
+def claim(folder: Path, *, key: str) -> ClaimedFolder:
+    """Claim a folder that is not there yet or is empty.
 
     Args:
         folder: The folder; those above it are made as well.
@@ -89,34 +99,19 @@ def claim(folder: Path, *, key: str) -> Claim:
     if any(path.name != CLAIM for path in folder.iterdir()):
         (folder / CLAIM).unlink()
         raise TakenError(f"{key}={folder} holds files already; name another folder, or move them away")
-    return Claim(folder, made=made)
+    return ClaimedFolder(folder, made=made)
 
 
-def claim_free(folder: Path, *, key: str) -> Claim:
-    """Take a folder, or the first of `<folder>-2`, `<folder>-3` and so on that nobody has.
-
-    Args:
-        folder: The name to begin with.
-        key: What names it, for the message.
+def claim_free(folder: Path, *, key: str) -> ClaimedFolder:
+    """Claim a folder, or the first of `<folder>-2`, `<folder>-3` and so on that is free; arguments as of `claim`.
 
     Raises:
         ReliabitError: It cannot be made.
     """
-    for number in count(1):
-        try:
-            return claim(folder if number == 1 else folder.with_name(f"{folder.name}-{number}"), key=key)
-        except TakenError:
-            continue
-    raise AssertionError("numbers do not end")
-
-
-@contextmanager
-def claimed(claim: Claim) -> Iterator[Path]:
-    """Hold a folder for as long as a block runs."""
-    try:
-        yield claim.folder
-    finally:
-        claim.release()
+    names = (folder if number == 1 else folder.with_name(f"{folder.name}-{number}") for number in count(1))
+    while True:
+        with suppress(TakenError):
+            return claim(next(names), key=key)
 
 
 def check_distinct(folders: Sequence[Path], *, key: str, remedy: str) -> None:
@@ -158,12 +153,3 @@ def _taken(folder: Path, *, key: str) -> str:
             "remove this one"
         )
     return f"{key}={folder} is being written by process {owner.pid} on {owner.host}; name another folder"
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        for below in path.iterdir():
-            _remove(below)
-        path.rmdir()
-    else:
-        path.unlink()

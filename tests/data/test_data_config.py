@@ -57,6 +57,7 @@ def test_the_prompt_of_vizwiz_is_that_of_lmms_eval(tmp_path):
     assert config.model.max_new_tokens == 16
 
 
+@pytest.mark.medium
 def test_a_large_set_is_asked_beside_a_packaged_one(tmp_path):
     write_vizwiz(tmp_path / "downloads" / "vizwiz")
     overrides = [

@@ -48,6 +48,7 @@ def grown(layout: str, root: Path, tables: Path) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.medium
 def test_twenty_thousand_questions_are_prepared_and_read_within_bounds(tmp_path):
     size = write_large(tmp_path / "large", images=4000)
     found = grown("official", tmp_path / "large", tmp_path / "tables")
@@ -57,6 +58,7 @@ def test_twenty_thousand_questions_are_prepared_and_read_within_bounds(tmp_path)
     assert found["reading"] < 40, found
 
 
+@pytest.mark.medium
 def test_images_in_parquet_are_not_held_either(tmp_path, monkeypatch):
     # 300 images of 100 kB in rows of five, so 150 MB.
     monkeypatch.setattr("data.vqa_files.picture", lambda number: picture(number).ljust(100_000, b"\1"))
@@ -74,6 +76,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.medium
 @given(
     before=st.dictionaries(st.text(max_size=5), JSON, max_size=3), items=st.lists(JSON), indent=st.none() | st.just(1)
 )

@@ -69,6 +69,7 @@ def test_mixtures_are_exact_disjoint_nested_and_independent_of_order(pools, seed
         assert more_ours[: len(fewer_ours)] == fewer_ours
 
 
+@pytest.mark.medium
 @settings(max_examples=150, deadline=None)
 @given(pools=pools(), seed=st.integers(0, 3))
 def test_the_largest_size_is_the_largest_that_can_be_drawn(pools, seed):

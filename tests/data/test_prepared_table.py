@@ -32,6 +32,7 @@ def test_splits_share_no_image_and_match_their_manifest(tmp_path):
         assert tables[split].features == vqa_features()
 
 
+@pytest.mark.medium
 def test_easy_vqa_keeps_its_own_test_part(tmp_path):
     spec = DataConfig(name="easy_vqa", splits={"dev": 5, "cal": 3, "test": 4})
     folder = prepare(spec, root=tmp_path)
@@ -56,6 +57,7 @@ def test_another_specification_lives_in_another_folder(tmp_path, change):
     assert table_folder(replace(SPEC, **change), root=tmp_path) != table_folder(SPEC, root=tmp_path)
 
 
+@pytest.mark.medium
 def test_processes_that_prepare_at_once_agree(tmp_path):
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         folders = pool.map(prepare_in, [tmp_path] * 4)

@@ -133,6 +133,7 @@ def digests() -> list[str]:
     return [digest(apply_shift(table, parse_shift(label), seed=1)) for label in PROCESS_SHIFTS]
 
 
+@pytest.mark.medium
 def test_another_process_makes_the_same_table(request):
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
     other = subprocess.run(

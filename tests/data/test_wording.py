@@ -113,6 +113,7 @@ def test_scene_paraphrases_have_the_same_answer(scene_rows):
             assert scene_answer(text.format(**filling), objects) == row["answers"][0], text
 
 
+@pytest.mark.medium
 def test_every_question_has_a_template_and_another_wording(rows):
     templates = set()
     for row in rows:
@@ -173,6 +174,7 @@ def test_typing_errors_grow_with_severity(rows):
     assert all(0.7 < worse - milder <= 1 for milder, worse in pairwise(means)), means
 
 
+@pytest.mark.medium
 def test_typing_errors_make_no_word_that_answers_or_negates(rows):
     vocabulary = {word for known in ANSWERS.values() for kind in known.values() for word in kind}
     vocabulary |= NEGATIONS | set(scenes.COLORS) | {"left", "top", "nearest", "farthest"}
@@ -208,6 +210,7 @@ def test_any_text_can_be_misspelled(question, severity, seed):
     assert re.sub("[A-Za-z]", "", typed) == re.sub("[A-Za-z]", "", question)
 
 
+@pytest.mark.medium
 def test_remarks_suggest_one_wrong_answer_of_the_same_kind(rows):
     suggested = set()
     for row in rows:

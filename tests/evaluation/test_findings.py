@@ -11,6 +11,8 @@ from reliabit.evaluation.findings import check_findings
 from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.paper_measurement import measure_models
 
+pytestmark = pytest.mark.medium
+
 NAMES = [claim.name for claim in CLAIMS]
 REVERSED = {
     ("none", 16): 0.3,

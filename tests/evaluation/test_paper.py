@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from evaluation.sweep import PLANTED, SETTINGS, cell_of, sweep
+from messages import NOT_THE_SAME_QUESTIONS
 from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.confidences import compare_confidences
@@ -105,6 +106,7 @@ def test_intervals_and_differences_are_those_of_the_report_of_one_cell(cells, re
         assert set(ours.against_maxprob) == {"selective/coverage_at_1pct_risk", "selective/aurc"}
 
 
+@pytest.mark.medium
 def test_cells_are_paired_resample_by_resample(cells):
     twin = cell_of(cells[0].predictions, quantizer="hqq", bits=4)
     (model,) = measure_models([cells[0], twin, *cells[4:5]], SETTINGS)
@@ -168,6 +170,7 @@ def test_csv_holds_everything_once_and_nothing_published(report):
     assert float(found["high"]) == pytest.approx(row.against_maxprob["selective/aurc"].high, rel=1e-5)
 
 
+@pytest.mark.medium
 def test_what_is_written_can_be_read(report, tmp_path):
     names = {path.name for path in report.write(tmp_path)}
     assert names == {
@@ -189,11 +192,11 @@ def test_cells_that_cannot_be_compared_are_refused(cells):
     with pytest.raises(ReliabitError, match=r"are both qwen2_vl_tiny, hqq 8; report on one of them"):
         paper_report([second, dataclasses.replace(second, name="again")], SETTINGS)
     fewer = dataclasses.replace(second, predictions=second.predictions.slice(1))
-    with pytest.raises(ReliabitError, match="hqq·8b and qwen2_vl_tiny·none·16b were not asked the same questions"):
+    with pytest.raises(ReliabitError, match=f"hqq·8b and qwen2_vl_tiny·none·16b were {NOT_THE_SAME_QUESTIONS}"):
         paper_report([first, fewer], SETTINGS)
     ids = second.predictions["question_id"].to_pylist()
     swapped = second.predictions.set_column(3, "question_id", pa.array([ids[1], ids[0], *ids[2:]]))
-    with pytest.raises(ReliabitError, match="not asked the same questions in the same order"):
+    with pytest.raises(ReliabitError, match=f"{NOT_THE_SAME_QUESTIONS} in the same order"):
         paper_report([first, dataclasses.replace(second, predictions=swapped)], SETTINGS)
     bare = dataclasses.replace(second, predictions=second.predictions.drop_columns(["conf_maxprob"]))
     with pytest.raises(ReliabitError, match="no column conf_maxprob"):

@@ -52,6 +52,7 @@ def test_mixtures_are_drawn_by_their_share_for_a_few_configurations(rows):
     assert values[-1] == pytest.approx(100 * end.values["selective/coverage_at_1pct_risk"].estimate)
 
 
+@pytest.mark.medium
 def test_each_model_has_its_own_row_and_figure(cells, rows):
     both = [*cells, *sweep(PLANTED, model="owner/idefics3", seed=3)]
     drawn = paper_figures(paper_report(both, FEW).rows)

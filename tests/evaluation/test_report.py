@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from messages import NOT_THE_SAME_QUESTIONS
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare, compare_slices
 from reliabit.evaluation.report import build_report
@@ -153,7 +154,7 @@ def test_slices_tell_what_quantization_changes_about_the_gap(table):
 
 
 def test_tables_about_other_questions_cannot_be_paired(table):
-    with pytest.raises(ReliabitError, match="not asked the same questions"):
+    with pytest.raises(ReliabitError, match=NOT_THE_SAME_QUESTIONS):
         compare({"base": table, "other": table_of(noise=0.0, images=200)}, SETTINGS, baseline="base")
 
 
@@ -174,5 +175,5 @@ def test_tables_of_equal_ids_but_other_images_are_not_paired(table, column):
     other = table.set_column(table.column_names.index(column), column, changed)
     assert other["question_id"].equals(table["question_id"])
     for comparison in (compare, compare_slices):
-        with pytest.raises(ReliabitError, match="other and base were not asked the same questions"):
+        with pytest.raises(ReliabitError, match=f"other and base were {NOT_THE_SAME_QUESTIONS}"):
             comparison({"base": table, "other": other}, SETTINGS, baseline="base")

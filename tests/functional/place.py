@@ -1,13 +1,11 @@
 """A folder of its own for everything that a run in a process of its own writes."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 from mlflow import MlflowClient
 
-PROJECT = Path(__file__).parents[2]
+from launching import run_job
 
 
 class Place:
@@ -34,16 +32,7 @@ class Place:
         ]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        hidden = ("HYDRA_FULL_ERROR", "COLUMNS")
-        environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        return subprocess.run(
-            [sys.executable, "src/run.py", *arguments, *self.placed()],
-            capture_output=True,
-            text=True,
-            cwd=PROJECT,
-            env=environment,
-            check=False,
-        )
+        return run_job(*arguments, *self.placed())
 
     def has_store(self) -> bool:
         return (self.folder / "mlruns" / "mlflow.db").is_file()

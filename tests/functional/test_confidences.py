@@ -75,6 +75,7 @@ def test_reporting_on_what_an_estimator_has_seen_is_an_error(cell):
     assert "images of the split dev, which judges" in done.stderr
 
 
+@pytest.mark.slow
 def test_stages_one_by_one_give_the_same_numbers_as_the_pipeline(tmp_path):
     place, asked = Place(tmp_path), [*SMALL, "quant.bits=3"]
     assert place.run(*asked, f"paths.output={tmp_path}/whole").returncode == 0

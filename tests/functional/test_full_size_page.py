@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from data.vqa_files import ADVQA, vqa_entries, write_hub_vizwiz, write_hub_vqa, write_vizwiz, write_vqa
-from functional.place import PROJECT
+from launching import PROJECT
 
 PAGE = PROJECT / "docs" / "full_size.md"
 COMMANDS = [

@@ -12,7 +12,8 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from functional.place import PROJECT, Place
+from functional.place import Place
+from launching import PROJECT
 
 SMALL = ["data.ask={dev: 40, val: 10, cal: 100, test: 40}", "evaluation.resamples=50"]
 
@@ -183,6 +184,7 @@ def test_a_failed_cell_fails_the_sweep_and_spares_the_others(tmp_path):
     assert parent.info.status == "FAILED"
 
 
+@pytest.mark.slow
 def test_cells_that_were_asked_other_questions_are_compared_with_their_own_baseline(tmp_path):
     place = Place(tmp_path)
     asked = ["data.ask.test=4,6", "data.ask.val=0", "data.ask.cal=0", "evaluation.resamples=20", "confidence=maxprob"]
@@ -194,6 +196,7 @@ def test_cells_that_were_asked_other_questions_are_compared_with_their_own_basel
     assert files >= {"differences.qwen2_vl_tiny.easy_vqa.md", "differences.qwen2_vl_tiny.easy_vqa.2.md"}
 
 
+@pytest.mark.slow
 def test_the_second_family_quantizes_to_a_checkpoint_that_answers(tmp_path):
     place = Place(tmp_path)
     model = [
@@ -232,6 +235,7 @@ def test_a_corrupt_data_set_leaves_nothing_behind(tmp_path):
     assert [path for path in (tmp_path / "data").iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_a_reference_model_can_be_trained_and_then_answers(tmp_path):
     """The smoke form of `task=pretrain`: four steps, from nothing to a checkpoint that the main job loads."""
     place = Place(tmp_path)

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from mlflow import MlflowClient
 
-from functional.place import PROJECT, Place
+from functional.place import Place
+from launching import PROJECT
 
 SMALL = [
     "data.ask={dev: 0, val: 20, cal: 40, test: 30}",
@@ -127,6 +128,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_undisturbed(undisturb
     assert time.monotonic() - began < 3600
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on(undisturbed, tmp_path):
     place, expected = Place(tmp_path), undisturbed[1]
     process = start(place, *SWEEP)

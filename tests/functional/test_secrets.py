@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 
-from functional.place import PROJECT, Place
+from functional.place import Place
+from launching import PROJECT
 
 SECRET = "hunter2-Zq9xW7"
 TOKEN = "ghp_" + "a1B2c3D4" * 4

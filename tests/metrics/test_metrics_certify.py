@@ -128,6 +128,7 @@ def allowed(delta, n):
     return delta + 3 * math.sqrt(delta * (1 - delta) / n)
 
 
+@pytest.mark.medium
 def test_the_guarantee_holds_in_simulation_and_the_naive_threshold_does_not():
     generator = np.random.default_rng(0)
     repeats, coverage, certified, naive = 1200, [], 0, 0

@@ -50,6 +50,7 @@ def test_classes_equal_functions(worker, single):
     assert {name: single[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.medium
 def test_two_processes_equal_one(single, tmp_path):
     source = fn.__file__.split("/reliabit/")[0]
     environment = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"}

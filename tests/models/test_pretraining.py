@@ -126,6 +126,7 @@ def run(reference, family, train_tables, checkpoints, **changes):
     )
 
 
+@pytest.mark.medium
 def test_training_that_was_cut_off_ends_as_if_it_had_not_been(family, train_tables, tmp_path, monkeypatch):
     whole = built(family, train_tables)
     metrics = run(whole, family, train_tables, tmp_path / "whole")
@@ -149,6 +150,7 @@ def test_training_that_was_cut_off_ends_as_if_it_had_not_been(family, train_tabl
         torch.testing.assert_close(actual, expected, msg=name)
 
 
+@pytest.mark.medium
 def test_training_lowers_the_loss(family, train_tables, tmp_path):
     """The smoke form of `task=pretrain`: a few steps on a few images are learned by heart."""
     few = {"easy_vqa": train_tables["easy_vqa"]}

@@ -113,6 +113,7 @@ def test_no_scaling_is_always_a_candidate_and_never_beaten_by_what_is_chosen(fam
         assert all(torch.equal(found.scale, torch.ones_like(found.scale)) for found in scales if found.exponent == 0)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("weight", ["gradient", "none"])
 def test_gram_matrices_judge_as_all_tokens_do(weight, trained, tmp_path):
     decoder, batches = trained
@@ -204,6 +205,7 @@ def test_impossible_settings_are_refused(options, message):
         Calibration(None, ScalingConfig(**options))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("bits", [3, 4])
 def test_the_fast_search_is_as_good_as_the_faithful_one(bits, trained, tmp_path):
     """On the committed reference models and their data: within half a percent of the faithful search's loss."""

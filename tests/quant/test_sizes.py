@@ -84,6 +84,7 @@ def test_unquantized_models_have_their_published_sizes(family, weights, attentio
     assert sum(part.weights for part in found.components.values()) == weights
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("family", "scheme", "gib"), PUBLISHED)
 def test_quantized_models_have_the_sizes_of_the_specification(family, scheme, gib):
     for bits, expected in zip((2, 3, 4, 8), gib, strict=True):

@@ -3,12 +3,12 @@
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from functional.place import PROJECT
+from disks import small_disk
+from launching import PROJECT
+from messages import NO_SPACE
 from registry.bundles import accepting, register
 from reliabit.errors import ReliabitError
 from reliabit.registry.history import history
@@ -20,26 +20,12 @@ from reliabit.tracking.journal_sync import sync
 from tracking.stores import tracker_at
 
 
-@contextmanager
-def small_disk(place: Path, *, size: str):
-    """A disk of that size; skips where none can be mounted."""
-    place.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 def test_a_journal_that_does_not_fit_into_the_store_is_imported_once_there_is_room(tmp_path):
     journal, tracker = Journal(tmp_path / "journal"), tracker_at(tmp_path)
     with journal.run("cell", tags={"kind": "cell"}) as run:
         run.log_text("x" * 300_000, "big.txt")
     with small_disk(tmp_path / "mlruns" / "artifacts", size="100k"):
-        with pytest.raises(ReliabitError, match="has no space left on its disk; make room there and run again"):
+        with pytest.raises(ReliabitError, match=f"{NO_SPACE} on its disk; make room there and run again"):
             sync(journal.folder, tracker)
         assert [run.info.status for run in tracker.client.search_runs([tracker.experiment_id])] == ["RUNNING"]
     (run_id,) = sync(journal.folder, tracker).imported.values()
@@ -49,7 +35,7 @@ def test_a_journal_that_does_not_fit_into_the_store_is_imported_once_there_is_ro
 def test_a_version_that_does_not_fit_is_neither_registered_nor_pulled_nor_promoted(tmp_path, monkeypatch):
     tracker = tracker_at(tmp_path)
     with small_disk(tmp_path / "mlruns" / "artifacts", size="40k"):
-        with pytest.raises(ReliabitError, match="has no space left on its disk"):
+        with pytest.raises(ReliabitError, match=f"{NO_SPACE} on its disk"):
             register(tracker, tmp_path / "first", name="model", content="abcdefghij")
         assert list_versions(tracker, "model") == []
     version = register(tracker, tmp_path / "second", name="model", content="abcdefghij")
@@ -59,7 +45,7 @@ def test_a_version_that_does_not_fit_is_neither_registered_nor_pulled_nor_promot
             pull(tracker, version.uri, small / "pulled")
         with monkeypatch.context() as patched:
             patched.setattr("reliabit.registry.pulling._check_room", lambda *_, **__: None)
-            with pytest.raises(ReliabitError, match=r"small, where models:/model/1 is fetched to, has no space left"):
+            with pytest.raises(ReliabitError, match=f"small, where models:/model/1 is fetched to, {NO_SPACE}"):
                 pull(tracker, version.uri, small / "pulled")
         assert [path for path in small.rglob("*") if path.name.endswith(".safetensors")] == []
         monkeypatch.setattr(tempfile, "tempdir", str(small))
@@ -74,7 +60,7 @@ def test_an_artifact_that_does_not_fit_where_it_is_read_to_is_no_fault_of_the_st
     tracker = tracker_at(tmp_path)
     with tracker.run("cell", tags={}) as run:
         run.log_text("x" * 300_000, "big.txt")
-    told = pytest.raises(ReliabitError, match=r"small, where big.txt of the run \w+ is read to, has no space left")
+    told = pytest.raises(ReliabitError, match=rf"small, where big.txt of the run \w+ is read to, {NO_SPACE}")
     with small_disk(tmp_path / "small", size="100k"), told:
         tracker.fetch(run.run_id, "big.txt", tmp_path / "small" / "here")
 
@@ -87,5 +73,5 @@ def test_promoting_on_a_full_disk_ends_a_command_in_one_line(tmp_path):
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: the tracking store sqlite:///")
-        assert "has no space left on its disk" in line
+        assert f"{NO_SPACE} on its disk" in line
         assert [path.name for path in (tmp_path / "mlruns").iterdir()] == ["mlflow.lock"]

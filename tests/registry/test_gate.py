@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from messages import NOT_THE_SAME_QUESTIONS
 from registry.measured import IMAGES, MARGINS, POLICY, configuration, costs, live, table, unquantized
 from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
@@ -109,7 +110,7 @@ def test_other_questions_are_refused(tables, baseline):
     for answers in (tables["good"].slice(1), table(images={**IMAGES, "cal": 299})):
         decision = decide(configuration("good", answers), None, POLICY, baseline=baseline, compared=1)
         assert failed(decision) == ["comparable"]
-        assert "not asked the same questions" in text_of(decision, "comparable")
+        assert NOT_THE_SAME_QUESTIONS in text_of(decision, "comparable")
 
 
 def test_what_the_policy_needs_has_to_be_there(tables, baseline):
@@ -401,5 +402,5 @@ def test_configurations_need_names_and_the_same_questions(configurations, tables
     with pytest.raises(ReliabitError, match="the same name"):
         choose([configurations[0], configurations[0]], POLICY)
     other = configuration("other", tables["good"].slice(1))
-    with pytest.raises(ReliabitError, match="not asked the same questions"):
+    with pytest.raises(ReliabitError, match=NOT_THE_SAME_QUESTIONS):
         choose([*configurations[:2], other], POLICY)

@@ -22,6 +22,7 @@ from reliabit.tracking.heartbeat import BEAT, MACHINE, heartbeat_tags
 from tracking.stores import tracker_at
 
 PROJECT = Path(__file__).parents[2]
+STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,14 @@ def tracker(folder):
 
 @pytest.fixture(scope="module")
 def processes():
-    with multiprocessing.get_context("spawn").Pool(6) as pool:
+    """Six processes, copies of one that has imported MLflow: on a busy machine, six imports take a minute."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["registry.concurrent_work", *STORES])
+    with pytest.MonkeyPatch.context() as patched:
+        # The server of forks takes over no search path but this one.
+        patched.setenv("PYTHONPATH", f"{PROJECT / 'src'}{os.pathsep}{PROJECT / 'tests'}")
+        pool = context.Pool(6)
+    with pool:
         yield pool
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.stats import norm
 
+from messages import NOT_THE_SAME_QUESTIONS
 from registry.measured import IMAGES, SETTINGS, configuration, costs, table
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import LATENCY, SPEED, STORED
@@ -302,7 +303,7 @@ def test_what_cannot_be_measured_is_refused(tables, efficiency):
     cells = cells_of(tables, efficiency)
     with pytest.raises(ReliabitError, match="none has no confidence selector"):
         measure_reliability(cells, replace(SETTINGS, confidence="selector"), comparisons=1)
-    with pytest.raises(ReliabitError, match="other and none were not asked the same questions"):
+    with pytest.raises(ReliabitError, match=f"other and none were {NOT_THE_SAME_QUESTIONS}"):
         measure_reliability([*cells, configuration("other", tables["none"].slice(1))], SETTINGS, comparisons=1)
 
 

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from data.vqa_files import VQAV2, vqa_entries, write_vqa
+from messages import NOT_THE_SAME_QUESTIONS
 from reliabit.composition import register, to_config
 from reliabit.data.bad_samples import tell
 from reliabit.data.prepared_table import prepare, skipped_samples
@@ -141,7 +142,7 @@ def test_tables_of_families_that_take_other_questions_cannot_be_compared_by_mist
         .with_format("arrow")[:]
         for name in ("qwen2_vl_tiny", "idefics3_tiny")
     }
-    with pytest.raises(ReliabitError, match="not asked the same questions"):
+    with pytest.raises(ReliabitError, match=NOT_THE_SAME_QUESTIONS):
         compare(tables, EvaluationConfig(reported="test"), baseline="qwen2_vl_tiny")
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from disks import mounted
+from messages import NO_SPACE
 from reliabit.errors import ReliabitError
 from reliabit.tracking.store import open_store
 from tracking.stores import runs_of, store_at, tracker_at
@@ -54,18 +56,6 @@ def held(database: Path):
         yield
     finally:
         holder.communicate("")
-
-
-@contextmanager
-def mounted(*arguments: str, at: Path):
-    """A mount of the test's own; skips where it may not make one."""
-    done = subprocess.run(["mount", *arguments, str(at)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(at)], check=True)
 
 
 @contextmanager
@@ -143,7 +133,7 @@ def test_a_full_disk_fails_the_run_whose_artifact_does_not_fit(tmp_path):
     artifacts.mkdir(parents=True)
     with mounted("-t", "tmpfs", "-o", "size=2m", "tmpfs", at=artifacts):
         tracker = tracker_at(tmp_path)
-        full = pytest.raises(ReliabitError, match="has no space left on its disk; make room there")
+        full = pytest.raises(ReliabitError, match=f"{NO_SPACE} on its disk; make room there")
         with full, tracker.run("big", tags={}) as run:
             run.log_file(big)
         with tracker.run("small", tags={}) as run:
@@ -158,7 +148,7 @@ def test_a_full_disk_under_the_database_is_named(tmp_path):
     mlruns.mkdir()
     with mounted("-t", "tmpfs", "-o", "size=4m", "tmpfs", at=mlruns):
         tracker = tracker_at(tmp_path)
-        with pytest.raises(ReliabitError, match="has no space left on its disk"), tracker.run("x", tags={}) as run:
+        with pytest.raises(ReliabitError, match=f"{NO_SPACE} on its disk"), tracker.run("x", tags={}) as run:
             log_on_a_full_disk(run, filler=mlruns / "filler")
 
 

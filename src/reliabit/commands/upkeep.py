@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.cache import Entry, entries, make_room
+from reliabit.cache import Entry, entries, evict_lru
 from reliabit.config import Config
 from reliabit.digests import DigestCache
 from reliabit.errors import ReliabitError
@@ -79,7 +79,7 @@ def doctor(config: Config, options: argparse.Namespace) -> None:
 
     cache = Path(config.paths.cache)
     if options.keep_gib is not None:
-        removed = make_room(cache, limit=int(options.keep_gib * GIB))
+        removed = evict_lru(cache, limit=int(options.keep_gib * GIB), spare_in_use=False)
         sys.stdout.write(f"removed {len(removed)} entries, {_gib(removed)}\n")
     kinds: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries(cache):

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.cache import entry_lock, find_or_make, whole_entry
+from reliabit.cache import entry_lock, get_or_create, read_or_drop
 from reliabit.errors import DamagedError, ReliabitError
 from reliabit.files import read_sealed, sealed, staged_folder
 from reliabit.inference.chunks import Chunk, chunks
@@ -116,7 +116,7 @@ class AnswerStore:
             folder = self.place(part)
             try:
                 with entry_lock(folder, timeout=0):
-                    if whole_entry(folder, partial(self._read, folder, part.questions)) is None:
+                    if read_or_drop(folder, partial(self._read, folder, part.questions)) is None:
                         self._write(folder, part, answer)
             except Timeout:
                 # Somebody else is at it.
@@ -131,7 +131,7 @@ class AnswerStore:
 
     def _chunk(self, chunk: Chunk, answer: "ChunkAnswerer") -> AnsweredChunk:
         folder = self.place(chunk)
-        return find_or_make(
+        return get_or_create(
             folder,
             read=partial(self._read, folder, chunk.questions),
             make=partial(self._write, folder, chunk, answer),

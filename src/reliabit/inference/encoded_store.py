@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from reliabit.cache import find_or_make
+from reliabit.cache import get_or_create
 from reliabit.files import check_hash, read_sealed, sealed, sha256, staged_folder
 from reliabit.inference.chunks import Chunk
 from reliabit.inference.prediction_loop import Predicting, batches_of, is_finite, predict
@@ -76,7 +76,7 @@ class EncodedStore:
         folder = self.folder / chunk.name(self.identity)
         if not folder.is_dir() and not self._fits(chunk, encode):
             return None
-        return find_or_make(
+        return get_or_create(
             folder, read=partial(self._read, folder, chunk), make=partial(self._write, folder, chunk, encode)
         )
 

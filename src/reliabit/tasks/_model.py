@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.cache import find_or_make
+from reliabit.cache import get_or_create
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import TrainerConfig
@@ -181,7 +181,7 @@ def load_statistics(config: Config) -> "tuple[Statistics, list[CalibrationBatch]
         decoder = StreamedDecoder(model, layers, dtype=dtype)
         return collect(decoder, batches, folder, key=key, settings=settings)
 
-    return find_or_make(folder, read=read, make=measure), batches
+    return get_or_create(folder, read=read, make=measure), batches
 
 
 def scales_table(scales: "Sequence[GroupScale]") -> str:

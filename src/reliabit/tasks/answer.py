@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reliabit.cache import keep_room, touch
+from reliabit.cache import evict_lru, touch
 from reliabit.confidence.estimator import needs_training
 from reliabit.config import Config
 from reliabit.files import write_manifest
@@ -78,7 +78,7 @@ def answer_questions(
     predictions = gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity})
     if store.features is not None:
         gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
-    keep_room(Path(config.paths.cache), limit=config.paths.cache_bytes())
+    evict_lru(Path(config.paths.cache), limit=config.paths.cache_bytes())
     predictions, extra_seconds = _with_further_passes(config, model, questions, predictions)
     return TimedPredictions(
         predictions=predictions,

@@ -129,7 +129,7 @@ def test_other_processes_compute_the_same(config):
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2] / "src",
+        cwd=Path(__file__).parents[1] / "src",
         env={"PYTHONHASHSEED": "7", "PYTHONPATH": "."},
     )
     here, there = identify(config, inputs=INPUTS), Fingerprint.from_json(done.stdout)
