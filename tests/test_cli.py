@@ -14,8 +14,7 @@ from filelock import Timeout
 from reliabit.cache import abandoned, entries, entry_lock, keep_room, make_room
 from reliabit.cli import main
 from reliabit.commands import upkeep
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.tracker import Tracker
+from reliabit.tracking.tracker import Journal, Tracker
 
 
 def store_overrides(folder):

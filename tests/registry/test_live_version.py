@@ -10,8 +10,8 @@ from registry.measured import POLICY, SETTINGS, configuration, costs, live, tabl
 from registry.test_policy import record
 from reliabit.errors import ReliabitError
 from reliabit.metrics import Certificate
-from reliabit.registry.evidence import live_version
 from reliabit.registry.gate import decide
+from reliabit.registry.incumbent import live_version
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import TAG, Terms, terms_of_settings
 from reliabit.serving.description import Description

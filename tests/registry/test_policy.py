@@ -14,7 +14,7 @@ from reliabit.errors import ReliabitError
 from reliabit.identity import FINGERPRINT, identify
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
 from reliabit.registry.policy import policy_of
-from reliabit.tracking.cells import cell_of_run, cells_of_sweep
+from reliabit.tracking.recorded_cells import cell_of_run, cells_of_sweep
 from tracking.stores import tracker_at
 
 POLICIES = sorted(path.stem for path in (conf_folder() / "registry").glob("*.yaml"))

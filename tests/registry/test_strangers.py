@@ -14,8 +14,8 @@ from reliabit.registry.attempts import history_table
 from reliabit.registry.history import LISTED, MOVED, history
 from reliabit.registry.promotion import promote, record_decision, rollback
 from reliabit.registry.versions import find_alias
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.journal_sync import sync
+from reliabit.tracking.journal.sync import sync
+from reliabit.tracking.tracker import Journal
 from tracking.stores import store_at, tracker_at
 
 

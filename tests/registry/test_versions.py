@@ -11,7 +11,7 @@ from reliabit.errors import ReliabitError
 from reliabit.registry.promotion import promote
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import delete_version, find_alias, find_version, resolve
-from reliabit.tracking.journal import Journal
+from reliabit.tracking.tracker import Journal
 from tracking.stores import tracker_at
 
 

@@ -4,7 +4,6 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,10 +15,9 @@ from reliabit.tracking.heartbeat import (
     cause_of_death,
     heartbeat,
     heartbeat_tags,
-    is_dead,
 )
-from reliabit.tracking.journal import Journal
 from reliabit.tracking.reaping import reap
+from reliabit.tracking.tracker import Journal
 from tracking.stores import create, runs_of, tracker_at
 
 TESTS = Path(__file__).parents[1]
@@ -148,7 +146,7 @@ def test_more_runs_than_a_page_holds_are_reaped(anywhere, monkeypatch):
 def test_a_process_elsewhere_is_dead_after_a_long_silence_only(seconds, dead):
     tags = elsewhere(at=NOW - timedelta(seconds=seconds))
     assert (cause_of_death(tags, now=NOW) is not None) == dead
-    assert is_dead(SimpleNamespace(data=SimpleNamespace(tags=tags)), NOW) == dead
+    assert (cause_of_death(tags, now=NOW) is not None) == dead
 
 
 def test_a_process_here_is_dead_at_once_and_never_for_silence():

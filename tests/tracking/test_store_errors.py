@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.store import open_store
+from reliabit.tracking.store.opening import open_store
 from tracking.stores import runs_of, store_at, tracker_at
 
 PROJECT = Path(__file__).parents[2]

@@ -42,8 +42,8 @@ class Candidacy:
 
     def against(self, champion: "Version | None") -> "Decision":
         """The gate's decision against the version that is live, at the terms that this one names itself."""
-        from reliabit.registry.evidence import live_version
         from reliabit.registry.gate import decide
+        from reliabit.registry.incumbent import live_version
 
         incumbent = None
         if champion is not None:
@@ -72,8 +72,8 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     from reliabit.registry.policy import policy_of
     from reliabit.registry.promotion import record_decision
     from reliabit.registry.versions import CHAMPION, find_alias
-    from reliabit.tracking.address import check_registry
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.store.opening import check_registry
+    from reliabit.tracking.tracker import open_tracker
 
     # Where there is no registry, that is to be said before anything about sweeps.
     check_registry(config.tracking.uri)
@@ -107,8 +107,8 @@ def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str
             unquantized one beside it.
     """
     from reliabit.registry.choosing import baseline_of, choose
-    from reliabit.tracking.cells import cells_of_sweep
-    from reliabit.tracking.resuming import check_ended, find_sweep
+    from reliabit.tracking.recorded_cells import cells_of_sweep
+    from reliabit.tracking.sweep.parent import check_ended, find_sweep
 
     found = find_sweep(tracker, sweep)
     check_ended(found)
@@ -163,7 +163,7 @@ def _register_and_promote(config: Config, found: Candidacy, decision: "Decision"
 def roll_back(config: Config, options: argparse.Namespace) -> None:
     """Give the alias back to an earlier champion."""
     from reliabit.registry.promotion import rollback
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.tracker import open_tracker
 
     attempt = rollback(open_tracker(config.tracking), config.registry.model, to=options.to, reason=options.reason)
     sys.stdout.write(f"champion is models:/{config.registry.model}/{attempt.version}, before {attempt.previous}\n")
@@ -173,7 +173,7 @@ def show_history(config: Config, _: argparse.Namespace) -> None:
     """List every attempt to change the champion."""
     from reliabit.registry.attempts import history_table
     from reliabit.registry.history import history
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.tracker import open_tracker
 
     sys.stdout.write(history_table(history(open_tracker(config.tracking), config.registry.model)))
 
@@ -181,7 +181,7 @@ def show_history(config: Config, _: argparse.Namespace) -> None:
 def delete(config: Config, options: argparse.Namespace) -> None:
     """Delete a version that no alias names."""
     from reliabit.registry.versions import delete_version
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.tracker import open_tracker
 
     delete_version(open_tracker(config.tracking), config.registry.model, options.version)
     sys.stdout.write(f"models:/{config.registry.model}/{options.version} is deleted\n")
@@ -192,7 +192,7 @@ def pull_bundle(config: Config, options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from reliabit.registry.pulling import pull
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.tracker import open_tracker
 
     pulled = pull(open_tracker(config.tracking), options.uri, Path(options.folder), replace=options.replace)
     how = "fetched and verified" if pulled.fetched else "was there and is verified"

@@ -21,8 +21,8 @@ GIB = 2**30
 
 def reap_runs(config: Config, _: argparse.Namespace) -> None:
     """Close the runs of dead processes, and say which."""
-    from reliabit.tracking.opening import open_tracker
     from reliabit.tracking.reaping import reap
+    from reliabit.tracking.tracker import open_tracker
 
     found = reap(open_tracker(config.tracking))
     for run in found:
@@ -38,10 +38,9 @@ def sync(config: Config, options: argparse.Namespace) -> None:
     Raises:
         ReliabitError: There is neither, or what is there is damaged.
     """
-    from reliabit.tracking.journal import Journal
-    from reliabit.tracking.journal_sync import sync as sync_journal
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.journal.sync import sync as sync_journal
     from reliabit.tracking.results_sync import sync_results
+    from reliabit.tracking.tracker import Journal, open_tracker
 
     root = Path(config.paths.root)
     for named, what in ((options.journal, "journal"), (options.results, "folder of results")):

@@ -27,7 +27,6 @@ from reliabit.errors import ReliabitError
 from reliabit.registry.attempts import ACCEPTED, FAILED, OUTCOMES, RUNNING, Attempt
 from reliabit.registry.versions import (
     CHAMPION,
-    MISSING,
     Version,
     check_name,
     list_versions,
@@ -35,10 +34,12 @@ from reliabit.registry.versions import (
     registry_client,
 )
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.tracker import FINGERPRINT_TAG, TrackedRun, Tracker
+from reliabit.tracking.store.failures import found_or_none
+from reliabit.tracking.tags import FAILURE_REASON, FINGERPRINT_TAG
+from reliabit.tracking.tracker import TrackedRun, Tracker, all_pages
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 KIND = "promotion"
 MODEL, NUMBER, ACTION, VERSION, PREVIOUS, BY, OUTCOME, REASON, SOURCE_RUN, FINGERPRINT = (
@@ -189,36 +190,20 @@ def _runs(tracker: Tracker, name: str) -> "Iterator[Run]":
     from mlflow.entities import ViewType
 
     client = registry_client(tracker)
-    experiments = client.search_experiments(view_type=ViewType.ALL, max_results=PAGE)
-    found = [experiment.experiment_id for experiment in experiments]
-    while experiments.token:
-        experiments = client.search_experiments(view_type=ViewType.ALL, max_results=PAGE, page_token=experiments.token)
-        found += [experiment.experiment_id for experiment in experiments]
-    token = None
-    while True:
-        page = client.search_runs(
-            found,
-            filter_string=f"tags.kind = '{KIND}' and tags.`{MODEL}` = '{name}'",
-            run_view_type=ViewType.ALL,
-            max_results=PAGE,
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    experiments: Iterator[Experiment] = all_pages(client.search_experiments, view_type=ViewType.ALL, max_results=PAGE)
+    return all_pages(
+        client.search_runs,
+        [experiment.experiment_id for experiment in experiments],
+        filter_string=f"tags.kind = '{KIND}' and tags.`{MODEL}` = '{name}'",
+        run_view_type=ViewType.ALL,
+        max_results=PAGE,
+    )
 
 
 def _listed(tracker: Tracker, name: str) -> dict[str, int]:
     """The numbers of the attempts that the registry made, by run."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        tags = registry_client(tracker).get_registered_model(name).tags
-    except MlflowException as error:
-        if error.error_code not in MISSING:
-            raise
-        return {}
+    model = found_or_none(registry_client(tracker).get_registered_model, name)
+    tags = model.tags if model is not None else {}
     numbers = {key.removeprefix(LISTED): run_id for key, run_id in tags.items() if key.startswith(LISTED)}
     return {run_id: int(number) for number, run_id in numbers.items() if _VERSION.fullmatch(number)}
 
@@ -289,7 +274,7 @@ def _attempt(run: "Run", *, number: int) -> Attempt:
         previous=tags.get(PREVIOUS),
         by=tags.get(BY, ""),
         at=started.isoformat(timespec="seconds"),
-        reason=tags.get(REASON) or tags.get("failure.reason", ""),
+        reason=tags.get(REASON) or tags.get(FAILURE_REASON, ""),
         run_id=run.info.run_id,
         source_run=tags.get(SOURCE_RUN),
         fingerprint=tags.get(FINGERPRINT),

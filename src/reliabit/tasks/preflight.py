@@ -24,7 +24,7 @@ from reliabit.quant.destination import check_destination
 from reliabit.tasks.estimators import TRANSFER, needs_features, needs_training
 from reliabit.tasks.plan import build_plan
 from reliabit.tasks.questions import check_asked, source_spec
-from reliabit.tracking.address import check_address
+from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
 

@@ -23,7 +23,7 @@ PREFIX = "system/"
 _log = logging.getLogger(__name__)
 
 
-class Measured(Protocol):
+class MetricsSink(Protocol):
     """What takes the samples."""
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
@@ -31,7 +31,7 @@ class Measured(Protocol):
 
 
 @contextmanager
-def system_metrics(run: Measured, *, every: float = SAMPLE_SECONDS) -> Iterator[None]:
+def system_metrics(run: MetricsSink, *, every: float = SAMPLE_SECONDS) -> Iterator[None]:
     """Record how busy the machine is for as long as a block runs, at least once.
 
     A sample that cannot be taken or written is reported once, and ends the record; it never disturbs the run.
@@ -50,7 +50,7 @@ def system_metrics(run: Measured, *, every: float = SAMPLE_SECONDS) -> Iterator[
         sampling.join(timeout=PATIENCE_SECONDS)
 
 
-def _sample(run: Measured, every: float, ended: threading.Event) -> None:
+def _sample(run: MetricsSink, every: float, ended: threading.Event) -> None:
     try:
         gauges = _gauges()
         step, more = 0, True

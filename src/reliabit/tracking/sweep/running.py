@@ -1,4 +1,4 @@
-"""The parent run of a sweep: opened before the cells, closed with their table."""
+"""A sweep under way: its parent run is opened before the cells, and closed with their tables."""
 
 import os
 import sys
@@ -17,14 +17,19 @@ from reliabit.errors import ReliabitError
 from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
-from reliabit.tracking.cells import cells_of
-from reliabit.tracking.differences import compare_with_baselines
-from reliabit.tracking.opening import open_tracker
 from reliabit.tracking.reaping import reap
-from reliabit.tracking.resuming import check_not_deleted, reopen, start_parent, sweep_to_resume
-from reliabit.tracking.summary import Summary, summarize
-from reliabit.tracking.sweep_pareto import pareto_of_sweep
-from reliabit.tracking.tracker import TrackedRun, Tracker, cell_tags_of, parent_file, write_parent
+from reliabit.tracking.recorded_cells import cells_of
+from reliabit.tracking.sweep.parent import (
+    check_not_deleted,
+    parent_file,
+    reopen,
+    start_parent,
+    sweep_to_resume,
+    write_parent,
+)
+from reliabit.tracking.sweep.tables import Summary, compare_with_baselines, pareto_of_sweep, summarize
+from reliabit.tracking.tags import cell_tags_of
+from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat_tags
-from reliabit.tracking.journal_fields import JOURNAL_VERSION, RUNNING
-from reliabit.tracking.journal_records import (
+from reliabit.tracking.journal.fields import JOURNAL_VERSION, RUNNING
+from reliabit.tracking.journal.records import (
     ARTIFACTS,
     RecordedRun,
     append,
