@@ -15,7 +15,6 @@ from reliabit.identity import FINGERPRINT, identify
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
 from reliabit.registry.policy import policy_of
 from reliabit.tracking.recorded_cells import cell_of_run, cells_of_sweep
-from tracking.stores import tracker_at
 
 POLICIES = sorted(path.stem for path in (conf_folder() / "registry").glob("*.yaml"))
 INPUTS = {
@@ -100,11 +99,6 @@ def test_no_policy_changes_what_a_run_is():
 def test_every_key_of_a_policy_is_documented():
     for entry in fields(RegistryConfig):
         assert f"{entry.name}: " in RegistryConfig.__doc__, entry.name
-
-
-@pytest.fixture(scope="module")
-def tracker(tmp_path_factory):
-    return tracker_at(tmp_path_factory.mktemp("store"))
 
 
 def answers():

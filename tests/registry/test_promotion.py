@@ -1,33 +1,16 @@
 import json
-import re
 
 import pytest
 
 from registry.bundles import Judgement, accepting, refusing, register
 from reliabit.errors import ReliabitError
 from reliabit.registry import promotion
+from reliabit.registry._lock import RegistryLock, registry_lock
 from reliabit.registry.attempts import history_table
 from reliabit.registry.history import history
-from reliabit.registry.lock import RegistryLock, registry_lock
 from reliabit.registry.promotion import promote, record_decision, rollback
 from reliabit.registry.versions import delete_version, find_alias, find_version
 from tracking.stores import artifacts_of, tracker_at
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("promotion")
-
-
-@pytest.fixture(scope="module")
-def tracker(folder):
-    return tracker_at(folder)
-
-
-@pytest.fixture
-def name(request):
-    """A registered model of each test's own, in the one store."""
-    return re.sub(r"\W+", "-", request.node.name).strip("-")
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from reliabit.registry.pulling import pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import DIGEST_TAG, find_version
 from reliabit.serving.manifest import verify_manifest, write_manifest
-from tracking.stores import tracker_at
 
 FILES = [
     "README.md",
@@ -30,16 +29,6 @@ FILES = [
     "checkpoint/nested/tokenizer.json",
     "manifest.json",
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("pulling")
-
-
-@pytest.fixture(scope="module")
-def tracker(folder):
-    return tracker_at(folder)
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
 def server(folder):
     with postgres("d4tabase-s3cret") as database, mlflow_server(database, folder=folder) as address:
         yield address

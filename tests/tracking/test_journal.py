@@ -12,17 +12,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.journal.records import RECORDS, read_run, read_runs
+from reliabit.tracking.journal._records import RECORDS, read_run, read_runs
 from reliabit.tracking.sweep.parent import read_parent, write_parent
 from reliabit.tracking.tracker import Journal
 
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}"}
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 def test_a_journal_gives_back_what_it_was_given(journal, tmp_path):

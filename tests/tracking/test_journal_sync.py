@@ -16,27 +16,12 @@ from reliabit.tracking.heartbeat import HEARTBEAT_TAGS, heartbeat_tags
 from reliabit.tracking.journal.sync import KEY_TAG, SYNCED_TAG, Synced, sync
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.tags import PARENT_TAG, adoption_tag
-from reliabit.tracking.tracker import Journal, TrackedRun, Tracker
+from reliabit.tracking.tracker import TrackedRun, Tracker
 from tracking.stores import artifacts_of, create, tracker_at
 
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}"}
 OWN_TAGS = {KEY_TAG, SYNCED_TAG, *HEARTBEAT_TAGS}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture
-def tracker(folder, request):
-    return tracker_at(folder, experiment=request.node.name)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 def dataset() -> DatasetInput:

@@ -24,16 +24,6 @@ TESTS = Path(__file__).parents[1]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture
-def tracker(folder, request):
-    return tracker_at(folder, experiment=request.node.name)
-
-
 def start_worker(folder: Path, *names: str, parent: str = "") -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, str(TESTS / "tracking" / "beating_worker.py"), str(folder), parent, *names],

@@ -7,8 +7,8 @@ import pytest
 from hydra_plugins.reliabit_sweeper import with_baselines
 from reliabit.errors import ReliabitError
 from reliabit.tracking.store.opening import open_store
+from reliabit.tracking.sweep._tables import summarize
 from reliabit.tracking.sweep.parent import parent_file, read_parent, write_parent
-from reliabit.tracking.sweep.tables import summarize
 from reliabit.tracking.tracker import Tracker, flatten
 
 

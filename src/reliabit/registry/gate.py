@@ -12,6 +12,7 @@ from reliabit.evaluation.cells import Cell, costs_of
 from reliabit.evaluation.paired_reliability import Measurements, Reliability
 from reliabit.evaluation.pairing import check_same_questions
 from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS
+from reliabit.registry._reliability_rules import accuracy_kept, certified_coverage, slices_kept
 from reliabit.registry.decision import Decision, Reason, decision_on
 from reliabit.registry.incumbent import (
     Live,
@@ -23,7 +24,6 @@ from reliabit.registry.incumbent import (
     representation,
 )
 from reliabit.registry.policy import Policy
-from reliabit.registry.reliability_rules import accuracy_kept, certified_coverage, slices_kept
 from reliabit.registry.terms import Terms
 
 Roles = Mapping[str, Cell]

@@ -34,9 +34,9 @@ from reliabit.registry.versions import (
     registry_client,
 )
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.store.failures import found_or_none
+from reliabit.tracking.store.calls import all_pages, found_or_none
 from reliabit.tracking.tags import FAILURE_REASON, FINGERPRINT_TAG
-from reliabit.tracking.tracker import TrackedRun, Tracker, all_pages
+from reliabit.tracking.tracker import TrackedRun, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run

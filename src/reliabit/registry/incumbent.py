@@ -14,10 +14,10 @@ from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Reliability,
 from reliabit.evaluation.pareto_table import COSTS as SHOWN
 from reliabit.metrics import higher_is_better
 from reliabit.metrics.intervals import corrected_level
+from reliabit.registry._reliability_rules import gain, too_few
 from reliabit.registry.decision import NEW, Reason
 from reliabit.registry.policy import COSTS, Policy
 from reliabit.registry.pulling import fetch_description
-from reliabit.registry.reliability_rules import gain, too_few
 from reliabit.registry.terms import TAG, Terms, terms_of_bundle, terms_of_settings
 from reliabit.registry.versions import Version
 from reliabit.tracking.recorded_cells import cell_of_run

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from reliabit.errors import ReliabitError
+from reliabit.registry._lock import WAIT_SECONDS, RegistryLock, registry_lock
 from reliabit.registry.attempts import ACCEPTED, REFUSED, UNCHANGED, Attempt, champion_before
 from reliabit.registry.history import (
     BEFORE_THE_LIST,
@@ -20,7 +21,6 @@ from reliabit.registry.history import (
     recorded,
     version_tags,
 )
-from reliabit.registry.lock import WAIT_SECONDS, RegistryLock, registry_lock
 from reliabit.registry.pulling import verify_bundle
 from reliabit.registry.versions import CANDIDATE, CHAMPION, Version, find_alias, find_version, registry_client
 from reliabit.tracking.redaction import redact_values

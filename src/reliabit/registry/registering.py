@@ -23,7 +23,8 @@ from reliabit.registry.versions import (
 )
 from reliabit.serving.manifest import manifest_digest, verify_manifest
 from reliabit.tracking.redaction import redact, redact_values
-from reliabit.tracking.tracker import Tracker, log_all
+from reliabit.tracking.store.calls import log_all
+from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
-from reliabit.registry.lock import TAKEN, WAIT_SECONDS, registry_lock
-from reliabit.tracking.store.failures import found_or_none
+from reliabit.registry._lock import WAIT_SECONDS, registry_lock
+from reliabit.tracking.store.calls import TAKEN, all_pages, found_or_none
 from reliabit.tracking.store.opening import NO_REGISTRY
-from reliabit.tracking.tracker import Journal, Tracker, all_pages
+from reliabit.tracking.tracker import Journal, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reliabit.tracking.heartbeat import BEAT, cause_of_death
+from reliabit.tracking.store.calls import all_pages
 from reliabit.tracking.tags import FAILURE_REASON, FAILURE_TYPE, KILLED, PARENT_TAG
-from reliabit.tracking.tracker import Tracker, all_pages
+from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

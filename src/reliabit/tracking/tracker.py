@@ -5,11 +5,11 @@ import math
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -22,6 +22,7 @@ from reliabit.files import check_hash, sha256
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
 from reliabit.tracking.journal.client import EXPERIMENT, JournalClient
 from reliabit.tracking.redaction import redact, redact_config, redact_values
+from reliabit.tracking.store.calls import all_pages, log_all
 from reliabit.tracking.store.opening import JOURNAL, open_store
 from reliabit.tracking.tags import (
     CELL_TAG,
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
-    from mlflow.store.entities import PagedList
-
-T = TypeVar("T")
-
-A_CALL = {"params": 100, "metrics": 1000, "tags": 100}
-"""So many of each does MLflow take in one call."""
 
 CONFIG = "config.yaml"
 """The artifact that holds a run's configuration."""
@@ -311,24 +306,6 @@ def open_tracker(tracking: TrackingConfig) -> Tracker:
     if tracking.uri.startswith(JOURNAL):
         return Journal(Path(tracking.uri.removeprefix(JOURNAL)))
     return Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
-
-
-def all_pages(search: "Callable[..., PagedList[T]]", *arguments: Any, **named: Any) -> Iterator[T]:
-    """Everything that a search of MLflow's finds, which it gives page by page."""
-    token = None
-    while True:
-        page = search(*arguments, **named, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def log_all(client: "MlflowClient", run_id: str, **entries: Sequence[Any]) -> None:
-    """Record any number of `params`, `metrics` and `tags` in as few calls as MLflow takes them in."""
-    for kind, found in entries.items():
-        for start in range(0, len(found), A_CALL[kind]):
-            client.log_batch(run_id, **{kind: found[start : start + A_CALL[kind]]})
 
 
 def _hashes_of(run: "Run") -> dict[str, str]:

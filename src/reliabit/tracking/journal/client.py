@@ -17,15 +17,8 @@ from typing import TYPE_CHECKING, Any
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat_tags
-from reliabit.tracking.journal.fields import JOURNAL_VERSION, RUNNING
-from reliabit.tracking.journal.records import (
-    ARTIFACTS,
-    RecordedRun,
-    append,
-    read_run,
-    read_runs,
-    unwritable,
-)
+from reliabit.tracking.journal._fields import JOURNAL_VERSION, RUNNING
+from reliabit.tracking.journal._records import ARTIFACTS, RecordedRun, append, read_run, read_runs, unwritable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

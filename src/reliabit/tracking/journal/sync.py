@@ -5,7 +5,7 @@ goes on with it: parameters, metrics and artifacts that are there already are ov
 marks the run as whole; a run whose records have grown since is brought up to date. Records only ever grow: those that
 do not begin with what was imported under their key before are another journal's, and are refused.
 
-Everything is checked before anything is created; see `reliabit.tracking.journal.check` for what a journal may hold.
+Everything is checked before anything is created; see `reliabit.tracking.journal._check` for what a journal may hold.
 """
 
 import json
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.tracking.heartbeat import BEAT, HEARTBEAT_TAGS, cause_of_death
-from reliabit.tracking.journal.check import LOCK, check_places, check_runs, lineage
-from reliabit.tracking.journal.records import ARTIFACTS, RECORDS, RecordedRun, begins_with, read_runs
+from reliabit.tracking.journal._check import LOCK, check_places, check_runs, lineage
+from reliabit.tracking.journal._records import ARTIFACTS, RECORDS, RecordedRun, begins_with, read_runs
+from reliabit.tracking.store.calls import log_all
 from reliabit.tracking.tags import FAILURE_REASON, FAILURE_TYPE, KILLED, PARENT_TAG, adoption_tag
-from reliabit.tracking.tracker import Tracker, log_all
+from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.store.failures import deleted, guarded, sentence
+from reliabit.tracking.store._failures import deleted, guarded, sentence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

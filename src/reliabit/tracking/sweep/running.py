@@ -19,6 +19,7 @@ from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.recorded_cells import cells_of
+from reliabit.tracking.sweep._tables import Summary, compare_with_baselines, pareto_of_sweep, summarize
 from reliabit.tracking.sweep.parent import (
     check_not_deleted,
     parent_file,
@@ -27,7 +28,6 @@ from reliabit.tracking.sweep.parent import (
     sweep_to_resume,
     write_parent,
 )
-from reliabit.tracking.sweep.tables import Summary, compare_with_baselines, pareto_of_sweep, summarize
 from reliabit.tracking.tags import cell_tags_of
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
 

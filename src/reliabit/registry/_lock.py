@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.tracking.heartbeat import BEAT, HOST, PID, cause_of_death, heartbeat, heartbeat_tags
-from reliabit.tracking.store.failures import GONE, found_or_none
+from reliabit.tracking.store.calls import GONE, TAKEN, found_or_none
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,7 +36,6 @@ WAIT_SECONDS = 600.0
 
 POLL_SECONDS = 0.25
 TOKEN_TAG = "lock.token"  # noqa: S105
-TAKEN = "RESOURCE_ALREADY_EXISTS"
 ABOUT = "Held by the process in its tags while it changes the champion; it is removed when that ends."
 
 _log = logging.getLogger(__name__)

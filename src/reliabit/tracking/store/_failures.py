@@ -7,10 +7,10 @@ system's. They are told apart here, once, for whatever is called on the store.
 import errno
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from reliabit.disk_errors import number_of
 from reliabit.errors import ReliabitError
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 READING = "download_artifacts"
-
-GONE = ("RESOURCE_DOES_NOT_EXIST",)
-MISSING = (*GONE, "INVALID_PARAMETER_VALUE")
-"""How MLflow says that there is no such thing; the second, of one that is asked for by a name within another's."""
-
-T = TypeVar("T")
 
 _SCHEMA = re.compile(r"out-of-date database schema \(found version (?P<found>\w+)")
 
@@ -87,18 +81,6 @@ def plainly(uri: str) -> Iterator[None]:
         if told is None:
             raise
         raise ReliabitError(told) from error
-
-
-def found_or_none(call: Callable[..., T], *arguments: Any, codes: Sequence[str] = MISSING) -> T | None:
-    """What a call on a store gives, or `None` where the store says that there is no such thing."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return call(*arguments)
-    except MlflowException as error:
-        if error.error_code not in codes:
-            raise
-        return None
 
 
 def guarded(client: "MlflowClient", *, uri: str) -> "MlflowClient":

@@ -15,7 +15,7 @@ from reliabit.errors import ReliabitError
 from reliabit.files import sha256
 from reliabit.identity import FINGERPRINT, TAG, written_hex
 from reliabit.tracking.heartbeat import BEAT
-from reliabit.tracking.journal.records import ARTIFACTS, RECORDS, RecordedRun
+from reliabit.tracking.journal._records import ARTIFACTS, RECORDS, RecordedRun
 from reliabit.tracking.tags import PARENT_TAG, reserved_tag
 
 LOCK = ".sync.lock"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.journal.fields import JOURNAL_VERSION, RUNNING, fault_of, storable
+from reliabit.tracking.journal._fields import JOURNAL_VERSION, RUNNING, fault_of, storable
 
 RECORDS = "records.jsonl"
 ARTIFACTS = "artifacts"
