@@ -81,10 +81,10 @@ def doctor(config: Config, options: argparse.Namespace) -> None:
         sys.stdout.write(f"{cache}: nothing is shared yet\n")
     if options.service is not None:
         drift = fetch_drift(options.service, key=os.environ.get(VARIABLE, ""))
-        sys.stdout.write(f"{drift_in_words(drift)}\n")
+        sys.stdout.write(f"{_drift_in_words(drift)}\n")
 
 
-def drift_in_words(found: ServedDrift) -> str:
+def _drift_in_words(found: ServedDrift) -> str:
     """What a service says of drift, as a sentence."""
     report = found.report
     state = "ANSWERS HAVE DRIFTED from the certificate's sample" if report.alarm else "no drift found"

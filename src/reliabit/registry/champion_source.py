@@ -43,32 +43,24 @@ class ChampionSource:
         """
         version = resolve(self.tracker, f"models:/{self.name}@{self.alias}")
         # What is served is of use, however long ago it was loaded.
-        touch([entry_of(version, cache=self.cache)])
-        return Offer(version.number, lambda: cached_snapshot(self.tracker, version, cache=self.cache))
+        touch([_entry_of(version, cache=self.cache)])
+        return Offer(version.number, lambda: _cached_snapshot(self.tracker, version, cache=self.cache))
 
 
-def entry_of(version: Version, *, cache: Path) -> Path:
+def _entry_of(version: Version, *, cache: Path) -> Path:
     """Where the cache has a version's bundle, whether or not it is there: it is named after its content."""
     return cache / KIND / version.digest
 
 
 @contextmanager
-def cached_snapshot(tracker: Tracker, version: Version, *, cache: Path) -> Iterator[Path]:
+def _cached_snapshot(tracker: Tracker, version: Version, *, cache: Path) -> Iterator[Path]:
     """A verified private copy of a version's bundle, for as long as the block lasts.
 
     The cache is a convenience and nothing that is trusted: what lies there counts as the version's only if the hash of
     its manifest is the digest that the registry holds, and every file is what that manifest lists. Anything else is
     fetched anew.
-
-    Args:
-        tracker: The store.
-        version: The version.
-        cache: The folder that is `paths.cache`.
-
-    Raises:
-        ReliabitError: The bundle in the store is damaged, or there is no room for it.
     """
-    folder = entry_of(version, cache=cache)
+    folder = _entry_of(version, cache=cache)
     with ExitStack() as stack:
         # One service fetches, and none replaces what another copies.
         with entry_lock(folder):

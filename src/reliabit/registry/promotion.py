@@ -3,12 +3,12 @@
 Both are done under the registry's lock and recorded, whatever they come to; see `reliabit.registry.history`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
 from reliabit.errors import ReliabitError
 from reliabit.registry._lock import WAIT_SECONDS, RegistryLock, registry_lock
 from reliabit.registry.attempts import ACCEPTED, REFUSED, UNCHANGED, Attempt, champion_before
+from reliabit.registry.decision import Decision
 from reliabit.registry.history import (
     BEFORE_THE_LIST,
     FINGERPRINT,
@@ -27,22 +27,7 @@ from reliabit.tracking.redaction import redact_values
 from reliabit.tracking.tags import FAILURE_REASON
 from reliabit.tracking.tracker import TrackedRun, Tracker
 
-
-class Decided(Protocol):
-    """What a gate says of a candidate; see `reliabit.registry.gate`."""
-
-    @property
-    def verdict(self) -> str:
-        """The outcome: `accepted` where it becomes champion, `refused`, or `unchanged` where it is live already."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that led to it; `reasons` is a list of mappings with `text` and `passed`."""
-
-    def markdown(self) -> str:
-        """The same for people."""
-
-
-Decide = Callable[[Version | None], Decided]
+Decide = Callable[[Version | None], Decision]
 """A gate's decision against the champion, or against none."""
 
 Verify = Callable[[Tracker, Version], None]
@@ -97,7 +82,7 @@ def promote(
 
 
 def record_decision(
-    tracker: Tracker, name: str, decision: Decided, *, run_id: str, fingerprint: str, wait: float = WAIT_SECONDS
+    tracker: Tracker, name: str, decision: Decision, *, run_id: str, fingerprint: str, wait: float = WAIT_SECONDS
 ) -> Attempt:
     """Put on record why no version is made of a run: it was refused, or is live. The aliases stay as they are.
 
@@ -234,22 +219,15 @@ def _earlier(
     return find_version(tracker, name, before)
 
 
-def _log_decision(run: TrackedRun, decision: Decided) -> None:
+def _log_decision(run: TrackedRun, decision: Decision) -> None:
     document = decision.to_dict()
+    texts = [" ".join(reason["text"].split()).rstrip(".") for reason in document["reasons"] if not reason["passed"]]
+    passed = f"it passes all {len(document['reasons'])} rules"
     log_outcome(
         run,
         outcome=decision.verdict,
-        reason=_in_a_line(document, accepted=decision.verdict == ACCEPTED),
+        # What decided: the rules that failed, or how many there were to pass.
+        reason=passed if decision.verdict == ACCEPTED else "; ".join(texts),
         document=document,
         markdown=decision.markdown(),
     )
-
-
-def _in_a_line(document: Mapping[str, Any], *, accepted: bool) -> str:
-    """What decided: the rules that failed, or how many there were to pass."""
-    reasons = [reason for reason in document.get("reasons", []) if isinstance(reason, Mapping)]
-    if accepted:
-        return f"it passes all {len(reasons)} rules" if reasons else "it is accepted"
-    failed = [reason for reason in reasons if not reason.get("passed")] or reasons
-    texts = [str(reason.get("text", "")) for reason in failed] or [str(text) for text in document.get("reasons", [])]
-    return "; ".join(" ".join(text.split()).rstrip(".") for text in texts)

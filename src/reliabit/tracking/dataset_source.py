@@ -74,7 +74,7 @@ class DvcDatasetSource:
         if self.algorithm != "md5":
             raise ReliabitError(f"{local} is missing or was changed, and is not kept by DVC; run task=prepare again")
         target = (destination or Path(mkdtemp(prefix="dvc-dataset-"))) / Path(self.path).name
-        return fetch_from_dvc(self.value, root=project, target=target)
+        return _fetch_from_dvc(self.value, root=project, target=target)
 
     def to_dict(self) -> dict[str, str]:
         """The source as plain data."""
@@ -180,17 +180,8 @@ def up_to_date(root: Path) -> bool:
         return False
 
 
-def fetch_from_dvc(value: str, *, root: Path, target: Path) -> Path:
-    """Copy a content out of DVC's cache, pulled from the default remote first where the cache lacks it.
-
-    Args:
-        value: The MD5 as DVC records it.
-        root: The project's folder.
-        target: The file or folder to write.
-
-    Raises:
-        ReliabitError: Neither has it, or DVC cannot be used there.
-    """
+def _fetch_from_dvc(value: str, *, root: Path, target: Path) -> Path:
+    """Copy a content out of DVC's cache, pulled from the default remote first where the cache lacks it."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ PIDS = range(1, 2**31)
 """What a process may have for an id; the system takes others for groups of processes, or for no number."""
 
 PATIENCE_SECONDS = 5.0
-"""So long a run that ends waits for a beat that is being written."""
+"""So long a run that ends waits for what is being written of it."""
 
 HOST, MACHINE, PID, BORN, BEAT = (f"heartbeat.{name}" for name in ("host", "machine", "pid", "born", "at"))
 HEARTBEAT_TAGS = (HOST, MACHINE, PID, BORN, BEAT)
@@ -162,14 +162,21 @@ def heartbeat(run: Beating, *, every: float = BEAT_SECONDS) -> Iterator[None]:
         every: Seconds between beats.
     """
     run.set_tags(heartbeat_tags())
+    with alongside(lambda ended: _beat(run, every, ended), name=f"heartbeat-{run.run_id}"):
+        yield
+
+
+@contextmanager
+def alongside(work: Callable[[threading.Event], None], *, name: str) -> Iterator[None]:
+    """Do something in a thread of its own for as long as a block runs, which is told by an event when it ends."""
     ended = threading.Event()
-    beating = threading.Thread(target=_beat, args=(run, every, ended), name=f"heartbeat-{run.run_id}", daemon=True)
-    beating.start()
+    thread = threading.Thread(target=work, args=(ended,), name=name, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
-        beating.join(timeout=PATIENCE_SECONDS)
+        thread.join(timeout=PATIENCE_SECONDS)
 
 
 def cause_of_death(tags: Mapping[str, str], *, now: datetime) -> str | None:

@@ -90,7 +90,7 @@ def labels(runs: "Sequence[Run]") -> dict[str, str]:
         keys = [
             key
             for key in members[0].data.params
-            if decides(key) and len({run.data.params.get(key) for run in members}) > 1
+            if _decides(key) and len({run.data.params.get(key) for run in members}) > 1
         ]
         for number, run in enumerate(members, 1):
             parts = [f"{key}={run.data.params.get(key)}" for key in keys]
@@ -100,12 +100,12 @@ def labels(runs: "Sequence[Run]") -> dict[str, str]:
     return found
 
 
-def decides(key: str) -> bool:
+def _decides(key: str) -> bool:
     """Whether runs that differ in a parameter are different for a reader.
 
     Which model and which files are read is told by their place, though their contents identify a run.
 
-    >>> decides("paths.output"), decides("model.path"), decides("quant.bits")
+    >>> _decides("paths.output"), _decides("model.path"), _decides("quant.bits")
     (False, True, True)
     """
     return key in ("model.path", "data.root") or not is_transport(key)

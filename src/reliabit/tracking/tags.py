@@ -22,8 +22,8 @@ CELL_TAG = identity.CELL_TAG
 PARENT_TAG = "mlflow.parentRunId"
 REUSED = "reused"
 
-HASH_TAG = "sha256"
-"""The tag `sha256.<artifact>` of a run: the hash of a file that is read again, kept apart from the file itself."""
+HASHES = "sha256."
+"""How the tags begin that hold the hash of a file that is read again, apart from the file: its name follows."""
 
 FAILURE_TYPE, FAILURE_REASON = "failure.type", "failure.reason"
 KILLED = "Killed"

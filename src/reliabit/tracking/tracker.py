@@ -29,7 +29,7 @@ from reliabit.tracking.tags import (
     FAILURE_REASON,
     FAILURE_TYPE,
     FINGERPRINT_TAG,
-    HASH_TAG,
+    HASHES,
     PARENT_TAG,
     REUSED,
     adoption_tag,
@@ -100,7 +100,7 @@ class TrackedRun:
     def _log_hashes(self, hashes: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        log_all(self.client, self.run_id, tags=[RunTag(f"{HASH_TAG}.{key}", value) for key, value in hashes.items()])
+        log_all(self.client, self.run_id, tags=[RunTag(f"{HASHES}{key}", value) for key, value in hashes.items()])
 
     def log_inputs(self, datasets: "Sequence[DatasetInput]") -> None:
         """Record the data sets that a run read."""
@@ -204,7 +204,7 @@ class Tracker:
 
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            hashes = _hashes_of(self.client.get_run(run_id))
+            tags = self.client.get_run(run_id).data.tags
             found = Path(self.client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
             full = what_is_full(error)
@@ -218,12 +218,15 @@ class Tracker:
             raise ReliabitError(
                 self._moved(run_id) or f"the run {run_id} has no {name} to read; was it finished?"
             ) from error
-        for recorded, expected in hashes.items():
+        remedy = f"the run {run_id} recorded another; restore it, or repeat with sweep.force=true"
+        # Runs from before there were hashes have none.
+        for tag in (tag for tag in tags if tag.startswith(HASHES)):
+            recorded, expected = tag.removeprefix(HASHES), tags[tag]
             # MLflow does not say whether what is asked for by a path lies below the whole path, or its last part.
             if recorded == name:
-                _check_recorded(found, expected, run_id=run_id)
+                check_hash(found, expected, remedy=remedy)
             elif not name or recorded.startswith(f"{name}/"):
-                _check_recorded(found / recorded.removeprefix(f"{name}/"), expected, run_id=run_id)
+                check_hash(found / recorded.removeprefix(f"{name}/"), expected, remedy=remedy)
         return found
 
     def _does_not_fit(self, run_id: str, name: str, folder: Path) -> str | None:
@@ -273,14 +276,8 @@ class Tracker:
     def runs_with(self, tags: Mapping[str, str]) -> "list[Run]":
         """All runs that carry some tags, oldest first."""
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        return list(
-            all_pages(
-                self.client.search_runs,
-                [self.experiment_id],
-                filter_string=wanted,
-                order_by=["attributes.start_time ASC"],
-            )
-        )
+        search, order = self.client.search_runs, ["attributes.start_time ASC"]
+        return list(all_pages(search, [self.experiment_id], filter_string=wanted, order_by=order))
 
 
 class Journal(Tracker):
@@ -306,16 +303,6 @@ def open_tracker(tracking: TrackingConfig) -> Tracker:
     if tracking.uri.startswith(JOURNAL):
         return Journal(Path(tracking.uri.removeprefix(JOURNAL)))
     return Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
-
-
-def _hashes_of(run: "Run") -> dict[str, str]:
-    """The hash of each file that a run recorded one of, by the artifact's path; none in runs from before there were."""
-    prefix = f"{HASH_TAG}."
-    return {key.removeprefix(prefix): value for key, value in run.data.tags.items() if key.startswith(prefix)}
-
-
-def _check_recorded(path: Path, expected: str, *, run_id: str) -> None:
-    check_hash(path, expected, remedy=f"the run {run_id} recorded another; restore it, or repeat with sweep.force=true")
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

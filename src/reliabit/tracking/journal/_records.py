@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reliabit.errors import ReliabitError
 from reliabit.tracking.journal._fields import JOURNAL_VERSION, RUNNING, fault_of, storable
@@ -22,20 +22,13 @@ RECORDS = "records.jsonl"
 ARTIFACTS = "artifacts"
 
 
-@dataclass(frozen=True)
-class MetricRecord:
-    """One value of a metric.
-
-    Attributes:
-        name: The metric.
-        value: May be infinite or not a number.
-        at: Milliseconds since 1970.
-        step: The step it belongs to.
-    """
+class MetricRecord(NamedTuple):
+    """One value of a metric, which may be infinite or not a number, as MLflow's `Metric` takes it."""
 
     name: str
     value: float
     at: int
+    """Milliseconds since 1970."""
     step: int
 
 
@@ -158,10 +151,7 @@ def read_run(folder: Path) -> RecordedRun | None:
         deleted=any(record.get("deleted", False) for record in records),
         tags=_last(records, "tags"),
         parameters=_last(records, "parameters"),
-        metrics=[
-            MetricRecord(name=name, value=float(value), at=at, step=step)
-            for name, value, at, step in _all(records, "metrics")
-        ],
+        metrics=[MetricRecord(name, float(value), at, step) for name, value, at, step in _all(records, "metrics")],
         datasets=list(_all(records, "datasets")),
         artifacts=list(dict.fromkeys(_all(records, "artifacts"))),
         digests=_last(records, "sha256"),

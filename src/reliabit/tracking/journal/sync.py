@@ -198,7 +198,7 @@ def _log(tracker: Tracker, run: RecordedRun, run_id: str) -> None:
         client,
         run_id,
         params=[Param(key, value) for key, value in run.parameters.items()],
-        metrics=[Metric(metric.name, metric.value, metric.at, metric.step) for metric in run.metrics],
+        metrics=[Metric(*metric) for metric in run.metrics],
     )
     if run.datasets:
         client.log_inputs(run_id, datasets=_datasets(run))

@@ -76,7 +76,7 @@ def sweep_parent(config: DictConfig, *, asked: int) -> Iterator[TrackedRun]:
         ReliabitError: The store cannot be opened, the sweep to go on with is unknown or still running, or the parent
             was deleted meanwhile.
     """
-    sweep = open_sweep(config, asked=asked)
+    sweep = _open(config, asked=asked)
     try:
         yield sweep.run
     except BaseException:
@@ -87,12 +87,8 @@ def sweep_parent(config: DictConfig, *, asked: int) -> Iterator[TrackedRun]:
     close(sweep, status="FINISHED")
 
 
-def open_sweep(config: DictConfig, *, asked: int) -> OpenSweep:
-    """Create the store, close what dead processes left, open the parent run, and leave its id for the cells.
-
-    Raises:
-        ReliabitError: The store cannot be opened, or the sweep to go on with is unknown or still running.
-    """
+def _open(config: DictConfig, *, asked: int) -> OpenSweep:
+    """Create the store, close what dead processes left, open the parent run, and leave its id for the cells."""
     settings, tracking = OmegaConf.to_object(config.evaluation), OmegaConf.to_object(config.tracking)
     policy = OmegaConf.to_object(config.registry)
     if (
