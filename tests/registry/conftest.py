@@ -21,5 +21,5 @@ def tracker(folder):
 @pytest.fixture
 def name(request):
     """A registered model of each test's own, in the one store."""
-    history._name.cache_clear()
+    history._warn.cache_clear()
     return re.sub(r"\W+", "-", request.node.name).strip("-")[:100]

@@ -15,7 +15,7 @@ from reliabit.serving.hosting import Offer
 from reliabit.serving.manifest import NoRoomError
 from reliabit.tracking.tracker import Tracker
 
-KIND = "bundles"
+BUNDLES = "bundles"
 """The folder below `paths.cache`; see `reliabit.cache`."""
 
 
@@ -49,7 +49,7 @@ class ChampionSource:
 
 def _entry_of(version: Version, *, cache: Path) -> Path:
     """Where the cache has a version's bundle, whether or not it is there: it is named after its content."""
-    return cache / KIND / version.digest
+    return cache / BUNDLES / version.digest
 
 
 @contextmanager

@@ -29,8 +29,10 @@ DIGEST_TAG = "bundle.manifest"
 """The SHA-256 of the bundle's manifest, and so of every byte of the bundle; kept apart from where its files are."""
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,127}")
-_NUMBER = re.compile(r"[1-9]\d{0,8}")
-_URI = re.compile(rf"models:/(?P<name>{_NAME.pattern})(?:@(?P<alias>{_NAME.pattern})|/(?P<number>{_NUMBER.pattern}))")
+VERSION_NUMBER = re.compile(r"[1-9]\d{0,8}")
+_URI = re.compile(
+    rf"models:/(?P<name>{_NAME.pattern})(?:@(?P<alias>{_NAME.pattern})|/(?P<number>{VERSION_NUMBER.pattern}))"
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def find_version(tracker: Tracker, name: str, number: str) -> Version:
     client = registry_client(tracker)
     uri = f"models:/{name}/{number}"
     check_name(name)
-    if _NUMBER.fullmatch(number) is None:
+    if VERSION_NUMBER.fullmatch(number) is None:
         raise ReliabitError(f"{uri} names no version; it reads models:/{NAME}/3")
     found = found_or_none(client.get_model_version, name, number)
     if found is None:
