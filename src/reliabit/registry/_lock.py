@@ -43,16 +43,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RegistryLock:
-    """A lock that this process holds.
-
-    Attributes:
-        client: The client of the registry.
-        run_id: The name of the registered model that stands for the lock.
-        token: What tells this holding from every other.
-    """
+    """A lock that this process holds: a registered model, and what tells this holding of it from every other."""
 
     client: "MlflowClient"
     run_id: str
+    """The name of the registered model, for its heartbeat."""
     token: str
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -74,16 +69,7 @@ class RegistryLock:
 
 @contextmanager
 def registry_lock(client: "MlflowClient", name: str, *, wait: float = WAIT_SECONDS) -> Iterator[RegistryLock]:
-    """Hold the lock of a registered model for as long as a block runs.
-
-    Args:
-        client: The client of the registry.
-        name: The registered model.
-        wait: Seconds to wait for another holder.
-
-    Raises:
-        ReliabitError: Another process held it all the time.
-    """
+    """Hold the lock of a registered model for as long as a block runs, or raise once a wait in seconds is over."""
     held = _acquire(client, f"{name}.lock", until=time.monotonic() + wait)
     try:
         with heartbeat(held):

@@ -43,21 +43,10 @@ if TYPE_CHECKING:
 
 PROMOTION = "promotion"
 """The kind of the runs that record attempts."""
+# The last is not the tag of a pipeline's run: nobody may take an attempt for a finished one of those.
+_NAMES = ("model", "number", "action", "version", "previous", "by", "outcome", "reason", "source_run", "fingerprint")
 MODEL, NUMBER, ACTION, VERSION, PREVIOUS, BY, OUTCOME, REASON, SOURCE_RUN, FINGERPRINT = (
-    f"promotion.{name}"
-    for name in (
-        "model",
-        "number",
-        "action",
-        "version",
-        "previous",
-        "by",
-        "outcome",
-        "reason",
-        "source_run",
-        # Not the tag of a pipeline's run: nobody may take an attempt for a finished one of those.
-        "fingerprint",
-    )
+    f"promotion.{name}" for name in _NAMES
 )
 REASON_LENGTH = 2000
 PAGE = 1000

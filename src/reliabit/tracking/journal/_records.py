@@ -74,11 +74,7 @@ class RecordedRun:
 
 
 def append(folder: Path, record: Mapping[str, Any]) -> None:
-    """Append a record to a run's folder; it is on the disk when this returns, or not there at all.
-
-    Raises:
-        ReliabitError: It cannot be written, because the disk is full for one.
-    """
+    """Append a record to a run's folder; it is on the disk when this returns, or not there at all."""
     path = folder / RECORDS
     line = (json.dumps(storable(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:

@@ -122,31 +122,16 @@ def _order(run: "Run") -> tuple[str, str, str, int]:
     )
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What a sweep's cells say when they are laid side by side, by file name.
-
-    Attributes:
-        tables: In Markdown.
-        figures: Risk-coverage curves of all cells of a model and data set.
-    """
-
-    tables: dict[str, str]
-    figures: "dict[str, Figure]"
-
-
-def compare_with_baselines(cells: Sequence[Cell], *, settings: EvaluationConfig) -> Compared:
+def compare_with_baselines(
+    cells: Sequence[Cell], *, settings: EvaluationConfig
+) -> "tuple[dict[str, str], dict[str, Figure]]":
     """Compare finished cells with the baseline of their model and data set.
 
-    Args:
-        cells: The finished cells of a sweep.
-        settings: Resamples, level and seed.
-
     Returns:
-        A comparison of each set of cells that differ in their quantization alone and have a baseline; several sets of
-        one model and data set are numbered.
+        By file name, tables in Markdown and figures of risk and coverage: of each set of cells that differ in their
+        quantization alone and have a baseline; several sets of one model and data set are numbered.
     """
-    found = Compared(tables={}, figures={})
+    tables, figures = {}, {}
     places: list[str] = []
     for members in families_of(cells):
         baselines = [cell for cell in members if cell.unquantized]
@@ -156,25 +141,21 @@ def compare_with_baselines(cells: Sequence[Cell], *, settings: EvaluationConfig)
         baseline = baselines[0].name
         where = numbered(baselines[0].place.replace(" · ", "."), places, between=".")
         places.append(where)
-        found.tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
+        tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
         if settings.slices:
-            found.tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
+            tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
         curves = {name: judged(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()}
-        found.figures[f"risk_coverage.{where}.png"] = overlay_figure(curves, title=f"{where} · {MAXPROB}")
-    return found
+        figures[f"risk_coverage.{where}.png"] = overlay_figure(curves, title=f"{where} · {MAXPROB}")
+    return tables, figures
 
 
 def pareto_of_sweep(cells: Sequence[Cell], *, policy: RegistryConfig, compared: int) -> dict[str, Pareto]:
-    """Place the finished cells of a sweep.
+    """Place the finished cells of a sweep that have costs, by model and data set; several sets of both are numbered.
 
     Args:
-        cells: The finished cells. Those from before costs were measured are left out.
-        policy: What will choose among them: its confidence (MaxProb where a cell has no other), risk, delta, resamples
-            and level.
+        cells: The finished cells.
+        policy: What will choose among them; where a cell lacks its confidence, MaxProb stands for it.
         compared: How many cells the sweep has, finished or not: what the gate corrects for.
-
-    Returns:
-        Fronts by model and data set, numbered where a sweep has several sets of cells of both.
 
     Raises:
         ReliabitError: A cell has no predictions, or lacks the split that reports.

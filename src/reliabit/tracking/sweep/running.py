@@ -171,10 +171,10 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
-    compared = compare_with_baselines(cells, settings=sweep.settings)
-    for name, table in compared.tables.items():
+    tables, figures = compare_with_baselines(cells, settings=sweep.settings)
+    for name, table in tables.items():
         sweep.run.log_text(table, name)
-    for name, figure in compared.figures.items():
+    for name, figure in figures.items():
         sweep.run.log_figure(figure, name)
     if sweep.paper and cells:
         with TemporaryDirectory() as folder:
