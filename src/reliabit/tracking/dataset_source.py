@@ -69,12 +69,20 @@ class DvcDatasetSource:
         """
         project = root or project_root()
         local = project / self.path
-        if matches(local, algorithm=self.algorithm, value=self.value):
+        if self.is_at(local):
             return local
         if self.algorithm != "md5":
             raise ReliabitError(f"{local} is missing or was changed, and is not kept by DVC; run task=prepare again")
         target = (destination or Path(mkdtemp(prefix="dvc-dataset-"))) / Path(self.path).name
         return _fetch_from_dvc(self.value, root=project, target=target)
+
+    def is_at(self, place: Path) -> bool:
+        """Whether a file or folder is there with this content."""
+        if self.algorithm == "sha256":
+            return _is_table(place, manifest=self.value)
+        if place.is_dir():
+            return self.value.endswith(DIRECTORY) and _md5_of_folder(place) == self.value
+        return place.is_file() and _md5(place) == self.value
 
     def to_dict(self) -> dict[str, str]:
         """The source as plain data."""
@@ -152,20 +160,12 @@ def find_record(path: Path, *, root: Path) -> DvcDatasetSource:
     Raises:
         ReliabitError: Nothing is, or a file that should say it cannot be read.
     """
-    for record in _records(path, root):
+    record = next(_records(path, root), None)
+    if record is not None:
         return record
     raise ReliabitError(
         f"{path} is recorded neither in dvc.lock, nor in {path.name}.dvc, nor in a {MANIFEST}; run dvc add or dvc repro"
     )
-
-
-def matches(path: Path, *, algorithm: str, value: str) -> bool:
-    """Whether a file or folder is there with a recorded content."""
-    if algorithm == "sha256":
-        return _is_table(path, manifest=value)
-    if path.is_dir():
-        return value.endswith(DIRECTORY) and _md5_of_folder(path) == value
-    return path.is_file() and _md5(path) == value
 
 
 def up_to_date(root: Path) -> bool:

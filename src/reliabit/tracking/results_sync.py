@@ -18,7 +18,7 @@ from reliabit.identity import identify
 from reliabit.inference.answered import ANSWERED, KERNELS, REMEDY, kernels_text, read_answered
 from reliabit.inference.predictions import PREDICTIONS
 from reliabit.tracking.context import context_tags
-from reliabit.tracking.dataset_source import SCHEME, dataset_input, find_record, matches, resolve, up_to_date
+from reliabit.tracking.dataset_source import SCHEME, dataset_input, find_record, resolve, up_to_date
 from reliabit.tracking.journal.sync import Synced
 from reliabit.tracking.tags import CELL_TAG, KIND, reserved_tag
 from reliabit.tracking.tracker import Tracker
@@ -136,6 +136,6 @@ def _as_locked(folder: Path, *, root: Path) -> bool:
             record = find_record(path.resolve().relative_to(root.resolve()), root=root)
         except (ReliabitError, ValueError):
             return False
-        if not matches(path, algorithm=record.algorithm, value=record.value):
+        if not record.is_at(path):
             return False
     return True
