@@ -11,8 +11,7 @@ import pytest
 from reliabit.cache import entries
 from reliabit.cli import main
 from reliabit.commands import upkeep
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.tracker import Tracker
+from reliabit.tracking.tracker import Journal, Tracker
 from test_cache import entry
 
 

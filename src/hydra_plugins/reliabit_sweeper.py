@@ -7,12 +7,14 @@ there, and it imports what sweeps alone need when there is one.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
 from omegaconf import DictConfig, open_dict
+
+T = TypeVar("T")
 
 
 class BaselineSweeper(BasicSweeper):
@@ -25,8 +27,8 @@ class BaselineSweeper(BasicSweeper):
             ReliabitError: A cell is refused, and none is run; or the sweep's folder or parent run is; or one failed.
         """
         from reliabit.jobs import SWEEP_FOLDER, claim_hydra_folder
-        from reliabit.tracking.hydra_records import write_redacted
-        from reliabit.tracking.sweep_parent import sweep_parent
+        from reliabit.tracking.redaction import write_redacted
+        from reliabit.tracking.sweep.running import sweep_parent
 
         swept, cells = self._swept(), self._cells(arguments)
         asked = self._check(cells)
@@ -37,8 +39,6 @@ class BaselineSweeper(BasicSweeper):
 
     def _cells(self, arguments: Sequence[str]) -> list[list[str]]:
         """The overrides of every cell, the baselines first."""
-        from reliabit.tracking.baselines import with_baselines
-
         parser = OverridesParser.create(config_loader=self._loader())
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         [cells] = self.split_arguments(overrides, None)
@@ -73,14 +73,13 @@ class BaselineSweeper(BasicSweeper):
 
     def _launch(self, cells: Sequence[Sequence[str]]) -> list[Any]:
         """Run the cells, all at once or, where those after a failed one are not to run, one by one."""
-        if self.launcher is None:
-            raise RuntimeError("Hydra sets the sweeper up before it asks for cells")
         from reliabit.tracking.redaction import redact
 
+        launcher = _set_up(self.launcher)
         size = 1 if self._swept().sweep.on_failure == "stop" else len(cells)
         returns = []
         for first in range(0, len(cells), size):
-            results = self.launcher.launch(cells[first : first + size], initial_job_idx=first)
+            results = launcher.launch(cells[first : first + size], initial_job_idx=first)
             for result in results:
                 if result.status == JobStatus.FAILED:
                     # `return_value` raises the same, and prints the overrides with whatever passwords are in them.
@@ -90,11 +89,40 @@ class BaselineSweeper(BasicSweeper):
         return returns
 
     def _swept(self) -> DictConfig:
-        if self.config is None:
-            raise RuntimeError("Hydra sets the sweeper up before it asks for cells")
-        return self.config
+        return _set_up(self.config)
 
     def _loader(self) -> Any:
-        if self.hydra_context is None:
-            raise RuntimeError("Hydra sets the sweeper up before it asks for cells")
-        return self.hydra_context.config_loader
+        return _set_up(self.hydra_context).config_loader
+
+
+def _set_up(part: T | None) -> T:
+    if part is None:
+        raise RuntimeError("Hydra sets the sweeper up before it asks for cells")
+    return part
+
+
+def with_baselines(cells: Sequence[list[str]]) -> list[list[str]]:
+    """Put the unquantized baseline before the cells of a sweep, once for all that differ in `quant` alone.
+
+    Args:
+        cells: The overrides of each cell.
+
+    Returns:
+        The cells, with baselines first and every cell once.
+
+    >>> with_baselines([["quant.bits=4"], ["quant.bits=2"]])
+    [['quant=none'], ['quant.bits=4'], ['quant.bits=2']]
+    >>> with_baselines([["quant=none", "quant.bits=4"], ["quant=hqq", "quant.bits=4"]])
+    [['quant=none'], ['quant=hqq', 'quant.bits=4']]
+    """
+    baselines = [[*(part for part in cell if _key(part).split(".")[0] != "quant"), "quant=none"] for cell in cells]
+    quantized = [cell for cell in cells if "quant=none" not in cell]
+    unique: list[list[str]] = []
+    for cell in [*baselines, *quantized]:
+        if cell not in unique:
+            unique.append(cell)
+    return unique
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+~")

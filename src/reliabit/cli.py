@@ -6,9 +6,8 @@ Overrides are those of `src/run.py`, such as `tracking=offline` or `tracking.uri
 import argparse
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from reliabit.commands import promoting, serving, upkeep
 from reliabit.composition import register, to_config
@@ -49,9 +48,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="reliabit", description="Look after recorded runs and promoted models.")
     commands = top.add_subparsers(required=True, metavar="command")
 
-    def command(
-        name: str, function: Callable[..., object], text: str, *, named: Mapping[str, str] = MappingProxyType({})
-    ) -> argparse.ArgumentParser:
+    def command(name: str, function: Callable[..., object], text: str, **named: str) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=text, description=text)
         for argument, help_text in named.items():
             one.add_argument(argument, help=help_text)
@@ -77,14 +74,13 @@ def parser() -> argparse.ArgumentParser:
     rollback.add_argument("--to", help="the version; the champion before this one by default")
     rollback.add_argument("--reason", default="", help="why, for the history")
     command("history", promoting.show_history, "list every attempt to change the champion")
-    command(
-        "delete", promoting.delete, "delete a version that no alias names", named={"version": "its number, such as 3"}
-    )
+    command("delete", promoting.delete, "delete a version that no alias names", version="its number, such as 3")
     pull = command(
         "pull",
         promoting.pull_bundle,
         "fetch a promoted bundle, every file checked",
-        named={"uri": "models:/<name>@<alias> or models:/<name>/<version>", "folder": "the folder to make"},
+        uri="models:/<name>@<alias> or models:/<name>/<version>",
+        folder="the folder to make",
     )
     pull.add_argument("--replace", action="store_true", help="put it in the place of another bundle")
     serve = command("serve", serving.serve, "serve the champion, or a pulled bundle, over HTTP")

@@ -22,7 +22,7 @@ from reliabit.disk_errors import plain_disk_errors
 from reliabit.errors import ReliabitError
 from reliabit.outputs import ClaimedFolder, claim, claim_free
 from reliabit.tasks.preflight import preflight
-from reliabit.tracking.hydra_records import RECORDS, write_records
+from reliabit.tracking.redaction import RECORDS, write_records
 
 WRITING = ("answer", "select", "evaluate", "report", "promote", "pipeline")
 """The tasks that write to `paths.output`."""
@@ -102,7 +102,7 @@ def cell_folder(config: DictConfig) -> Path:
 
 def resolve_paths(config: Config) -> Config:
     """Fill in what Hydra decides for the current job: where it writes and, in a sweep, where its parent is named."""
-    from reliabit.tracking.tracker import parent_file
+    from reliabit.tracking.sweep.parent import parent_file
 
     job = HydraConfig.get()
     config.paths.output = config.paths.output or job.runtime.output_dir

@@ -136,8 +136,8 @@ def resumed(arguments: list[str]) -> list[str]:
         return arguments
     from hydra import compose, initialize_config_dir
 
-    from reliabit.tracking.opening import open_tracker
-    from reliabit.tracking.resuming import overrides_of, sweep_to_resume
+    from reliabit.tracking.sweep.parent import overrides_of, sweep_to_resume
+    from reliabit.tracking.tracker import open_tracker
 
     overrides = [argument for argument in arguments if not argument.startswith(("-", "hydra."))]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.processes import ProcessIdentity, has_ended, is_here, this_process
+from reliabit.tracking.heartbeat import ProcessIdentity, has_ended, is_here, this_process
 
 CLAIM = ".reliabit.claim"
 """The file whose creation claims a folder; it names the process."""

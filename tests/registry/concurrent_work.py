@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from registry.bundles import accepting
-from reliabit.registry.lock import registry_lock
+from reliabit.registry._lock import registry_lock
 from reliabit.registry.promotion import promote
 from reliabit.tracking.tracker import Tracker
 from tracking.stores import tracker_at

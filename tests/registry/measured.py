@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from reliabit.evaluation.cells import RESIDENT, SPEED, STORED, Cell
 from reliabit.evaluation.settings import ParetoSettings
-from reliabit.registry.evidence import Live
+from reliabit.registry.incumbent import Live
 from reliabit.registry.policy import Margins, Policy
 from reliabit.registry.terms import Terms
 

@@ -15,8 +15,8 @@ from reliabit.registry.history import history
 from reliabit.registry.promotion import promote
 from reliabit.registry.pulling import pull
 from reliabit.registry.versions import find_alias, list_versions
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.journal_sync import sync
+from reliabit.tracking.journal.sync import sync
+from reliabit.tracking.tracker import Journal
 from tracking.stores import tracker_at
 
 

@@ -13,26 +13,15 @@ import pytest
 from registry.bundles import accepting, register
 from registry.concurrent_work import ROUNDS, enter_and_leave, promote_slowly
 from reliabit.errors import ReliabitError
-from reliabit.registry import lock as locks
+from reliabit.registry import _lock as locks
+from reliabit.registry._lock import registry_lock
 from reliabit.registry.history import history
-from reliabit.registry.lock import registry_lock
 from reliabit.registry.promotion import promote
 from reliabit.registry.versions import find_alias
 from reliabit.tracking.heartbeat import BEAT, MACHINE, heartbeat_tags
-from tracking.stores import tracker_at
 
 PROJECT = Path(__file__).parents[2]
 STORES = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("lock")
-
-
-@pytest.fixture(scope="module")
-def tracker(folder):
-    return tracker_at(folder)
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import Terms, terms_of_settings
 from reliabit.registry.versions import CHAMPION, find_alias
 from reliabit.tasks.bundling import describe, recorded_config
-from reliabit.tracking.resuming import start_parent
-from reliabit.tracking.sweep_parent import OpenSweep, close
+from reliabit.tracking.sweep.parent import start_parent
+from reliabit.tracking.sweep.running import OpenSweep, close
 from reliabit.tracking.tracker import Tracker
 from tracking.stores import store_at, tracker_at
 

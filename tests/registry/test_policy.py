@@ -14,8 +14,7 @@ from reliabit.identity import FINGERPRINT, identify
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
 from reliabit.paths import conf_folder
 from reliabit.registry.policy import Policy
-from reliabit.tracking.cells import cell_of_run, cells_of_sweep
-from tracking.stores import tracker_at
+from reliabit.tracking.recorded_cells import cell_of_run, cells_of_sweep
 
 POLICIES = sorted(path.stem for path in (conf_folder() / "registry").glob("*.yaml"))
 INPUTS = {
@@ -101,11 +100,6 @@ def test_every_key_of_a_policy_is_documented():
     documented = "".join(f"{one.__doc__}" for one in Policy.__mro__)
     for entry in fields(Policy):
         assert f"{entry.name}: " in documented, entry.name
-
-
-@pytest.fixture(scope="module")
-def tracker(tmp_path_factory):
-    return tracker_at(tmp_path_factory.mktemp("store"))
 
 
 def answers():

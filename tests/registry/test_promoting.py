@@ -13,7 +13,7 @@ from reliabit.registry.choosing import choose
 from reliabit.registry.history import history
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import terms_of_settings
-from reliabit.tracking.cells import cells_of_sweep
+from reliabit.tracking.recorded_cells import cells_of_sweep
 from tracking.stores import store_at, tracker_at
 
 OVERRIDES = ("registry.confidence=maxprob", "registry.resamples=50", "trainer.threads=1")

@@ -1,33 +1,16 @@
 import json
-import re
 
 import pytest
 
 from registry.bundles import Judgement, accepting, refusing, register
 from reliabit.errors import ReliabitError
-from reliabit.registry import champion as champions
+from reliabit.registry import promotion
+from reliabit.registry._lock import RegistryLock, registry_lock
 from reliabit.registry.attempts import history_table
 from reliabit.registry.history import history
-from reliabit.registry.lock import Held, registry_lock
 from reliabit.registry.promotion import promote, record_decision, rollback
 from reliabit.registry.versions import delete_version, find_alias, find_version
 from tracking.stores import artifacts_of, tracker_at
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("promotion")
-
-
-@pytest.fixture(scope="module")
-def tracker(folder):
-    return tracker_at(folder)
-
-
-@pytest.fixture
-def name(request):
-    """A registered model of each test's own, in the one store."""
-    return re.sub(r"\W+", "-", request.node.name).strip("-")
 
 
 @pytest.fixture
@@ -230,7 +213,7 @@ def test_an_alias_that_was_moved_by_hand_is_undone_first(tracker, promoted, name
 def test_an_attempt_that_broke_off_after_the_alias_was_moved_counts(tracker, versions, name, monkeypatch):
     promote(tracker, name, "1", decide=accepting)
     with monkeypatch.context() as patched:
-        patched.setattr(champions, "_tag", lambda *_: (_ for _ in ()).throw(OSError("the store is gone")))
+        patched.setattr(promotion, "_tag_move", lambda *_: (_ for _ in ()).throw(OSError("the store is gone")))
         with pytest.raises(OSError, match="the store is gone"):
             promote(tracker, name, "2", decide=accepting)
     assert champion(tracker, name) == "2"
@@ -247,7 +230,7 @@ def test_a_rollback_that_broke_off_after_the_alias_was_moved_is_not_called_refus
     tracker, promoted, name, monkeypatch
 ):
     with monkeypatch.context() as patched:
-        patched.setattr(champions, "_tag", lambda *_: (_ for _ in ()).throw(ReliabitError("the store is locked")))
+        patched.setattr(promotion, "_tag_move", lambda *_: (_ for _ in ()).throw(ReliabitError("the store is locked")))
         with pytest.raises(ReliabitError, match="the store is locked"):
             rollback(tracker, name)
     assert champion(tracker, name) == "2"
@@ -258,7 +241,7 @@ def test_a_rollback_that_broke_off_after_the_alias_was_moved_is_not_called_refus
 def test_an_attempt_that_broke_off_before_the_alias_was_moved_does_not_count(tracker, versions, name, monkeypatch):
     promote(tracker, name, "1", decide=accepting)
     with monkeypatch.context() as patched:
-        patched.setattr(Held, "check", lambda _: (_ for _ in ()).throw(ReliabitError("it was taken over")))
+        patched.setattr(RegistryLock, "check", lambda _: (_ for _ in ()).throw(ReliabitError("it was taken over")))
         with pytest.raises(ReliabitError, match="taken over"):
             promote(tracker, name, "2", decide=accepting)
     assert champion(tracker, name) == "1"

@@ -14,14 +14,12 @@ from registry.bundles import CODE, accepting, register, write_bundle
 from reliabit.cache import entries
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256
-from reliabit.registry import champion_source, pulling
-from reliabit.registry.champion_source import ChampionSource
+from reliabit.registry import pulling
 from reliabit.registry.promotion import promote, rollback
-from reliabit.registry.pulling import pull
+from reliabit.registry.pulling import ChampionSource, pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import DIGEST_TAG, find_version
 from reliabit.serving.manifest import verify_manifest, write_manifest
-from tracking.stores import tracker_at
 
 FILES = [
     "README.md",
@@ -30,16 +28,6 @@ FILES = [
     "checkpoint/nested/tokenizer.json",
     "manifest.json",
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("pulling")
-
-
-@pytest.fixture(scope="module")
-def tracker(folder):
-    return tracker_at(folder)
 
 
 @pytest.fixture(scope="module")
@@ -230,13 +218,13 @@ def test_a_disk_without_room_is_noticed_before_anything_is_fetched(tracker, vers
 def fetched(monkeypatch):
     """The versions that were fetched, in turn."""
     found = []
-    original = champion_source.fetch_bundle
+    original = pulling.fetch_bundle
 
     def fetch(tracker, version, folder):
         found.append(version.number)
         original(tracker, version, folder)
 
-    monkeypatch.setattr(champion_source, "fetch_bundle", fetch)
+    monkeypatch.setattr(pulling, "fetch_bundle", fetch)
     return found
 
 

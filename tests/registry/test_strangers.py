@@ -1,7 +1,6 @@
 """The history is what the registry wrote: neither a journal nor a run that looks like an attempt is part of it."""
 
 import logging
-import re
 
 import pytest
 
@@ -9,30 +8,13 @@ from registry.bundles import accepting, refusing, register
 from reliabit.commands.promoting import show_history
 from reliabit.composition import register as register_configuration
 from reliabit.errors import ReliabitError
-from reliabit.registry import history as histories
 from reliabit.registry.attempts import history_table
 from reliabit.registry.history import LISTED, MOVED, history
 from reliabit.registry.promotion import promote, record_decision, rollback
 from reliabit.registry.versions import find_alias
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.journal_sync import sync
-from tracking.stores import store_at, tracker_at
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("strangers")
-
-
-@pytest.fixture(scope="module")
-def tracker(folder):
-    return tracker_at(folder)
-
-
-@pytest.fixture
-def name(request):
-    histories._name.cache_clear()
-    return re.sub(r"\W+", "-", request.node.name).strip("-")[:100]
+from reliabit.tracking.journal.sync import sync
+from reliabit.tracking.tracker import Journal
+from tracking.stores import store_at
 
 
 @pytest.fixture

@@ -11,18 +11,7 @@ from reliabit.errors import ReliabitError
 from reliabit.registry.promotion import promote
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import delete_version, find_alias, find_version, resolve
-from reliabit.tracking.journal import Journal
-from tracking.stores import tracker_at
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("versions")
-
-
-@pytest.fixture(scope="module")
-def tracker(folder):
-    return tracker_at(folder)
+from reliabit.tracking.tracker import Journal
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from reliabit.tracking.journal import Journal
+from reliabit.tracking.tracker import Journal
 
 
 def work(folder: str) -> None:

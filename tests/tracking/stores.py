@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from reliabit.tracking.tracker import PARENT_TAG, Tracker
+from reliabit.tracking.tags import PARENT_TAG
+from reliabit.tracking.tracker import Tracker
 
 
 def store_at(folder: Path) -> dict[str, str]:

@@ -12,17 +12,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.journal_records import RECORDS, read_run, read_runs
-from reliabit.tracking.tracker import read_parent, write_parent
+from reliabit.tracking.journal._records import RECORDS, read_run, read_runs
+from reliabit.tracking.sweep.parent import read_parent, write_parent
+from reliabit.tracking.tracker import Journal
 
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}"}
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 def test_a_journal_gives_back_what_it_was_given(journal, tmp_path):
@@ -205,7 +200,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from reliabit.errors import ReliabitError
-from reliabit.tracking.journal import Journal
+from reliabit.tracking.tracker import Journal
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(Path(sys.argv[1]))

@@ -11,29 +11,14 @@ import pytest
 
 from reliabit.errors import ReliabitError
 from reliabit.identity import Fingerprint
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.journal_check import check_places, check_runs
-from reliabit.tracking.journal_records import RECORDS, read_runs
-from reliabit.tracking.journal_sync import Synced, sync
-from reliabit.tracking.tracker import PARENT_TAG
+from reliabit.tracking.journal._check import check_places, check_runs
+from reliabit.tracking.journal._records import RECORDS, read_runs
+from reliabit.tracking.journal.sync import Synced, sync
+from reliabit.tracking.tags import PARENT_TAG
+from reliabit.tracking.tracker import Journal
 from tracking.stores import artifacts_of, create, tracker_at
 
 LATER = datetime.now(UTC) + timedelta(days=1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture
-def tracker(folder, request):
-    return tracker_at(folder, experiment=request.node.name)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 def record(journal: Journal, *, tags=None) -> str:
@@ -285,7 +270,7 @@ def test_a_store_that_takes_no_more_than_half_is_left_without_the_other_half(jou
 
     record(journal)
     with monkeypatch.context() as patched:
-        patched.setattr("reliabit.tracking.journal_sync._finish", refuse)
+        patched.setattr("reliabit.tracking.journal.sync._finish", refuse)
         with pytest.raises(ReliabitError, match=r"does not take the journal .* \(no such data set\); nothing of it"):
             sync(journal.folder, tracker)
     assert tracker.client.search_runs([tracker.experiment_id]) == []

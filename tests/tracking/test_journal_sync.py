@@ -13,30 +13,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from reliabit.errors import ReliabitError
 from reliabit.tracking.heartbeat import HEARTBEAT_TAGS, heartbeat_tags
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.journal_sync import KEY_TAG, SYNCED_TAG, Synced, sync
+from reliabit.tracking.journal.sync import KEY_TAG, SYNCED_TAG, Synced, sync
 from reliabit.tracking.reaping import reap
-from reliabit.tracking.tracker import PARENT_TAG, TrackedRun, Tracker, adoption_tag
+from reliabit.tracking.tags import PARENT_TAG, adoption_tag
+from reliabit.tracking.tracker import TrackedRun, Tracker
 from tracking.stores import artifacts_of, create, tracker_at
 
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}"}
 OWN_TAGS = {KEY_TAG, SYNCED_TAG, *HEARTBEAT_TAGS}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture
-def tracker(folder, request):
-    return tracker_at(folder, experiment=request.node.name)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal")
 
 
 def dataset() -> DatasetInput:
@@ -168,7 +153,7 @@ def test_an_import_that_is_killed_and_repeated_is_the_same(folder, journal, trac
         journal.client.set_tag(run.info.run_id, "number", str(number))
     code = (
         "import sys; from pathlib import Path; from tracking.stores import tracker_at;"
-        "from reliabit.tracking.journal_sync import sync;"
+        "from reliabit.tracking.journal.sync import sync;"
         "tracker = tracker_at(Path(sys.argv[1]), experiment=sys.argv[2]); print('go', flush=True);"
         "sync(Path(sys.argv[3]), tracker)"
     )

@@ -4,8 +4,8 @@ import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
-from reliabit.tracking.journal import Journal
 from reliabit.tracking.lightning_logger import RunLogger
+from reliabit.tracking.tracker import Journal
 
 
 class Line(lightning.LightningModule):

@@ -4,7 +4,6 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,24 +15,13 @@ from reliabit.tracking.heartbeat import (
     cause_of_death,
     heartbeat,
     heartbeat_tags,
-    is_dead,
 )
-from reliabit.tracking.journal import Journal
 from reliabit.tracking.reaping import reap
+from reliabit.tracking.tracker import Journal
 from tracking.stores import create, runs_of, tracker_at
 
 TESTS = Path(__file__).parents[1]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture
-def tracker(folder, request):
-    return tracker_at(folder, experiment=request.node.name)
 
 
 def start_worker(folder: Path, *names: str, parent: str = "") -> subprocess.Popen:
@@ -148,7 +136,7 @@ def test_more_runs_than_a_page_holds_are_reaped(anywhere, monkeypatch):
 def test_a_process_elsewhere_is_dead_after_a_long_silence_only(seconds, dead):
     tags = elsewhere(at=NOW - timedelta(seconds=seconds))
     assert (cause_of_death(tags, now=NOW) is not None) == dead
-    assert is_dead(SimpleNamespace(data=SimpleNamespace(tags=tags)), NOW) == dead
+    assert (cause_of_death(tags, now=NOW) is not None) == dead
 
 
 def test_a_process_here_is_dead_at_once_and_never_for_silence():

@@ -11,9 +11,8 @@ from omegaconf import OmegaConf
 from reliabit.errors import ReliabitError
 from reliabit.identity import Fingerprint
 from reliabit.registry.history import history, log_outcome, recorded
-from reliabit.tracking.hydra_records import write_records
-from reliabit.tracking.redaction import RedactingFormatter, print_redacted, redact
-from reliabit.tracking.resuming import find_sweep, overrides_of, start_parent
+from reliabit.tracking.redaction import RedactingFormatter, print_redacted, redact, write_records
+from reliabit.tracking.sweep.parent import find_sweep, overrides_of, start_parent
 from tracking.stores import runs_of, tracker_at
 
 SECRET = "hunter2Zq9xW7"

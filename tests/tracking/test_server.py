@@ -25,11 +25,6 @@ def database():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("server")
-
-
-@pytest.fixture(scope="module")
 def server(database, folder):
     with mlflow_server(database, folder=folder) as address:
         yield address

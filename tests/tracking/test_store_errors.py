@@ -15,7 +15,7 @@ import pytest
 from disks import mounted
 from messages import NO_SPACE
 from reliabit.errors import ReliabitError
-from reliabit.tracking.store import open_store
+from reliabit.tracking.store.opening import open_store
 from tracking.stores import runs_of, store_at, tracker_at
 
 PROJECT = Path(__file__).parents[2]

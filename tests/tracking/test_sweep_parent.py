@@ -7,9 +7,9 @@ from omegaconf import open_dict
 from reliabit.composition import register
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
-from reliabit.tracking.resuming import find_sweep, start_parent, sweep_to_resume
-from reliabit.tracking.sweep_parent import sweep_parent
-from reliabit.tracking.tracker import CELL_TAG, cell_tags_of
+from reliabit.tracking.sweep.parent import find_sweep, start_parent, sweep_to_resume
+from reliabit.tracking.sweep.running import sweep_parent
+from reliabit.tracking.tags import CELL_TAG, cell_tags_of
 from tracking.stores import runs_of, store_at, tracker_at
 
 

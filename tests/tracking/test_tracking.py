@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from hydra_plugins.reliabit_sweeper import with_baselines
 from reliabit.errors import ReliabitError
-from reliabit.tracking.baselines import with_baselines
-from reliabit.tracking.store import open_store
-from reliabit.tracking.summary import summarize
-from reliabit.tracking.tracker import Tracker, flatten, parent_file, read_parent, write_parent
+from reliabit.tracking.store.opening import open_store
+from reliabit.tracking.sweep._tables import summarize
+from reliabit.tracking.sweep.parent import parent_file, read_parent, write_parent
+from reliabit.tracking.tracker import Tracker, flatten
 
 
 def store_at(folder: Path) -> dict[str, str]:

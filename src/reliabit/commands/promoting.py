@@ -3,19 +3,27 @@
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-
-if TYPE_CHECKING:
-    from reliabit.evaluation.cells import Cell
-    from reliabit.evaluation.paired_reliability import Measurements
-    from reliabit.registry.choosing import Choice
-    from reliabit.registry.decision import Decision
-    from reliabit.registry.policy import Policy
-    from reliabit.registry.versions import Version
-    from reliabit.tracking.tracker import Tracker
+from reliabit.evaluation.cells import Cell
+from reliabit.evaluation.paired_reliability import Measurements
+from reliabit.registry import promotion
+from reliabit.registry.attempts import history_table
+from reliabit.registry.choosing import baseline_of, choose
+from reliabit.registry.decision import Decision
+from reliabit.registry.gate import decide
+from reliabit.registry.history import history
+from reliabit.registry.incumbent import live_version
+from reliabit.registry.policy import Policy
+from reliabit.registry.pulling import pull
+from reliabit.registry.registering import register_bundle
+from reliabit.registry.terms import terms_of_settings
+from reliabit.registry.versions import Version, delete_version
+from reliabit.tracking.recorded_cells import cells_of_sweep
+from reliabit.tracking.sweep.parent import check_ended, find_sweep
+from reliabit.tracking.tracker import Tracker, open_tracker
 
 
 @dataclass(frozen=True)
@@ -32,19 +40,16 @@ class Candidacy:
         read: Cells that were read already, by run: the decision is made again under the registry's lock.
     """
 
-    candidate: "Cell"
-    baseline: "Cell"
-    measurements: "Measurements"
-    sweep: "tuple[Cell, ...]"
-    policy: "Policy"
-    tracker: "Tracker"
-    read: "dict[str, Cell]"
+    candidate: Cell
+    baseline: Cell
+    measurements: Measurements
+    sweep: tuple[Cell, ...]
+    policy: Policy
+    tracker: Tracker
+    read: dict[str, Cell]
 
-    def against(self, champion: "Version | None") -> "Decision":
+    def against(self, champion: Version | None) -> Decision:
         """The gate's decision against the version that is live, at the terms that this one names itself."""
-        from reliabit.registry.evidence import live_version
-        from reliabit.registry.gate import decide
-
         incumbent = None
         if champion is not None:
             live = live_version(self.tracker, champion, known=self.read)
@@ -69,10 +74,9 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     Raises:
         ReliabitError: There is nothing to choose among, or what was measured cannot be made again.
     """
-    from reliabit.registry.promotion import record_decision
     from reliabit.registry.versions import CHAMPION, find_alias
-    from reliabit.tracking.address import check_registry
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.store.opening import check_registry
+    from reliabit.tracking.tracker import open_tracker
 
     # Where there is no registry, that is to be said before anything about sweeps.
     check_registry(config.tracking.uri)
@@ -88,11 +92,13 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     if decision.accepted:
         return _register_and_promote(config, found, decision)
     candidate = found.candidate
-    record_decision(tracker, policy.model, decision, run_id=candidate.run_id, fingerprint=candidate.fingerprint)
+    promotion.record_decision(
+        tracker, policy.model, decision, run_id=candidate.run_id, fingerprint=candidate.fingerprint
+    )
     return decision.unchanged
 
 
-def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str | None) -> Candidacy | None:
+def find_candidate(tracker: Tracker, policy: Policy, *, sweep: str, run: str | None) -> Candidacy | None:
     """The cell of a sweep to put forward, and why; `None` where none passes.
 
     Args:
@@ -105,15 +111,11 @@ def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str
         ReliabitError: There is no such sweep or cell, the sweep is still running, or the cell's model has no
             unquantized one beside it.
     """
-    from reliabit.registry.choosing import baseline_of, choose
-    from reliabit.tracking.cells import cells_of_sweep
-    from reliabit.tracking.resuming import check_ended, find_sweep
-
     found = find_sweep(tracker, sweep)
     check_ended(found)
     parent = found.info.run_id
     cells = cells_of_sweep(tracker, parent)
-    choice: Choice = choose(cells, policy)
+    choice = choose(cells, policy)
     sys.stdout.write(f"sweep {parent}: {choice.markdown()}\n")
     candidate, baseline = choice.candidate, choice.baseline
     if run is not None:
@@ -140,10 +142,7 @@ def find_candidate(tracker: "Tracker", policy: "Policy", *, sweep: str, run: str
     )
 
 
-def _register_and_promote(config: Config, found: Candidacy, decision: "Decision") -> bool:
-    from reliabit.registry.promotion import promote as promote_version
-    from reliabit.registry.registering import register_bundle
-    from reliabit.registry.terms import terms_of_settings
+def _register_and_promote(config: Config, found: Candidacy, decision: Decision) -> bool:
     from reliabit.tasks.bundling import bundle_of
     from reliabit.tasks.runtime import set_up
 
@@ -154,45 +153,32 @@ def _register_and_promote(config: Config, found: Candidacy, decision: "Decision"
         terms = terms_of_settings(found.policy)
         tags = {"fingerprint": candidate.fingerprint, "policy": found.policy.name, **terms.to_tags()}
         version = register_bundle(found.tracker, bundle, run_id=candidate.run_id, name=name, tags=tags)
-    attempt = promote_version(found.tracker, name, version.number, decide=found.against)
+    attempt = promotion.promote(found.tracker, name, version.number, decide=found.against)
     sys.stdout.write(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}\n")
     return attempt.outcome != "refused"
 
 
 def roll_back(config: Config, options: argparse.Namespace) -> None:
     """Give the alias back to an earlier champion."""
-    from reliabit.registry.promotion import rollback
-    from reliabit.tracking.opening import open_tracker
-
-    attempt = rollback(open_tracker(config.tracking), config.registry.model, to=options.to, reason=options.reason)
+    attempt = promotion.rollback(
+        open_tracker(config.tracking), config.registry.model, to=options.to, reason=options.reason
+    )
     sys.stdout.write(f"champion is models:/{config.registry.model}/{attempt.version}, before {attempt.previous}\n")
 
 
 def show_history(config: Config, _: argparse.Namespace) -> None:
     """List every attempt to change the champion."""
-    from reliabit.registry.attempts import history_table
-    from reliabit.registry.history import history
-    from reliabit.tracking.opening import open_tracker
-
     sys.stdout.write(history_table(history(open_tracker(config.tracking), config.registry.model)))
 
 
 def delete(config: Config, options: argparse.Namespace) -> None:
     """Delete a version that no alias names."""
-    from reliabit.registry.versions import delete_version
-    from reliabit.tracking.opening import open_tracker
-
     delete_version(open_tracker(config.tracking), config.registry.model, options.version)
     sys.stdout.write(f"models:/{config.registry.model}/{options.version} is deleted\n")
 
 
 def pull_bundle(config: Config, options: argparse.Namespace) -> None:
     """Fetch a promoted bundle, every file checked."""
-    from pathlib import Path
-
-    from reliabit.registry.pulling import pull
-    from reliabit.tracking.opening import open_tracker
-
     pulled = pull(open_tracker(config.tracking), options.uri, Path(options.folder), replace=options.replace)
     how = "fetched and verified" if pulled.fetched else "was there and is verified"
     sys.stdout.write(f"{pulled.version.uri} in {pulled.folder}: {how}, digest {pulled.version.digest}\n")

@@ -10,7 +10,7 @@ from reliabit.errors import ReliabitError
 from reliabit.serving.limits import Limits
 from reliabit.serving.listening import bound
 from reliabit.serving.manifest import check_bundle
-from reliabit.tracking.address import check_registry
+from reliabit.tracking.store.opening import check_registry
 
 if TYPE_CHECKING:
     from reliabit.serving.hosting import Source
@@ -77,7 +77,7 @@ def source_of(config: Config, bundle: Path | None, *, digest: str | None = None)
 
     if bundle is not None:
         return FolderSource(bundle, digest=digest)
-    from reliabit.registry.champion_source import ChampionSource
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.registry.pulling import ChampionSource
+    from reliabit.tracking.tracker import open_tracker
 
     return ChampionSource(open_tracker(config.tracking), cache=Path(config.paths.cache), name=config.registry.model)

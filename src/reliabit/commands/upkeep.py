@@ -6,24 +6,23 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reliabit.cache import Entry, entries, evict_lru
 from reliabit.config import Config
 from reliabit.digests import DigestCache
 from reliabit.errors import ReliabitError
-
-if TYPE_CHECKING:
-    from reliabit.serving.drift_client import ServedDrift
+from reliabit.serving.api_key import VARIABLE
+from reliabit.serving.drift_client import ServedDrift, fetch_drift
+from reliabit.tracking.journal.sync import sync as sync_journal
+from reliabit.tracking.reaping import reap
+from reliabit.tracking.results_sync import sync_results
+from reliabit.tracking.tracker import Journal, open_tracker
 
 GIB = 2**30
 
 
 def reap_runs(config: Config, _: argparse.Namespace) -> None:
     """Close the runs of dead processes, and say which."""
-    from reliabit.tracking.opening import open_tracker
-    from reliabit.tracking.reaping import reap
-
     found = reap(open_tracker(config.tracking))
     for run in found:
         sys.stdout.write(f"closed {run.name} ({run.run_id}): {run.reason}\n")
@@ -38,11 +37,6 @@ def sync(config: Config, options: argparse.Namespace) -> None:
     Raises:
         ReliabitError: There is neither, or what is there is damaged.
     """
-    from reliabit.tracking.journal import Journal
-    from reliabit.tracking.journal_sync import sync as sync_journal
-    from reliabit.tracking.opening import open_tracker
-    from reliabit.tracking.results_sync import sync_results
-
     root = Path(config.paths.root)
     for named, what in ((options.journal, "journal"), (options.results, "folder of results")):
         if named is not None and not named.is_dir():
@@ -74,9 +68,6 @@ def sync(config: Config, options: argparse.Namespace) -> None:
 
 def doctor(config: Config, options: argparse.Namespace) -> None:
     """Show what is shared by kind, make room where that is asked for, and ask a service whether answers drift."""
-    from reliabit.serving.api_key import VARIABLE
-    from reliabit.serving.drift_client import fetch_drift
-
     cache = Path(config.paths.cache)
     if options.keep_gib is not None:
         removed = evict_lru(cache, limit=int(options.keep_gib * GIB), spare_in_use=False)
@@ -90,10 +81,10 @@ def doctor(config: Config, options: argparse.Namespace) -> None:
         sys.stdout.write(f"{cache}: nothing is shared yet\n")
     if options.service is not None:
         drift = fetch_drift(options.service, key=os.environ.get(VARIABLE, ""))
-        sys.stdout.write(f"{drift_in_words(drift)}\n")
+        sys.stdout.write(f"{_drift_in_words(drift)}\n")
 
 
-def drift_in_words(found: "ServedDrift") -> str:
+def _drift_in_words(found: ServedDrift) -> str:
     """What a service says of drift, as a sentence."""
     report = found.report
     state = "ANSWERS HAVE DRIFTED from the certificate's sample" if report.alarm else "no drift found"

@@ -28,7 +28,7 @@ SAME_CELL = ("model", "quant", "confidence", "seed")
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One cell of a sweep or of the versioned pipeline; `reliabit.tracking.cells` reads it from either.
+    """One cell of a sweep or of the versioned pipeline; `reliabit.tracking.recorded_cells` reads it from either.
 
     Attributes:
         name: What people call it; unique among those that are compared.

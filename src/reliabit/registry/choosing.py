@@ -12,9 +12,8 @@ from reliabit.evaluation.pareto_points import Pareto, pareto_of
 from reliabit.evaluation.pareto_table import pareto_markdown
 from reliabit.metrics import higher_is_better
 from reliabit.registry.decision import Decision, Reason, decision_on
-from reliabit.registry.gate import decide
+from reliabit.registry.gate import comparable, decide
 from reliabit.registry.policy import COSTS, Policy
-from reliabit.registry.provenance import comparable
 
 
 @dataclass(frozen=True, eq=False)

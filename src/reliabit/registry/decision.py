@@ -9,7 +9,6 @@ from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.markdown import markdown_table
 from reliabit.metrics import Certificate
 from reliabit.metrics.intervals import Interval
-from reliabit.registry.evidence import Live
 from reliabit.registry.policy import Policy
 
 NEW = "new"
@@ -110,7 +109,7 @@ def decision_on(
     policy: Policy,
     *,
     baseline: Cell | None,
-    incumbent: Live | None,
+    incumbent: str | None,
     compared: int,
     reasons: Sequence[Reason],
     certificates: Sequence[Certificate] = (),
@@ -122,7 +121,7 @@ def decision_on(
         run_id=candidate.run_id,
         fingerprint=candidate.fingerprint,
         baseline=baseline.name if baseline else None,
-        incumbent=incumbent.name if incumbent else None,
+        incumbent=incumbent,
         policy=policy,
         compared=compared,
         reasons=tuple(reasons),

@@ -16,7 +16,6 @@ import getpass
 import json
 import logging
 import os
-import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from reliabit.errors import ReliabitError
 from reliabit.registry.attempts import ACCEPTED, FAILED, OUTCOMES, RUNNING, Attempt
 from reliabit.registry.versions import (
     CHAMPION,
-    MISSING,
+    VERSION_NUMBER,
     Version,
     check_name,
     list_versions,
@@ -35,27 +34,19 @@ from reliabit.registry.versions import (
     registry_client,
 )
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.tracker import FINGERPRINT_TAG, TrackedRun, Tracker
+from reliabit.tracking.store.calls import all_pages, found_or_none
+from reliabit.tracking.tags import FAILURE_REASON, FINGERPRINT_TAG, KIND
+from reliabit.tracking.tracker import TrackedRun, Tracker
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
-KIND = "promotion"
+PROMOTION = "promotion"
+"""The kind of the runs that record attempts."""
+# The last is not the tag of a pipeline's run: nobody may take an attempt for a finished one of those.
+_NAMES = ("model", "number", "action", "version", "previous", "by", "outcome", "reason", "source_run", "fingerprint")
 MODEL, NUMBER, ACTION, VERSION, PREVIOUS, BY, OUTCOME, REASON, SOURCE_RUN, FINGERPRINT = (
-    f"promotion.{name}"
-    for name in (
-        "model",
-        "number",
-        "action",
-        "version",
-        "previous",
-        "by",
-        "outcome",
-        "reason",
-        "source_run",
-        # Not the tag of a pipeline's run: nobody may take an attempt for a finished one of those.
-        "fingerprint",
-    )
+    f"promotion.{name}" for name in _NAMES
 )
 REASON_LENGTH = 2000
 PAGE = 1000
@@ -69,7 +60,6 @@ MOVED = f"promotion.{CHAMPION}."
 BEFORE_THE_LIST = 0
 """The number of a move that only the version tells of."""
 
-_VERSION = re.compile(r"[1-9]\d{0,8}")
 _ACTIONS = ("promote", "rollback")
 
 _log = logging.getLogger(__name__)
@@ -96,14 +86,14 @@ def history(tracker: Tracker, name: str) -> list[Attempt]:
         except ReliabitError as error:
             left_out.append((f"the run {run_id}", str(error)))
     moves = _earlier(tracker, name, attempts)
-    sound = [move for move in moves if move.previous is None or _VERSION.fullmatch(move.previous)]
+    sound = [move for move in moves if move.previous is None or VERSION_NUMBER.fullmatch(move.previous)]
     left_out += [
         (f"what version {move.version} says of when it became champion", "it names no version before it")
         for move in moves
         if move not in sound
     ]
     if left_out:
-        _name(name, tuple(sorted(left_out)))
+        _warn(name, tuple(sorted(left_out)))
     return sorted([*sound, *attempts], key=lambda attempt: (attempt.number, attempt.at))
 
 
@@ -123,11 +113,11 @@ def recorded(
     make_registered_model(registry_client(tracker), name)
     number = max(_listed(tracker, name).values(), default=BEFORE_THE_LIST) + 1
     tags = {
-        "kind": KIND,
+        KIND: PROMOTION,
         MODEL: name,
         NUMBER: str(number),
         ACTION: action,
-        BY: who(),
+        BY: _who(),
         **({PREVIOUS: previous.number} if previous else {}),
         **(version_tags(version) if version else {}),
     }
@@ -171,10 +161,10 @@ def read_attempt(tracker: Tracker, run_id: str) -> Attempt:
     """
     run = tracker.client.get_run(run_id)
     number = run.data.tags.get(NUMBER, "")
-    return _attempt(run, number=int(number) if _VERSION.fullmatch(number) else BEFORE_THE_LIST)
+    return _attempt(run, number=int(number) if VERSION_NUMBER.fullmatch(number) else BEFORE_THE_LIST)
 
 
-def who() -> str:
+def _who() -> str:
     """Who the process says it works for: the user of the tracking server, or else of the system, and the machine."""
     name = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if not name:
@@ -189,38 +179,22 @@ def _runs(tracker: Tracker, name: str) -> "Iterator[Run]":
     from mlflow.entities import ViewType
 
     client = registry_client(tracker)
-    experiments = client.search_experiments(view_type=ViewType.ALL, max_results=PAGE)
-    found = [experiment.experiment_id for experiment in experiments]
-    while experiments.token:
-        experiments = client.search_experiments(view_type=ViewType.ALL, max_results=PAGE, page_token=experiments.token)
-        found += [experiment.experiment_id for experiment in experiments]
-    token = None
-    while True:
-        page = client.search_runs(
-            found,
-            filter_string=f"tags.kind = '{KIND}' and tags.`{MODEL}` = '{name}'",
-            run_view_type=ViewType.ALL,
-            max_results=PAGE,
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    experiments: Iterator[Experiment] = all_pages(client.search_experiments, view_type=ViewType.ALL, max_results=PAGE)
+    return all_pages(
+        client.search_runs,
+        [experiment.experiment_id for experiment in experiments],
+        filter_string=f"tags.{KIND} = '{PROMOTION}' and tags.`{MODEL}` = '{name}'",
+        run_view_type=ViewType.ALL,
+        max_results=PAGE,
+    )
 
 
 def _listed(tracker: Tracker, name: str) -> dict[str, int]:
     """The numbers of the attempts that the registry made, by run."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        tags = registry_client(tracker).get_registered_model(name).tags
-    except MlflowException as error:
-        if error.error_code not in MISSING:
-            raise
-        return {}
+    model = found_or_none(registry_client(tracker).get_registered_model, name)
+    tags = model.tags if model is not None else {}
     numbers = {key.removeprefix(LISTED): run_id for key, run_id in tags.items() if key.startswith(LISTED)}
-    return {run_id: int(number) for number, run_id in numbers.items() if _VERSION.fullmatch(number)}
+    return {run_id: int(number) for number, run_id in numbers.items() if VERSION_NUMBER.fullmatch(number)}
 
 
 def _run(tracker: Tracker, run_id: str) -> "Run":
@@ -257,7 +231,7 @@ def _move(version: Version) -> Attempt:
 
 
 @functools.lru_cache(maxsize=64)
-def _name(name: str, left_out: tuple[tuple[str, str], ...]) -> None:
+def _warn(name: str, left_out: tuple[tuple[str, str], ...]) -> None:
     """Say once what looks like an attempt and is none."""
     (first, why), *others = left_out
     more = f", and {len(others)} more" if others else ""
@@ -272,7 +246,7 @@ def _attempt(run: "Run", *, number: int) -> Attempt:
     """
     tags = run.data.tags
     versions = [tags[key] for key in (VERSION, PREVIOUS) if key in tags]
-    bad = next((version for version in versions if _VERSION.fullmatch(version) is None), None)
+    bad = next((version for version in versions if VERSION_NUMBER.fullmatch(version) is None), None)
     if bad is not None:
         raise ReliabitError(f"{bad[:40]!a} is no version")
     if tags.get(ACTION) not in _ACTIONS:
@@ -289,7 +263,7 @@ def _attempt(run: "Run", *, number: int) -> Attempt:
         previous=tags.get(PREVIOUS),
         by=tags.get(BY, ""),
         at=started.isoformat(timespec="seconds"),
-        reason=tags.get(REASON) or tags.get("failure.reason", ""),
+        reason=tags.get(REASON) or tags.get(FAILURE_REASON, ""),
         run_id=run.info.run_id,
         source_run=tags.get(SOURCE_RUN),
         fingerprint=tags.get(FINGERPRINT),

@@ -3,14 +3,17 @@
 Both are done under the registry's lock and recorded, whatever they come to; see `reliabit.registry.history`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
 from reliabit.errors import ReliabitError
+from reliabit.registry._lock import WAIT_SECONDS, RegistryLock, registry_lock
 from reliabit.registry.attempts import ACCEPTED, REFUSED, UNCHANGED, Attempt, champion_before
-from reliabit.registry.champion import move_champion, settled_champion
+from reliabit.registry.decision import Decision
 from reliabit.registry.history import (
+    BEFORE_THE_LIST,
     FINGERPRINT,
+    MOVED,
+    OUTCOME,
     SOURCE_RUN,
     history,
     log_outcome,
@@ -18,27 +21,13 @@ from reliabit.registry.history import (
     recorded,
     version_tags,
 )
-from reliabit.registry.lock import WAIT_SECONDS, registry_lock
 from reliabit.registry.pulling import verify_bundle
-from reliabit.registry.versions import CANDIDATE, CHAMPION, Version, find_version, registry_client
+from reliabit.registry.versions import CANDIDATE, CHAMPION, Version, find_alias, find_version, registry_client
+from reliabit.tracking.redaction import redact_values
+from reliabit.tracking.tags import FAILURE_REASON
 from reliabit.tracking.tracker import TrackedRun, Tracker
 
-
-class Decided(Protocol):
-    """What a gate says of a candidate; see `reliabit.registry.gate`."""
-
-    @property
-    def verdict(self) -> str:
-        """The outcome: `accepted` where it becomes champion, `refused`, or `unchanged` where it is live already."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that led to it; `reasons` is a list of mappings with `text` and `passed`."""
-
-    def markdown(self) -> str:
-        """The same for people."""
-
-
-Decide = Callable[[Version | None], Decided]
+Decide = Callable[[Version | None], Decision]
 """A gate's decision against the champion, or against none."""
 
 Verify = Callable[[Tracker, Version], None]
@@ -79,7 +68,7 @@ def promote(
     with registry_lock(client, name, wait=wait) as lock:
         # MLflow's store fails where two set one alias at once.
         client.set_registered_model_alias(name, CANDIDATE, candidate.number)
-        champion = settled_champion(tracker, name)
+        champion, _ = _settled(tracker, name)
         with recorded(tracker, name, action="promote", version=candidate, previous=champion) as run:
             if champion is not None and champion.number == candidate.number:
                 reason = f"{candidate.uri} is the {CHAMPION} already"
@@ -88,12 +77,12 @@ def promote(
                 decision = decide(champion)
                 _log_decision(run, decision)
                 if decision.verdict == ACCEPTED:
-                    move_champion(tracker, run, lock, version=candidate)
+                    _move(tracker, run, lock, version=candidate)
         return read_attempt(tracker, run.run_id)
 
 
 def record_decision(
-    tracker: Tracker, name: str, decision: Decided, *, run_id: str, fingerprint: str, wait: float = WAIT_SECONDS
+    tracker: Tracker, name: str, decision: Decision, *, run_id: str, fingerprint: str, wait: float = WAIT_SECONDS
 ) -> Attempt:
     """Put on record why no version is made of a run: it was refused, or is live. The aliases stay as they are.
 
@@ -111,7 +100,7 @@ def record_decision(
     if decision.verdict == ACCEPTED:
         raise ValueError("the decision accepts it; register a version and promote that")
     with registry_lock(registry_client(tracker), name, wait=wait):
-        champion = settled_champion(tracker, name)
+        champion, _ = _settled(tracker, name)
         live = champion if decision.verdict == UNCHANGED else None
         with recorded(tracker, name, action="promote", version=live, previous=champion) as run:
             run.set_tags({SOURCE_RUN: run_id, FINGERPRINT: fingerprint})
@@ -149,8 +138,7 @@ def rollback(
     """
     client = registry_client(tracker)
     with registry_lock(client, name, wait=wait) as lock:
-        champion = settled_champion(tracker, name)
-        past = history(tracker, name)
+        champion, past = _settled(tracker, name)
         refusal = None
         with recorded(tracker, name, action="rollback", version=None, previous=champion) as run:
             try:
@@ -163,10 +151,52 @@ def rollback(
             else:
                 told = reason or (f"rolled back to {target.uri}" if to else "rolled back to the champion before")
                 log_outcome(run, outcome=ACCEPTED, reason=told, document={"reasons": [told]})
-                move_champion(tracker, run, lock, version=target)
+                _move(tracker, run, lock, version=target)
         if refusal is not None:
             raise refusal
         return read_attempt(tracker, run.run_id)
+
+
+def _settled(tracker: Tracker, name: str) -> tuple[Version | None, list[Attempt]]:
+    """The present champion and the history, with the last attempt closed if its process died; call under the lock.
+
+    Whoever holds the lock is alone, so a last attempt that is not finished never will be. It may have moved the alias
+    or not, and the alias says which: only then does it count as accepted.
+    """
+    champion, past = find_alias(tracker, name, CHAMPION), history(tracker, name)
+    if not past or past[-1].number == BEFORE_THE_LIST:
+        return champion, past
+    last = tracker.client.get_run(past[-1].run_id)
+    if last.info.status == "FINISHED":
+        return champion, past
+    moved = champion is not None and champion.number == past[-1].version != past[-1].previous
+    if moved and champion is not None and last.data.tags.get(OUTCOME) == ACCEPTED:
+        tracker.client.set_terminated(last.info.run_id, "FINISHED")
+        _tag_move(tracker, champion, read_attempt(tracker, last.info.run_id))
+    elif last.info.status == "RUNNING":
+        tracker.client.set_tag(last.info.run_id, FAILURE_REASON, "its process ended before the alias was moved")
+        tracker.client.set_terminated(last.info.run_id, "KILLED")
+    else:
+        return champion, past
+    return champion, history(tracker, name)
+
+
+def _move(tracker: Tracker, run: TrackedRun, lock: RegistryLock, *, version: Version) -> None:
+    """Make a version the champion, and say so on it."""
+    lock.check()
+    tracker.client.set_registered_model_alias(version.name, CHAMPION, version.number)
+    _tag_move(tracker, version, read_attempt(tracker, run.run_id))
+
+
+def _tag_move(tracker: Tracker, version: Version, attempt: Attempt) -> None:
+    tags = {
+        "previous": attempt.previous or "none",
+        "at": attempt.at,
+        "by": attempt.by,
+        "reason": attempt.reason,
+    }
+    for key, value in redact_values(tags).items():
+        tracker.client.set_model_version_tag(version.name, version.number, f"{MOVED}{key}", value)
 
 
 def _earlier(
@@ -189,22 +219,15 @@ def _earlier(
     return find_version(tracker, name, before)
 
 
-def _log_decision(run: TrackedRun, decision: Decided) -> None:
+def _log_decision(run: TrackedRun, decision: Decision) -> None:
     document = decision.to_dict()
+    texts = [" ".join(reason["text"].split()).rstrip(".") for reason in document["reasons"] if not reason["passed"]]
+    passed = f"it passes all {len(document['reasons'])} rules"
     log_outcome(
         run,
         outcome=decision.verdict,
-        reason=_in_a_line(document, accepted=decision.verdict == ACCEPTED),
+        # What decided: the rules that failed, or how many there were to pass.
+        reason=passed if decision.verdict == ACCEPTED else "; ".join(texts),
         document=document,
         markdown=decision.markdown(),
     )
-
-
-def _in_a_line(document: Mapping[str, Any], *, accepted: bool) -> str:
-    """What decided: the rules that failed, or how many there were to pass."""
-    reasons = [reason for reason in document.get("reasons", []) if isinstance(reason, Mapping)]
-    if accepted:
-        return f"it passes all {len(reasons)} rules" if reasons else "it is accepted"
-    failed = [reason for reason in reasons if not reason.get("passed")] or reasons
-    texts = [str(reason.get("text", "")) for reason in failed] or [str(text) for text in document.get("reasons", [])]
-    return "; ".join(" ".join(text.split()).rstrip(".") for text in texts)

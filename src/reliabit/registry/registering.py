@@ -23,6 +23,7 @@ from reliabit.registry.versions import (
 )
 from reliabit.serving.manifest import manifest_digest, verify_manifest
 from reliabit.tracking.redaction import redact, redact_values
+from reliabit.tracking.store.calls import log_all
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -142,8 +143,7 @@ def _attach_metrics(client: "MlflowClient", run_id: str, *, model_id: str) -> No
         Metric(metric.key, metric.value, metric.timestamp, metric.step, model_id=model_id, run_id=run_id)
         for metric in latest
     ]
-    for start in range(0, len(own), 1000):
-        client.log_batch(run_id, metrics=own[start : start + 1000])
+    log_all(client, run_id, metrics=own)
 
 
 def _card(folder: Path) -> str:

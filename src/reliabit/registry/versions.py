@@ -4,16 +4,16 @@ MLflow gives a version's number as an integer from a database and as a string ov
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
-from reliabit.registry.lock import WAIT_SECONDS, registry_lock
-from reliabit.tracking.address import NO_REGISTRY
-from reliabit.tracking.journal import Journal
-from reliabit.tracking.tracker import Tracker
+from reliabit.registry._lock import WAIT_SECONDS, registry_lock
+from reliabit.tracking.store.calls import TAKEN, all_pages, found_or_none
+from reliabit.tracking.store.opening import NO_REGISTRY
+from reliabit.tracking.tracker import Journal, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,12 +28,11 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 DIGEST_TAG = "bundle.manifest"
 """The SHA-256 of the bundle's manifest, and so of every byte of the bundle; kept apart from where its files are."""
 
-MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""How MLflow says that there is no such version, alias or model."""
-
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,127}")
-_NUMBER = re.compile(r"[1-9]\d{0,8}")
-_URI = re.compile(rf"models:/(?P<name>{_NAME.pattern})(?:@(?P<alias>{_NAME.pattern})|/(?P<number>{_NUMBER.pattern}))")
+VERSION_NUMBER = re.compile(r"[1-9]\d{0,8}")
+_URI = re.compile(
+    rf"models:/(?P<name>{_NAME.pattern})(?:@(?P<alias>{_NAME.pattern})|/(?P<number>{VERSION_NUMBER.pattern}))"
+)
 
 
 @dataclass(frozen=True)
@@ -100,31 +99,22 @@ def find_version(tracker: Tracker, name: str, number: str) -> Version:
     Raises:
         ReliabitError: There is none.
     """
-    from mlflow.exceptions import MlflowException
-
     client = registry_client(tracker)
     uri = f"models:/{name}/{number}"
     check_name(name)
-    if _NUMBER.fullmatch(number) is None:
+    if VERSION_NUMBER.fullmatch(number) is None:
         raise ReliabitError(f"{uri} names no version; it reads models:/{NAME}/3")
-    try:
-        return _version(client.get_model_version(name, number))
-    except MlflowException as error:
-        if error.error_code not in MISSING:
-            raise
-        raise ReliabitError(f"there is no {uri}; it was deleted, or never registered in this store") from error
+    found = found_or_none(client.get_model_version, name, number)
+    if found is None:
+        raise ReliabitError(f"there is no {uri}; it was deleted, or never registered in this store")
+    return _version(found)
 
 
 def list_versions(tracker: Tracker, name: str) -> list[Version]:
     """All versions of a registered model, oldest first; none where there is no such model."""
     check_name(name)
-    client, token, found = registry_client(tracker), None, []
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        found += [_version(version) for version in page]
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda version: int(version.number))
+    found: Iterator[ModelVersion] = all_pages(registry_client(tracker).search_model_versions, f"name = '{name}'")
+    return sorted((_version(version) for version in found), key=lambda version: int(version.number))
 
 
 def make_registered_model(client: "MlflowClient", name: str) -> None:
@@ -134,21 +124,15 @@ def make_registered_model(client: "MlflowClient", name: str) -> None:
     try:
         client.create_registered_model(name)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code != TAKEN:
             raise
 
 
 def find_alias(tracker: Tracker, name: str, alias: str) -> Version | None:
     """The version that an alias names, if it names one."""
-    from mlflow.exceptions import MlflowException
-
     check_name(name)
-    try:
-        return _version(registry_client(tracker).get_model_version_by_alias(name, alias))
-    except MlflowException as error:
-        if error.error_code not in MISSING:
-            raise
-        return None
+    found = found_or_none(registry_client(tracker).get_model_version_by_alias, name, alias)
+    return _version(found) if found is not None else None
 
 
 def resolve(tracker: Tracker, uri: str) -> Version:

@@ -50,7 +50,7 @@ def located(place: str, tracking: TrackingConfig) -> Iterator[Path]:
     if not place.startswith(RUN):
         yield Path(place)
         return
-    from reliabit.tracking.opening import open_tracker
+    from reliabit.tracking.tracker import open_tracker
 
     tracker = open_tracker(tracking)
     with TemporaryDirectory() as folder:

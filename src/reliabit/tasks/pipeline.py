@@ -24,10 +24,9 @@ from reliabit.tasks._model import QuantizedCheckpoint, scales_table
 from reliabit.tasks.runtime import set_up
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.lightning_logger import RunLogger
-from reliabit.tracking.opening import open_tracker
-from reliabit.tracking.resuming import check_not_deleted
+from reliabit.tracking.sweep.parent import check_not_deleted, read_parent
 from reliabit.tracking.system_metrics import system_metrics
-from reliabit.tracking.tracker import TrackedRun, Tracker, read_parent
+from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run

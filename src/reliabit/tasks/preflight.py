@@ -31,7 +31,7 @@ from reliabit.models.reference import check_family
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
 from reliabit.tasks._asked_questions import check_asked
-from reliabit.tracking.address import check_address
+from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
 

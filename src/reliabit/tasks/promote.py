@@ -12,7 +12,8 @@ from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.files import staged_folder
 from reliabit.paths import project_root
 from reliabit.registry.choosing import Choice, choose
-from reliabit.tracking.cells import Competing
+from reliabit.registry.policy import policy_of
+from reliabit.tracking.recorded_cells import Competing
 
 
 def promote(config: Config) -> None:

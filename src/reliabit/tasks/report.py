@@ -5,8 +5,8 @@ import sys
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.paper import paper_report
-from reliabit.tracking.cells import cells_of
-from reliabit.tracking.opening import open_tracker
+from reliabit.tracking.recorded_cells import cells_of
+from reliabit.tracking.tracker import open_tracker
 
 
 def report(config: Config) -> None:

@@ -94,20 +94,11 @@ def _git(folder: Path) -> dict[str, str]:
 
 def _ask_git(folder: Path) -> dict[str, str]:
     # One call tells both; no lock is taken, no prompt shown, and no program that the repository names is run.
-    command = [
-        "git",
-        "--no-optional-locks",
-        "-c",
-        "core.fsmonitor=false",
-        "status",
-        "--porcelain=v2",
-        "--branch",
-        "-uall",
-    ]
+    git = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(  # noqa: S603 -- a fixed command
-            command,
+            [*git, "status", "--porcelain=v2", "--branch", "-uall"],
             cwd=folder,
             env={**environment, "GIT_TERMINAL_PROMPT": "0"},
             stdin=subprocess.DEVNULL,

@@ -1,19 +1,17 @@
 """Closing the runs of dead processes, so that no run stays RUNNING for ever."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reliabit.tracking.heartbeat import BEAT, cause_of_death
-from reliabit.tracking.tracker import PARENT_TAG, Tracker
+from reliabit.tracking.store.calls import all_pages
+from reliabit.tracking.tags import FAILURE_REASON, FAILURE_TYPE, KILLED, PARENT_TAG
+from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-FAILURE_TYPE, FAILURE_REASON = "failure.type", "failure.reason"
-KILLED = "Killed"
-"""The failure type of a run that could not say so itself."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,9 @@ def reap(tracker: Tracker, *, now: datetime | None = None) -> list[Reaped]:
         now: The time, with its zone; the present one by default.
     """
     moment = now or datetime.now(UTC)
-    running = list(_running(tracker))
+    running: list[Run] = list(
+        all_pages(tracker.client.search_runs, [tracker.experiment_id], filter_string="attributes.status = 'RUNNING'")
+    )
     causes = {run.info.run_id: cause_of_death(run.data.tags, now=moment) for run in running}
     spared = _above([run for run in running if causes[run.info.run_id] is None], among=running)
     reaped = []
@@ -51,18 +51,6 @@ def reap(tracker: Tracker, *, now: datetime | None = None) -> list[Reaped]:
         if cause is not None and run.info.run_id not in spared and _close(tracker, run, cause):
             reaped.append(Reaped(run_id=run.info.run_id, name=run.info.run_name, reason=cause))
     return reaped
-
-
-def _running(tracker: Tracker) -> "Iterator[Run]":
-    token = None
-    while True:
-        page = tracker.client.search_runs(
-            [tracker.experiment_id], filter_string="attributes.status = 'RUNNING'", page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _above(runs: "Sequence[Run]", *, among: "Sequence[Run]") -> set[str]:

@@ -3,6 +3,10 @@
 What this process was given is a secret wherever it then appears: values of variables and arguments that are called like
 one, and the passwords of addresses among them. Besides, every address loses its user, every `password=...` its value,
 and every text that has the form of an access token goes.
+
+Hydra itself would write the configuration as it was composed, before any of our code runs: the password of an address,
+and every variable that a job is to set, as they are. So it is told to write nothing (`hydra.output_subdir: null`), and
+what it leaves beside a job's output is written here.
 """
 
 import functools
@@ -13,11 +17,20 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from reliabit.files import replacing
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 REDACTED = "[redacted]"
+
+RECORDS = ".hydra"
+"""The folder below a job's output that Hydra's own records have."""
 
 SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|KEY|CREDENTIAL|BEARER|_(?:PASS|PWD|PAT|AUTH)$", re.IGNORECASE)
 """Environment variables whose values are secrets."""
@@ -125,6 +138,30 @@ class RedactingFormatter(logging.Formatter):
 def print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print what nobody caught, as `sys.excepthook` does, without credentials."""
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+
+def write_records(config: "DictConfig", folder: Path) -> None:
+    """Write what was composed for a job, what Hydra was told, and the overrides.
+
+    Args:
+        config: The composed configuration, Hydra's own included.
+        folder: Where the three files go.
+    """
+    from omegaconf import OmegaConf
+
+    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    records = {"config.yaml": task, "hydra.yaml": OmegaConf.masked_copy(config, ["hydra"])}
+    for name, record in {**records, "overrides.yaml": config.hydra.overrides.task}.items():
+        write_redacted(record, folder / name)
+
+
+def write_redacted(config: Any, path: Path) -> None:
+    """Write a configuration, references unresolved, as Hydra does, but without credentials."""
+    from omegaconf import OmegaConf
+
+    told = OmegaConf.create(redact_config(OmegaConf.to_container(config, resolve=False)))
+    with replacing(path) as unfinished:
+        unfinished.write_text(OmegaConf.to_yaml(told), encoding="utf-8")
 
 
 def _redacted(key: str, value: str, *, environ: Mapping[str, str]) -> str:

@@ -7,7 +7,6 @@ for each content, so it does not matter whether they were written here, restored
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from reliabit.identity import identify
 from reliabit.inference.cell_record import ANSWERED, KERNELS, REMEDY, kernels_text, read_cell_record
 from reliabit.inference.predictions import PREDICTIONS
 from reliabit.tracking.context import context_tags
-from reliabit.tracking.dataset_source import SCHEME, dataset_input, resolve
-from reliabit.tracking.dvc_files import find_record, matches, up_to_date
-from reliabit.tracking.reserved import KIND, reserved_tag
-from reliabit.tracking.tracker import CELL_TAG, Tracker
+from reliabit.tracking.dataset_source import SCHEME, dataset_input, find_record, resolve, up_to_date
+from reliabit.tracking.journal.sync import Synced
+from reliabit.tracking.tags import CELL_TAG, KIND, reserved_tag
+from reliabit.tracking.tracker import Tracker
 
 SELECTED, REPORT, METRICS = "selected", "report", "metrics.json"
 
@@ -36,20 +35,7 @@ DIRTY_TAG = "dvc.dirty"
 """Whether the files differ from what `dvc.lock` says of them, or the pipeline is not up to date with its code."""
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What came of a synchronization.
-
-    Attributes:
-        imported: Run ids by the name of the cell's folder.
-        unchanged: How many had a run already.
-    """
-
-    imported: dict[str, str]
-    unchanged: int
-
-
-def sync_results(results: Path, tracker: Tracker, *, root: Path, cache: DigestCache) -> Recorded:
+def sync_results(results: Path, tracker: Tracker, *, root: Path, cache: DigestCache) -> Synced:
     """Record a run for every cell below a folder that has none yet.
 
     Args:
@@ -71,7 +57,7 @@ def sync_results(results: Path, tracker: Tracker, *, root: Path, cache: DigestCa
         imported[folder.name] = _record(
             folder, tracker, digest=digests[folder], root=root, cache=cache, up_to_date=fresh
         )
-    return Recorded(imported=imported, unchanged=len(folders) - len(imported))
+    return Synced(imported=imported, unchanged=len(folders) - len(imported))
 
 
 def _is_recorded(tracker: Tracker, digest: str) -> bool:
@@ -150,6 +136,6 @@ def _as_locked(folder: Path, *, root: Path) -> bool:
             record = find_record(path.resolve().relative_to(root.resolve()), root=root)
         except (ReliabitError, ValueError):
             return False
-        if not matches(path, algorithm=record.algorithm, value=record.value):
+        if not record.is_at(path):
             return False
     return True

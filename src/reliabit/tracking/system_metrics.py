@@ -6,16 +6,17 @@ that a journal, a server and a guarded store all take what they say.
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from reliabit.tracking.heartbeat import alongside
+from reliabit.tracking.tracker import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 
 SAMPLE_SECONDS = 10.0
-PATIENCE_SECONDS = 5.0
-"""So long a run that ends waits for a sample that is being written."""
 
 PREFIX = "system/"
 """MLflow's own prefix, which its UI shows apart."""
@@ -23,15 +24,8 @@ PREFIX = "system/"
 _log = logging.getLogger(__name__)
 
 
-class Measured(Protocol):
-    """What takes the samples."""
-
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Record metrics."""
-
-
 @contextmanager
-def system_metrics(run: Measured, *, every: float = SAMPLE_SECONDS) -> Iterator[None]:
+def system_metrics(run: TrackedRun, *, every: float = SAMPLE_SECONDS) -> Iterator[None]:
     """Record how busy the machine is for as long as a block runs, at least once.
 
     A sample that cannot be taken or written is reported once, and ends the record; it never disturbs the run.
@@ -40,17 +34,11 @@ def system_metrics(run: Measured, *, every: float = SAMPLE_SECONDS) -> Iterator[
         run: An open run.
         every: Seconds between samples.
     """
-    ended = threading.Event()
-    sampling = threading.Thread(target=_sample, args=(run, every, ended), name="system-metrics", daemon=True)
-    sampling.start()
-    try:
+    with alongside(lambda ended: _sample(run, every, ended), name="system-metrics"):
         yield
-    finally:
-        ended.set()
-        sampling.join(timeout=PATIENCE_SECONDS)
 
 
-def _sample(run: Measured, every: float, ended: threading.Event) -> None:
+def _sample(run: TrackedRun, every: float, ended: threading.Event) -> None:
     try:
         gauges = _gauges()
         step, more = 0, True

@@ -1,7 +1,6 @@
 """The tracker: the only code that writes runs. A run that it opens always ends, as finished or as failed."""
 
 import hashlib
-import json
 import math
 import shutil
 import time
@@ -18,31 +17,31 @@ import yaml
 from reliabit import identity
 from reliabit.disk_errors import what_is_full
 from reliabit.errors import ReliabitError
-from reliabit.files import check_hash, replacing, sha256
+from reliabit.files import check_hash, sha256
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
+from reliabit.tracking.journal.client import EXPERIMENT, JournalClient
 from reliabit.tracking.redaction import redact, redact_config, redact_values
-from reliabit.tracking.store import open_store
+from reliabit.tracking.settings import TrackingConfig
+from reliabit.tracking.store.calls import all_pages, log_all
+from reliabit.tracking.store.opening import JOURNAL, open_store
+from reliabit.tracking.tags import (
+    CELL_TAG,
+    FAILURE_REASON,
+    FAILURE_TYPE,
+    FINGERPRINT_TAG,
+    HASHES,
+    PARENT_TAG,
+    REUSED,
+    adoption_tag,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
-PARAMETERS_A_CALL = 100
-METRICS_A_CALL = 1000
-TAGS_A_CALL = 100
-
-FINGERPRINT_TAG = identity.TAG
-CELL_TAG = identity.CELL_TAG
-
 CONFIG = "config.yaml"
 """The artifact that holds a run's configuration."""
-
-HASH_TAG = "sha256"
-"""The tag `sha256.<artifact>` of a run: the hash of a file that is read again, kept apart from the file itself."""
-
-REUSED = "reused"
-PARENT_TAG = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ class TrackedRun:
         from mlflow.entities import Param
 
         parameters = [Param(key, redact(str(value))) for key, value in flatten(redact_config(config)).items()]
-        for start in range(0, len(parameters), PARAMETERS_A_CALL):
-            self.client.log_batch(self.run_id, params=parameters[start : start + PARAMETERS_A_CALL])
+        log_all(self.client, self.run_id, params=parameters)
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Record metrics in few calls; an infinite one, which MLflow would store as a huge number, as not a number."""
@@ -71,9 +69,7 @@ class TrackedRun:
 
         now = int(time.time() * 1000)
         finite = {name: value if math.isfinite(value) else math.nan for name, value in metrics.items()}
-        found = [Metric(name, value, now, step) for name, value in finite.items()]
-        for start in range(0, len(found), METRICS_A_CALL):
-            self.client.log_batch(self.run_id, metrics=found[start : start + METRICS_A_CALL])
+        log_all(self.client, self.run_id, metrics=[Metric(name, value, now, step) for name, value in finite.items()])
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Record a file as an artifact."""
@@ -104,9 +100,7 @@ class TrackedRun:
     def _log_hashes(self, hashes: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        tags = [RunTag(f"{HASH_TAG}.{name}", digest) for name, digest in hashes.items()]
-        for start in range(0, len(tags), TAGS_A_CALL):
-            self.client.log_batch(self.run_id, tags=tags[start : start + TAGS_A_CALL])
+        log_all(self.client, self.run_id, tags=[RunTag(f"{HASHES}{key}", value) for key, value in hashes.items()])
 
     def log_inputs(self, datasets: "Sequence[DatasetInput]") -> None:
         """Record the data sets that a run read."""
@@ -157,7 +151,7 @@ class Tracker:
         self.client.set_terminated(run.run_id, "FINISHED")
 
     def _close_failed(self, run: TrackedRun, error: BaseException) -> None:
-        run.set_tags({"failure.type": type(error).__name__, "failure.reason": redact(str(error))[:500]})
+        run.set_tags({FAILURE_TYPE: type(error).__name__, FAILURE_REASON: redact(str(error))[:500]})
         if not isinstance(error, ReliabitError):
             run.log_text("".join(traceback.format_exception(error)), "traceback.txt")
         self.client.set_terminated(
@@ -210,7 +204,7 @@ class Tracker:
 
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            hashes = _hashes_of(self.client.get_run(run_id))
+            tags = self.client.get_run(run_id).data.tags
             found = Path(self.client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
             full = what_is_full(error)
@@ -224,12 +218,15 @@ class Tracker:
             raise ReliabitError(
                 self._moved(run_id) or f"the run {run_id} has no {name} to read; was it finished?"
             ) from error
-        for recorded, expected in hashes.items():
+        remedy = f"the run {run_id} recorded another; restore it, or repeat with sweep.force=true"
+        # Runs from before there were hashes have none.
+        for tag in (tag for tag in tags if tag.startswith(HASHES)):
+            recorded, expected = tag.removeprefix(HASHES), tags[tag]
             # MLflow does not say whether what is asked for by a path lies below the whole path, or its last part.
             if recorded == name:
-                _check_recorded(found, expected, run_id=run_id)
+                check_hash(found, expected, remedy=remedy)
             elif not name or recorded.startswith(f"{name}/"):
-                _check_recorded(found / recorded.removeprefix(f"{name}/"), expected, run_id=run_id)
+                check_hash(found / recorded.removeprefix(f"{name}/"), expected, remedy=remedy)
         return found
 
     def _does_not_fit(self, run_id: str, name: str, folder: Path) -> str | None:
@@ -279,50 +276,33 @@ class Tracker:
     def runs_with(self, tags: Mapping[str, str]) -> "list[Run]":
         """All runs that carry some tags, oldest first."""
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found: list[Run] = []
-        token: str | None = ""
-        while token is not None:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                filter_string=wanted,
-                order_by=["attributes.start_time ASC"],
-                page_token=token or None,
-            )
-            found += page
-            token = page.token or None
-        return found
+        search, order = self.client.search_runs, ["attributes.start_time ASC"]
+        return list(all_pages(search, [self.experiment_id], filter_string=wanted, order_by=order))
 
 
-def _hashes_of(run: "Run") -> dict[str, str]:
-    """The hash of each file that a run recorded one of, by the artifact's path; none in runs from before there were."""
-    prefix = f"{HASH_TAG}."
-    return {key.removeprefix(prefix): value for key, value in run.data.tags.items() if key.startswith(prefix)}
+class Journal(Tracker):
+    """A tracker that writes to a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the journal in a folder, which is made where it is missing.
+
+        Raises:
+            ReliabitError: The folder cannot be written to.
+        """
+        self.folder = folder
+        self.client = JournalClient(folder)
+        self.experiment_id = EXPERIMENT
 
 
-def _check_recorded(path: Path, expected: str, *, run_id: str) -> None:
-    check_hash(path, expected, remedy=f"the run {run_id} recorded another; restore it, or repeat with sweep.force=true")
+def open_tracker(tracking: TrackingConfig) -> Tracker:
+    """Open what a configuration names to record runs in: a tracking store, or a journal.
 
-
-def adoption_tag(parent: str) -> str:
-    """The tag that a finished run carries for each sweep that reused it."""
-    return f"sweep.{parent}"
-
-
-def cell_tags_of(runs: "Iterable[Run]", *, parent: str) -> set[str]:
-    """The digests of the cells of a sweep that some runs are; one run may be several, where their inputs are equal.
-
-    Args:
-        runs: Runs that belong to it.
-        parent: The sweep.
+    Raises:
+        ReliabitError: The store cannot be opened, or the journal's folder cannot be written.
     """
-    found: set[str] = set()
-    prefix = f"{adoption_tag(parent)}."
-    for run in runs:
-        tags = run.data.tags
-        adopted = {name.removeprefix(prefix) for name in tags if name.startswith(prefix)}
-        own = tags.get(PARENT_TAG) == parent or not adopted
-        found |= adopted | ({tags.get(CELL_TAG, run.info.run_id)} if own else set())
-    return found
+    if tracking.uri.startswith(JOURNAL):
+        return Journal(Path(tracking.uri.removeprefix(JOURNAL)))
+    return Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -338,30 +318,3 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def parent_file(sweep_folder: Path) -> Path:
-    """Where a sweep leaves word of its parent run for its cells."""
-    return sweep_folder / "mlflow_parent.json"
-
-
-def write_parent(path: Path, run_id: str) -> None:
-    """Leave word of a sweep's parent run."""
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps({"run_id": run_id}))
-
-
-def read_parent(path: str | None) -> str | None:
-    """The parent run of the sweep that a cell belongs to, or `None` outside a sweep.
-
-    Raises:
-        ReliabitError: The file that names it is gone.
-    """
-    if path is None:
-        return None
-    if not Path(path).is_file():
-        raise ReliabitError(
-            f"{path}, which names the sweep's parent run, is gone; go on with the sweep in a folder of its own: "
-            "sweep.resume=last"
-        )
-    return str(json.loads(Path(path).read_text())["run_id"])

@@ -5,7 +5,7 @@ import pytest
 from registry.measured import configuration, costs, table
 from registry.test_policy import composed
 from reliabit.evaluation.cells import STORED
-from reliabit.tracking.sweep_pareto import pareto_of_sweep
+from reliabit.tracking.sweep._tables import pareto_of_sweep
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Opening the tracking store: the database and the experiment are made once, under a lock, before anyone writes."""
+"""Opening a tracking store: its database and experiment are made once, under a lock, before anyone writes."""
 
 import logging
 import os
@@ -9,16 +9,41 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
-from reliabit.tracking.address import check_address
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.store_failures import deleted, guarded, sentence
+from reliabit.tracking.store._failures import deleted, guarded, sentence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+JOURNAL = "journal://"
+NO_REGISTRY = "tracking=offline has no registry; use tracking=sqlite or tracking=server"
+
 ANSWER_SECONDS = 10.0
 """So long a server may take to answer at all. MLflow itself asks an address where nobody listens for minutes."""
+
+
+def check_address(uri: str) -> None:
+    """Check that an address names a database, a server or a journal.
+
+    Raises:
+        ReliabitError: It is a plain folder.
+
+    >>> check_address("sqlite:///mlruns/mlflow.db")
+    """
+    if "://" not in uri or uri.startswith("file:"):
+        raise ReliabitError(f"tracking.uri={uri} is a plain folder, which MLflow 3 refuses; use sqlite:///<file>")
+
+
+def check_registry(uri: str) -> None:
+    """Check that an address may have a registry beside its runs.
+
+    Raises:
+        ReliabitError: Runs go to a journal, which has none, or it is a plain folder.
+    """
+    check_address(uri)
+    if uri.startswith(JOURNAL):
+        raise ReliabitError(NO_REGISTRY)
 
 
 @contextmanager

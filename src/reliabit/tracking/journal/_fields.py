@@ -28,7 +28,7 @@ def fault_of(record: Any, *, first: bool) -> str | None:
     """
     if not isinstance(record, dict):
         return "it is no record"
-    if first and is_integer(record.get("version")) and record["version"] != JOURNAL_VERSION:
+    if first and _is_integer(record.get("version")) and record["version"] != JOURNAL_VERSION:
         # What else it holds is for that version to say.
         return None
     lacking = [key for key in (FIRST if first else ()) if key not in record]
@@ -42,10 +42,10 @@ def fault_of(record: Any, *, first: bool) -> str | None:
     return f"its {wrong[0]} cannot be read" if wrong else None
 
 
-def is_text(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
     r"""Whether a value is a text that every store takes: without NUL and without halves of characters.
 
-    >>> is_text("ä"), is_text("\x00"), is_text("\ud800"), is_text(3)
+    >>> _is_text("ä"), _is_text("\x00"), _is_text("\ud800"), _is_text(3)
     (True, False, False, False)
     """
     if not isinstance(value, str) or "\0" in value:
@@ -57,21 +57,21 @@ def is_text(value: Any) -> bool:
     return True
 
 
-def is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     """Whether a value is an integer that every store takes; a truth value is none.
 
-    >>> is_integer(7), is_integer(True), is_integer(2**63)
+    >>> _is_integer(7), _is_integer(True), _is_integer(2**63)
     (True, False, False)
     """
     return type(value) is int and value in INTEGERS
 
 
 def _is_moment(value: Any) -> bool:
-    return is_integer(value) and 0 <= value <= LAST_MOMENT
+    return _is_integer(value) and 0 <= value <= LAST_MOMENT
 
 
 def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict) and all(is_text(key) and is_text(one) for key, one in value.items())
+    return isinstance(value, dict) and all(_is_text(key) and _is_text(one) for key, one in value.items())
 
 
 def _is_metric(value: Any) -> bool:
@@ -80,11 +80,11 @@ def _is_metric(value: Any) -> bool:
     name, number, at, step = value
     # Those that JSON has no number for are written as texts.
     written = number in ("nan", "inf", "-inf") if isinstance(number, str) else _is_number(number)
-    return is_text(name) and written and _is_moment(at) and is_integer(step)
+    return _is_text(name) and written and _is_moment(at) and _is_integer(step)
 
 
 def _is_number(value: Any) -> bool:
-    return is_integer(value) or (type(value) is float and math.isfinite(value))
+    return _is_integer(value) or (type(value) is float and math.isfinite(value))
 
 
 def _is_dataset(value: Any) -> bool:
@@ -94,8 +94,8 @@ def _is_dataset(value: Any) -> bool:
     needed, optional = ("name", "digest", "source_type", "source"), ("schema", "profile")
     return (
         others.keys() <= {*needed, *optional}
-        and all(is_text(others.get(key)) for key in needed)
-        and all(others.get(key) is None or is_text(others[key]) for key in optional)
+        and all(_is_text(others.get(key)) for key in needed)
+        and all(others.get(key) is None or _is_text(others[key]) for key in optional)
     )
 
 
@@ -121,17 +121,17 @@ FIRST = ("version", "at", "opened", "name")
 
 FIELDS: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
     {
-        "version": is_integer,
+        "version": _is_integer,
         "at": _is_moment,
-        "opened": is_integer,
-        "name": is_text,
+        "opened": _is_integer,
+        "name": _is_text,
         "status": lambda value: isinstance(value, str) and value in STATES,
         "deleted": lambda value: type(value) is bool,
         "tags": _is_mapping,
         "parameters": _is_mapping,
         "metrics": _each(_is_metric),
         "datasets": _each(_is_dataset),
-        "artifacts": _each(is_text),
+        "artifacts": _each(_is_text),
         "sha256": _is_mapping,
     }
 )

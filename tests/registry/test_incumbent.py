@@ -10,13 +10,12 @@ from registry.measured import POLICY, SETTINGS, configuration, costs, live, tabl
 from registry.test_policy import record
 from reliabit.errors import ReliabitError
 from reliabit.metrics import Certificate
-from reliabit.registry.evidence import live_version
 from reliabit.registry.gate import decide
+from reliabit.registry.incumbent import live_version
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import TAG, Terms, terms_of_settings
 from reliabit.serving.description import Description
 from reliabit.serving.manifest import write_manifest
-from tracking.stores import tracker_at
 
 LENIENT = replace(POLICY, minimum_coverage=0.0, slices=())
 SELECTOR = replace(LENIENT, confidence="selector")
@@ -153,11 +152,6 @@ def test_what_is_live_can_be_certified_anew_on_other_data(plain):
     # By another confidence it has to be better, as anything else.
     other = replace(found, terms=Terms("selector", 0.1, found.terms.deltas))
     assert failed(decide(twin, other, LENIENT, baseline=unquantized(plain, inputs=OTHER), compared=1))
-
-
-@pytest.fixture(scope="module")
-def tracker(tmp_path_factory):
-    return tracker_at(tmp_path_factory.mktemp("store"))
 
 
 def registered(tracker, folder, name, *, tags):

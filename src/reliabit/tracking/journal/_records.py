@@ -13,29 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.journal_fields import JOURNAL_VERSION, RUNNING, fault_of, storable
+from reliabit.tracking.journal._fields import JOURNAL_VERSION, RUNNING, fault_of, storable
 
 RECORDS = "records.jsonl"
 ARTIFACTS = "artifacts"
 
 
-@dataclass(frozen=True)
-class MetricRecord:
-    """One value of a metric.
-
-    Attributes:
-        name: The metric.
-        value: May be infinite or not a number.
-        at: Milliseconds since 1970.
-        step: The step it belongs to.
-    """
+class MetricRecord(NamedTuple):
+    """One value of a metric, which may be infinite or not a number, as MLflow's `Metric` takes it."""
 
     name: str
     value: float
     at: int
+    """Milliseconds since 1970."""
     step: int
 
 
@@ -81,11 +74,7 @@ class RecordedRun:
 
 
 def append(folder: Path, record: Mapping[str, Any]) -> None:
-    """Append a record to a run's folder; it is on the disk when this returns, or not there at all.
-
-    Raises:
-        ReliabitError: It cannot be written, because the disk is full for one.
-    """
+    """Append a record to a run's folder; it is on the disk when this returns, or not there at all."""
     path = folder / RECORDS
     line = (json.dumps(storable(record), ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:
@@ -158,10 +147,7 @@ def read_run(folder: Path) -> RecordedRun | None:
         deleted=any(record.get("deleted", False) for record in records),
         tags=_last(records, "tags"),
         parameters=_last(records, "parameters"),
-        metrics=[
-            MetricRecord(name=name, value=float(value), at=at, step=step)
-            for name, value, at, step in _all(records, "metrics")
-        ],
+        metrics=[MetricRecord(name, float(value), at, step) for name, value, at, step in _all(records, "metrics")],
         datasets=list(_all(records, "datasets")),
         artifacts=list(dict.fromkeys(_all(records, "artifacts"))),
         digests=_last(records, "sha256"),

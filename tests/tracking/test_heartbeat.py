@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from reliabit.tracking import processes
-from reliabit.tracking.processes import ProcessIdentity, has_ended, is_here, this_process
+from reliabit.tracking import heartbeat
+from reliabit.tracking.heartbeat import ProcessIdentity, has_ended, is_here, this_process
 
 SRC = str(Path(__file__).parents[2] / "src")
 
 
 def identity_of(pid: int) -> ProcessIdentity:
-    return replace(this_process(), pid=pid, born=processes._look(pid).born)
+    return replace(this_process(), pid=pid, born=heartbeat._look(pid).born)
 
 
 @pytest.fixture(params=["proc", "ps"])
 def system(request, monkeypatch, tmp_path):
     """Both ways to look at a process."""
     if request.param == "ps":
-        monkeypatch.setattr(processes, "PROC", tmp_path)
+        monkeypatch.setattr(heartbeat, "PROC", tmp_path)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_name_with_blanks_and_parentheses_is_read(tmp_path):
 
 
 def test_every_process_sees_itself_as_others_see_it():
-    code = "from reliabit.tracking.processes import this_process as p; print(p(), flush=True); input()"
+    code = "from reliabit.tracking.heartbeat import this_process as p; print(p(), flush=True); input()"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": SRC}
     )

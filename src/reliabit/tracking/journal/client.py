@@ -17,15 +17,8 @@ from typing import TYPE_CHECKING, Any
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat_tags
-from reliabit.tracking.journal_fields import JOURNAL_VERSION, RUNNING
-from reliabit.tracking.journal_records import (
-    ARTIFACTS,
-    RecordedRun,
-    append,
-    read_run,
-    read_runs,
-    unwritable,
-)
+from reliabit.tracking.journal._fields import JOURNAL_VERSION, RUNNING
+from reliabit.tracking.journal._records import ARTIFACTS, RecordedRun, append, read_run, read_runs, unwritable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,7 +125,7 @@ class JournalClient:
         recorded = read_run(self._run_folder(run_id))
         if recorded is None:
             raise ReliabitError(f"the run {run_id} of the journal {self._folder} has no whole record; run it again")
-        return as_run(recorded)
+        return _as_run(recorded)
 
     def search_runs(
         self,
@@ -147,7 +140,7 @@ class JournalClient:
         from mlflow.store.entities import PagedList
         from mlflow.utils.search_utils import SearchUtils
 
-        runs = [as_run(run) for run in read_runs(self._folder) if not run.deleted]
+        runs = [_as_run(run) for run in read_runs(self._folder) if not run.deleted]
         page, token = SearchUtils.paginate(SearchUtils.filter(runs, filter_string), page_token, max_results)
         return PagedList(page, token)
 
@@ -189,7 +182,7 @@ class JournalClient:
             append(folder, record)
 
 
-def as_run(recorded: RecordedRun) -> "Run":
+def _as_run(recorded: RecordedRun) -> "Run":
     """A recorded run as the entity that MLflow's client gives out; one that has not ended is RUNNING."""
     from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
@@ -205,7 +198,7 @@ def as_run(recorded: RecordedRun) -> "Run":
         run_name=recorded.name,
     )
     data = RunData(
-        metrics=[Metric(metric.name, metric.value, metric.at, metric.step) for metric in recorded.metrics],
+        metrics=[Metric(*metric) for metric in recorded.metrics],
         params=[Param(key, value) for key, value in recorded.parameters.items()],
         tags=[RunTag(key, value) for key, value in recorded.tags.items()],
     )

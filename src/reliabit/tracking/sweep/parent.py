@@ -1,13 +1,16 @@
-"""Going on with a sweep: its parent run is opened again, with the overrides that it was started with."""
+"""The parent run of a sweep: opened, found again with the overrides that it was started with, and told to its cells."""
 
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.heartbeat import heartbeat_tags, is_dead
+from reliabit.files import replacing
+from reliabit.tracking.heartbeat import cause_of_death, heartbeat_tags
 from reliabit.tracking.redaction import REDACTED, redact
+from reliabit.tracking.tags import KIND
 from reliabit.tracking.tracker import TrackedRun, Tracker
 
 if TYPE_CHECKING:
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 LAST = "last"
 SHOWN = 3
 """So many sweeps are named where there is a choice."""
-SWEEP = {"kind": "sweep"}
+SWEEP = {KIND: "sweep"}
 OVERRIDES = "overrides.json"
 """The tag that holds a sweep's overrides as a list."""
 
@@ -68,7 +71,7 @@ def sweep_to_resume(tracker: Tracker, which: str) -> "Run":
         return find_sweep(tracker, which)
     sweeps, now = tracker.runs_with(SWEEP), datetime.now(UTC)
     unfinished = [run for run in sweeps if run.info.status != "FINISHED"]
-    stopped = [run for run in unfinished if run.info.status != "RUNNING" or is_dead(run, now)]
+    stopped = [run for run in unfinished if run.info.status != "RUNNING" or cause_of_death(run.data.tags, now=now)]
     if stopped:
         return stopped[-1]
     for run in unfinished[-1:]:
@@ -137,3 +140,30 @@ def overrides_of(sweep: "Run") -> list[str]:
             f"arguments again, with sweep.resume={sweep.info.run_id}"
         )
     return [override for override in found if override not in lacking]
+
+
+def parent_file(sweep_folder: Path) -> Path:
+    """Where a sweep leaves word of its parent run for its cells."""
+    return sweep_folder / "mlflow_parent.json"
+
+
+def write_parent(path: Path, run_id: str) -> None:
+    """Leave word of a sweep's parent run."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps({"run_id": run_id}))
+
+
+def read_parent(path: str | None) -> str | None:
+    """The parent run of the sweep that a cell belongs to, or `None` outside a sweep.
+
+    Raises:
+        ReliabitError: The file that names it is gone.
+    """
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise ReliabitError(
+            f"{path}, which names the sweep's parent run, is gone; go on with the sweep in a folder of its own: "
+            "sweep.resume=last"
+        )
+    return str(json.loads(Path(path).read_text())["run_id"])

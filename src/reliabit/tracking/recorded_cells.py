@@ -1,5 +1,6 @@
 """Measured cells from where they are recorded: the runs of a store, or what the versioned pipeline wrote."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,14 +12,14 @@ import yaml
 
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import FINISHED, Cell
-from reliabit.identity import FINGERPRINT, Fingerprint
+from reliabit.identity import FINGERPRINT, Fingerprint, is_transport
 from reliabit.inference.cell_record import read_cell_record
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.quant.settings import UNQUANTIZED
 from reliabit.tracking.context import COMMIT, DIRTY
 from reliabit.tracking.results_sync import SELECTED, digest_of, report_metrics
-from reliabit.tracking.summary import labels
-from reliabit.tracking.tracker import CONFIG, FINGERPRINT_TAG, Tracker
+from reliabit.tracking.tags import FINGERPRINT_TAG, KIND
+from reliabit.tracking.tracker import CONFIG, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -55,7 +56,7 @@ def cells_of_sweep(tracker: Tracker, parent: str) -> list[Cell]:
     Raises:
         ReliabitError: The run has no cells, or see `from_mlflow`.
     """
-    runs = [run for run in tracker.children(parent) if run.data.tags.get("kind") == "cell"]
+    runs = [run for run in tracker.children(parent) if run.data.tags.get(KIND) == "cell"]
     if not runs:
         raise ReliabitError(f"the run {parent} has no cells to choose among; name the parent run of a sweep")
     return cells_of(tracker, runs)
@@ -73,6 +74,41 @@ def cells_of(tracker: Tracker, runs: "Sequence[Run]") -> list[Cell]:
     """
     names = labels(runs)
     return [from_mlflow(tracker, run, name=names[run.info.run_id]) for run in runs]
+
+
+def labels(runs: "Sequence[Run]") -> dict[str, str]:
+    """A name for each run by its id: its own, with what tells it apart where others have the same.
+
+    Runs share a name where they differ in something that names leave out, such as the group size; then their
+    parameters that differ are added.
+    """
+    shared: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        shared[run.info.run_name or run.info.run_id].append(run)
+    found = {}
+    for name, members in shared.items():
+        keys = [
+            key
+            for key in members[0].data.params
+            if _decides(key) and len({run.data.params.get(key) for run in members}) > 1
+        ]
+        for number, run in enumerate(members, 1):
+            parts = [f"{key}={run.data.params.get(key)}" for key in keys]
+            # Nothing but the place differs for a cell that was run twice.
+            extra = parts or ([f"#{number}"] if len(members) > 1 else [])
+            found[run.info.run_id] = " ".join([name, *extra])
+    return found
+
+
+def _decides(key: str) -> bool:
+    """Whether runs that differ in a parameter are different for a reader.
+
+    Which model and which files are read is told by their place, though their contents identify a run.
+
+    >>> _decides("paths.output"), _decides("model.path"), _decides("quant.bits")
+    (False, True, True)
+    """
+    return key in ("model.path", "data.root") or not is_transport(key)
 
 
 def from_mlflow(tracker: Tracker, run: "Run", *, name: str | None = None) -> Cell:
@@ -109,7 +145,7 @@ def from_mlflow(tracker: Tracker, run: "Run", *, name: str | None = None) -> Cel
         run_id=run.info.run_id,
         fingerprint=identity.hex if identity else tags.get(FINGERPRINT_TAG, ""),
         status=status,
-        dirty=dirt(tags),
+        dirty=uncommitted(tags),
         inputs={key: value for key, value in inputs.items() if key != CALIBRATION and not key.startswith(MODEL)},
         model={key: value for key, value in inputs.items() if key.startswith(MODEL)},
         metrics=dict(run.data.metrics),
@@ -154,14 +190,14 @@ def from_results(folder: Path, *, quantizer: str, bits: int | None, model: str) 
     )
 
 
-def dirt(tags: Mapping[str, str]) -> tuple[str, ...]:
+def uncommitted(tags: Mapping[str, str]) -> tuple[str, ...]:
     """What of a run's code and data no commit tells, by its tags.
 
-    >>> dirt({"mlflow.source.git.commit": "fc88228", "git.dirty": "false"})
+    >>> uncommitted({"mlflow.source.git.commit": "fc88228", "git.dirty": "false"})
     ()
-    >>> dirt({"mlflow.source.git.commit": "fc88228", "git.dirty": "true", "dvc.dirty": "true"})
+    >>> uncommitted({"mlflow.source.git.commit": "fc88228", "git.dirty": "true", "dvc.dirty": "true"})
     ('git.dirty is true', 'dvc.dirty is true')
-    >>> dirt({})
+    >>> uncommitted({})
     ('no commit is recorded', 'git.dirty is not recorded')
     """
     commit = () if tags.get(COMMIT) else ("no commit is recorded",)

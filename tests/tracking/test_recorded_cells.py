@@ -13,7 +13,7 @@ from reliabit.evaluation.cells import families_of
 from reliabit.files import sha256, write_manifest
 from reliabit.inference.cell_record import CellRecord
 from reliabit.inference.predictions import PREDICTIONS, write_predictions
-from reliabit.tracking.cells import Competing, cell_of_run
+from reliabit.tracking.recorded_cells import Competing, cell_of_run
 from tracking.stores import tracker_at
 
 METRICS = {"accuracy/mean": 0.9}

@@ -9,6 +9,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -148,7 +149,7 @@ def _of_schema(revision: str, *, uri: str) -> str:
     if _is_known(revision):
         return f"was written by an older MLflow; copy it away, then run: mlflow db upgrade {uri}"
     return (
-        f"was written by a newer MLflow than the {_mlflow_version()} installed here (schema {revision} is unknown to "
+        f"was written by a newer MLflow than the {version('mlflow')} installed here (schema {revision} is unknown to "
         "it); install that one, or set tracking.uri to another store"
     )
 
@@ -164,9 +165,3 @@ def _is_known(revision: str) -> bool:
         return ScriptDirectory(str(migrations)).get_revision(revision) is not None
     except CommandError:
         return False
-
-
-def _mlflow_version() -> str:
-    import mlflow
-
-    return str(mlflow.__version__)

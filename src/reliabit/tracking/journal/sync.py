@@ -5,7 +5,7 @@ goes on with it: parameters, metrics and artifacts that are there already are ov
 marks the run as whole; a run whose records have grown since is brought up to date. Records only ever grow: those that
 do not begin with what was imported under their key before are another journal's, and are refused.
 
-Everything is checked before anything is created; see `reliabit.tracking.journal_check` for what a journal may hold.
+Everything is checked before anything is created; see `reliabit.tracking.journal._check` for what a journal may hold.
 """
 
 import json
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.tracking.heartbeat import BEAT, HEARTBEAT_TAGS, cause_of_death
-from reliabit.tracking.journal_check import LOCK, check_places, check_runs, lineage
-from reliabit.tracking.journal_records import ARTIFACTS, RECORDS, RecordedRun, begins_with, read_runs
-from reliabit.tracking.reaping import FAILURE_REASON, FAILURE_TYPE, KILLED
-from reliabit.tracking.tracker import METRICS_A_CALL, PARAMETERS_A_CALL, PARENT_TAG, Tracker, adoption_tag
+from reliabit.tracking.journal._check import LOCK, check_places, check_runs, lineage
+from reliabit.tracking.journal._records import ARTIFACTS, RECORDS, RecordedRun, begins_with, read_runs
+from reliabit.tracking.store.calls import log_all
+from reliabit.tracking.tags import FAILURE_REASON, FAILURE_TYPE, KILLED, PARENT_TAG, adoption_tag
+from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -31,7 +32,6 @@ KEY_TAG = "journal.run"
 SYNCED_TAG = "journal.synced"
 """The bytes of the records that a run is imported from, their SHA-256 and, once it is whole, a digest of it."""
 
-TAGS_A_CALL = 100
 ADOPTION = adoption_tag("")
 
 
@@ -40,14 +40,14 @@ class Synced:
     """What a synchronization did.
 
     Attributes:
-        imported: The runs it created or completed, by journal key, parents first.
-        unchanged: How many were imported before.
+        imported: The ids of the runs it created or completed, parents first, by the journal's key or the cell's folder.
+        unchanged: How many were there before.
         open: How many may still be written to, or belong to one that may; they are left for another time.
     """
 
     imported: dict[str, str]
     unchanged: int
-    open: int
+    open: int = 0
 
 
 def sync(folder: Path, tracker: Tracker, *, now: datetime | None = None) -> Synced:
@@ -194,12 +194,12 @@ def _log(tracker: Tracker, run: RecordedRun, run_id: str) -> None:
     from mlflow.entities import Metric, Param
 
     client = tracker.client
-    parameters = [Param(key, value) for key, value in run.parameters.items()]
-    for start in range(0, len(parameters), PARAMETERS_A_CALL):
-        client.log_batch(run_id, params=parameters[start : start + PARAMETERS_A_CALL])
-    metrics = [Metric(metric.name, metric.value, metric.at, metric.step) for metric in run.metrics]
-    for start in range(0, len(metrics), METRICS_A_CALL):
-        client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
+    log_all(
+        client,
+        run_id,
+        params=[Param(key, value) for key, value in run.parameters.items()],
+        metrics=[Metric(*metric) for metric in run.metrics],
+    )
     if run.datasets:
         client.log_inputs(run_id, datasets=_datasets(run))
     for name in run.artifacts:
@@ -215,9 +215,7 @@ def _finish(tracker: Tracker, run: RecordedRun, found: "Run", tags: Mapping[str,
     for key in {FAILURE_TYPE, FAILURE_REASON} & found.data.tags.keys() - tags.keys():
         client.delete_tag(run_id, key)
     # The last one is the mark of a whole import.
-    every = [RunTag(key, value) for key, value in tags.items()]
-    for start in range(0, len(every), TAGS_A_CALL):
-        client.log_batch(run_id, tags=every[start : start + TAGS_A_CALL])
+    log_all(client, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def _mark(run: RecordedRun, *, whole: str = "") -> str:

@@ -11,7 +11,7 @@ holder might therefore delete each other's new lock. Hence the lock of a dead ho
 the lock *of that very holding*, `<name>.lock.<token>`; it is taken in the same way, from a dead holder too.
 
 A holder on another machine counts as dead after ten minutes of silence, and might wake up again. It asks whether it
-still holds the lock before it changes anything (`Held.check`).
+still holds the lock before it changes anything (`RegistryLock.check`).
 """
 
 import logging
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.tracking.heartbeat import BEAT, HOST, PID, cause_of_death, heartbeat, heartbeat_tags
+from reliabit.tracking.store.calls import GONE, TAKEN, found_or_none
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,24 +36,18 @@ WAIT_SECONDS = 600.0
 
 POLL_SECONDS = 0.25
 TOKEN_TAG = "lock.token"  # noqa: S105
-GONE, TAKEN = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 ABOUT = "Held by the process in its tags while it changes the champion; it is removed when that ends."
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Held:
-    """A lock that this process holds.
-
-    Attributes:
-        client: The client of the registry.
-        run_id: The name of the registered model that stands for the lock.
-        token: What tells this holding from every other.
-    """
+class RegistryLock:
+    """A lock that this process holds: a registered model, and what tells this holding of it from every other."""
 
     client: "MlflowClient"
     run_id: str
+    """The name of the registered model, for its heartbeat."""
     token: str
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -73,17 +68,8 @@ class Held:
 
 
 @contextmanager
-def registry_lock(client: "MlflowClient", name: str, *, wait: float = WAIT_SECONDS) -> Iterator[Held]:
-    """Hold the lock of a registered model for as long as a block runs.
-
-    Args:
-        client: The client of the registry.
-        name: The registered model.
-        wait: Seconds to wait for another holder.
-
-    Raises:
-        ReliabitError: Another process held it all the time.
-    """
+def registry_lock(client: "MlflowClient", name: str, *, wait: float = WAIT_SECONDS) -> Iterator[RegistryLock]:
+    """Hold the lock of a registered model for as long as a block runs, or raise once a wait in seconds is over."""
     held = _acquire(client, f"{name}.lock", until=time.monotonic() + wait)
     try:
         with heartbeat(held):
@@ -92,8 +78,8 @@ def registry_lock(client: "MlflowClient", name: str, *, wait: float = WAIT_SECON
         _release(held)
 
 
-def _acquire(client: "MlflowClient", marker: str, *, until: float) -> Held:
-    held = Held(client=client, run_id=marker, token=uuid.uuid4().hex)
+def _acquire(client: "MlflowClient", marker: str, *, until: float) -> RegistryLock:
+    held = RegistryLock(client=client, run_id=marker, token=uuid.uuid4().hex)
     while not _created(held):
         holder = _tags(client, marker)
         cause = cause_of_death(holder, now=datetime.now(UTC))
@@ -108,7 +94,7 @@ def _acquire(client: "MlflowClient", marker: str, *, until: float) -> Held:
     return held
 
 
-def _created(held: Held) -> bool:
+def _created(held: RegistryLock) -> bool:
     from mlflow.exceptions import MlflowException
 
     tags = {**heartbeat_tags(), TOKEN_TAG: held.token}
@@ -116,7 +102,7 @@ def _created(held: Held) -> bool:
         held.client.create_registered_model(held.run_id, tags=tags, description=ABOUT)
     except MlflowException as error:
         # GONE: released between the attempt and MLflow's look at what was in its way.
-        if error.error_code not in (TAKEN, GONE):
+        if error.error_code not in (TAKEN, *GONE):
             raise
         # A request that was repeated because its answer got lost finds what it made itself.
         return _tags(held.client, held.run_id).get(TOKEN_TAG) == held.token
@@ -127,40 +113,24 @@ def _remove_dead(client: "MlflowClient", marker: str, *, token: str, until: floa
     remover = _acquire(client, f"{marker}.{token[:8]}", until=until)
     try:
         if _tags(client, marker).get(TOKEN_TAG) == token:
-            _delete(client, marker)
+            found_or_none(client.delete_registered_model, marker, codes=GONE)
     finally:
         _release(remover)
 
 
-def _release(held: Held) -> None:
+def _release(held: RegistryLock) -> None:
     """Delete a lock that is still held; a store that fails now must not hide what the block did or raised."""
     try:
         if _tags(held.client, held.run_id).get(TOKEN_TAG) == held.token:
-            _delete(held.client, held.run_id)
+            found_or_none(held.client.delete_registered_model, held.run_id, codes=GONE)
     except Exception as error:
         _log.warning("the lock %s stays until this process ends, it cannot be removed: %s", held.run_id, error)
 
 
 def _tags(client: "MlflowClient", marker: str) -> dict[str, str]:
     """The tags of a lock; none where nobody holds it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return dict(client.get_registered_model(marker).tags)
-    except MlflowException as error:
-        if error.error_code != GONE:
-            raise
-        return {}
-
-
-def _delete(client: "MlflowClient", marker: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.delete_registered_model(marker)
-    except MlflowException as error:
-        if error.error_code != GONE:
-            raise
+    found = found_or_none(client.get_registered_model, marker, codes=GONE)
+    return dict(found.tags) if found is not None else {}
 
 
 def _told(marker: str, holder: Mapping[str, str]) -> str:

@@ -1,21 +1,126 @@
-"""Rules against the version that is live: what replaces it is better at something, and hardly worse at anything.
+"""What is live, and the rules against it: what replaces it is better at something, and hardly worse at anything.
 
-What is live is measured by the confidence that it abstains by, whatever the policy of today would choose.
+It is the cell that the live version was made of, at the terms that the version itself names. It is measured by the
+confidence that it abstains by, whatever the policy of today would choose.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import LATENCY, Cell
 from reliabit.evaluation.confidences import signed
 from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Reliability, heading
 from reliabit.evaluation.pareto_table import COSTS as SHOWN
 from reliabit.metrics import higher_is_better
 from reliabit.metrics.intervals import corrected_level
-from reliabit.registry.decision import Reason
-from reliabit.registry.evidence import Live
+from reliabit.registry._reliability_rules import gain, too_few
+from reliabit.registry.decision import NEW, Reason
 from reliabit.registry.policy import COSTS, Policy
-from reliabit.registry.reliability_rules import gain, too_few
-from reliabit.registry.terms import Terms, terms_of_settings
+from reliabit.registry.pulling import fetch_description
+from reliabit.registry.terms import TAG, Terms, terms_of_bundle, terms_of_settings
+from reliabit.registry.versions import Version
+from reliabit.tracking.recorded_cells import cell_of_run
+from reliabit.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """What is live, and how it is compared with.
+
+    Attributes:
+        cell: The cell that it was made of.
+        terms: What it promises; no policy of today says that.
+        stand_in: Where its own cell was measured on other data than the candidate, the same cell of the candidate's
+            sweep.
+    """
+
+    cell: Cell
+    terms: Terms
+    stand_in: Cell | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call its cell."""
+        return self.cell.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity of the run that it was made of."""
+        return self.cell.fingerprint
+
+    @property
+    def measured(self) -> Cell:
+        """The cell that is measured in its place."""
+        return self.stand_in or self.cell
+
+    @property
+    def represented(self) -> bool:
+        """Whether another run stands for its own."""
+        return self.measured.fingerprint != self.fingerprint
+
+    def on_the_data_of(self, candidate: Cell, sweep: Sequence[Cell]) -> "Live":
+        """The same, measured on the data of a candidate if its own run was not and a sweep has its cell.
+
+        Args:
+            candidate: The candidate.
+            sweep: The cells that were measured together with it.
+        """
+        if dict(self.cell.inputs) == dict(candidate.inputs):
+            return self
+        found = [
+            one
+            for one in sweep
+            if one.finished and dict(one.inputs) == dict(candidate.inputs) and one.is_the_cell_of(self.cell)
+        ]
+        return replace(self, stand_in=found[-1]) if found else self
+
+
+def live_version(tracker: Tracker, version: Version, *, known: Mapping[str, Cell] | None = None) -> Live:
+    """Read what is live: the run that it was made of, and the terms that the version itself names.
+
+    Args:
+        tracker: Where both are recorded.
+        version: The champion.
+        known: Cells that were read already, by run; none is read twice.
+
+    Raises:
+        ReliabitError: It has no run, or its run or its terms cannot be read.
+    """
+    if version.run_id is None:
+        raise ReliabitError(f"{version.uri} has no run to compare with; promote by hand, or delete it")
+    cell = (known or {}).get(version.run_id) or cell_of_run(tracker, version.run_id)
+    tag = version.tags.get(TAG)
+    # Versions from before there was the tag say it in their bundle alone.
+    terms = Terms.from_tag(tag) if tag is not None else terms_of_bundle(fetch_description(tracker, version))
+    return Live(cell, terms)
+
+
+def live_already(candidate: Cell, incumbent: Live, policy: Policy) -> Reason | None:
+    """The reason to leave what is live as it is, if the candidate is that, at the same terms."""
+    terms = terms_of_settings(policy.settings)
+    if candidate.fingerprint != incumbent.fingerprint or terms != incumbent.terms:
+        return None
+    return Reason(
+        NEW,
+        False,
+        f"{candidate.name} is live already: the version that is live has the same fingerprint "
+        f"{candidate.fingerprint[:12]} and the same terms ({terms}).",
+    )
+
+
+def representation(incumbent: Live | None) -> list[Reason]:
+    """A note where another run stands for what is live."""
+    if incumbent is None or not incumbent.represented:
+        return []
+    return [
+        Reason(
+            "live version",
+            True,
+            f"{incumbent.name} was measured on other data, so the run {incumbent.measured.run_id} of the same "
+            "configuration on these data stands for it.",
+        )
+    ]
 
 
 def promises_kept(live: Terms, policy: Policy) -> Reason:

@@ -1,4 +1,4 @@
-"""The parent run of a sweep: opened before the cells, closed with their table."""
+"""A sweep under way: its parent run is opened before the cells, and closed with their tables."""
 
 import os
 import sys
@@ -17,15 +17,20 @@ from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.pareto_figure import pareto_figure
 from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
-from reliabit.tracking.cells import cells_of
-from reliabit.tracking.differences import compare_with_baselines
-from reliabit.tracking.opening import open_tracker
 from reliabit.tracking.reaping import reap
-from reliabit.tracking.resuming import check_not_deleted, reopen, start_parent, sweep_to_resume
+from reliabit.tracking.recorded_cells import cells_of
 from reliabit.tracking.settings import TrackingConfig
-from reliabit.tracking.summary import Summary, summarize
-from reliabit.tracking.sweep_pareto import pareto_of_sweep
-from reliabit.tracking.tracker import TrackedRun, Tracker, cell_tags_of, parent_file, write_parent
+from reliabit.tracking.sweep._tables import Summary, compare_with_baselines, pareto_of_sweep, summarize
+from reliabit.tracking.sweep.parent import (
+    check_not_deleted,
+    parent_file,
+    reopen,
+    start_parent,
+    sweep_to_resume,
+    write_parent,
+)
+from reliabit.tracking.tags import cell_tags_of
+from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -72,7 +77,7 @@ def sweep_parent(config: DictConfig, *, asked: int) -> Iterator[TrackedRun]:
         ReliabitError: The store cannot be opened, the sweep to go on with is unknown or still running, or the parent
             was deleted meanwhile.
     """
-    sweep = open_sweep(config, asked=asked)
+    sweep = _open(config, asked=asked)
     try:
         yield sweep.run
     except BaseException:
@@ -83,12 +88,8 @@ def sweep_parent(config: DictConfig, *, asked: int) -> Iterator[TrackedRun]:
     close(sweep, status="FINISHED")
 
 
-def open_sweep(config: DictConfig, *, asked: int) -> OpenSweep:
-    """Create the store, close what dead processes left, open the parent run, and leave its id for the cells.
-
-    Raises:
-        ReliabitError: The store cannot be opened, or the sweep to go on with is unknown or still running.
-    """
+def _open(config: DictConfig, *, asked: int) -> OpenSweep:
+    """Create the store, close what dead processes left, open the parent run, and leave its id for the cells."""
     settings, tracking = OmegaConf.to_object(config.evaluation), OmegaConf.to_object(config.tracking)
     policy = OmegaConf.to_object(config.registry)
     if (
@@ -171,10 +172,10 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
-    compared = compare_with_baselines(cells, settings=sweep.settings)
-    for name, table in compared.tables.items():
+    tables, figures = compare_with_baselines(cells, settings=sweep.settings)
+    for name, table in tables.items():
         sweep.run.log_text(table, name)
-    for name, figure in compared.figures.items():
+    for name, figure in figures.items():
         sweep.run.log_figure(figure, name)
     if sweep.paper and cells:
         with TemporaryDirectory() as folder:

@@ -15,9 +15,8 @@ from reliabit.errors import ReliabitError
 from reliabit.files import sha256
 from reliabit.identity import FINGERPRINT, TAG, written_hex
 from reliabit.tracking.heartbeat import BEAT
-from reliabit.tracking.journal_records import ARTIFACTS, RECORDS, RecordedRun
-from reliabit.tracking.reserved import reserved_tag
-from reliabit.tracking.tracker import PARENT_TAG
+from reliabit.tracking.journal._records import ARTIFACTS, RECORDS, RecordedRun
+from reliabit.tracking.tags import PARENT_TAG, reserved_tag
 
 LOCK = ".sync.lock"
 

@@ -1,17 +1,25 @@
-"""The table of a sweep: one row a configuration, widest weights first."""
+"""What the cells of a sweep come to side by side: its table, what quantization costs, and its Pareto fronts."""
 
 import csv
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from reliabit.evaluation.cells import SPEED, Cell, families_of, numbered
+from reliabit.evaluation.comparison import compare, compare_slices
+from reliabit.evaluation.confidence_figures import overlay_figure
 from reliabit.evaluation.markdown import markdown_table
-from reliabit.identity import is_transport
-from reliabit.tracking.tracker import PARENT_TAG, REUSED
+from reliabit.evaluation.paired_reliability import Measurements, pareto_settings
+from reliabit.evaluation.pareto_points import Pareto, pareto_of
+from reliabit.evaluation.roles import MAXPROB, judged, reported_rows
+from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.registry.policy import Policy
+from reliabit.tracking.recorded_cells import labels
+from reliabit.tracking.tags import PARENT_TAG, REUSED
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow.entities import Run
 
 
@@ -43,17 +51,6 @@ COSTS = (
     Column("questions/s", "efficiency/samples_per_second", ".0f"),
     Column("peak MiB", "efficiency/peak_memory_bytes", ".0f", 2**-20),
 )
-
-
-def decides(key: str) -> bool:
-    """Whether runs that differ in a parameter are different for a reader.
-
-    Which model and which files are read is told by their place, though their contents identify a run.
-
-    >>> decides("paths.output"), decides("model.path"), decides("quant.bits")
-    (False, True, True)
-    """
-    return key in ("model.path", "data.root") or not is_transport(key)
 
 
 @dataclass(frozen=True)
@@ -99,30 +96,6 @@ def summarize(
     return Summary(["configuration", "state", *headings, *(column.heading for column in COSTS)], rows)
 
 
-def labels(runs: "Sequence[Run]") -> dict[str, str]:
-    """A name for each run by its id: its own, with what tells it apart where others have the same.
-
-    Runs share a name where they differ in something that names leave out, such as the group size; then their
-    parameters that differ are added.
-    """
-    shared: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        shared[run.info.run_name or run.info.run_id].append(run)
-    found = {}
-    for name, members in shared.items():
-        keys = [key for key in members[0].data.params if decides(key) and _differ(members, key)]
-        for number, run in enumerate(members, 1):
-            parts = [f"{key}={run.data.params.get(key)}" for key in keys]
-            # Nothing but the place differs for a cell that was run twice.
-            extra = parts or ([f"#{number}"] if len(members) > 1 else [])
-            found[run.info.run_id] = " ".join([name, *extra])
-    return found
-
-
-def _differ(runs: "Sequence[Run]", key: str) -> bool:
-    return len({run.data.params.get(key) for run in runs}) > 1
-
-
 def state(run: "Run", *, parent: str | None = None) -> str:
     """`ok`, `reused` for a finished run of another sweep, or what became of a run instead."""
     if run.info.status != "FINISHED":
@@ -148,3 +121,51 @@ def _order(run: "Run") -> tuple[str, str, str, int]:
         tags["quant"] if quantized else "",
         -int(bits) if bits.isdigit() else -100,
     )
+
+
+def compare_with_baselines(
+    cells: Sequence[Cell], *, settings: EvaluationConfig
+) -> "tuple[dict[str, str], dict[str, Figure]]":
+    """Compare finished cells with the baseline of their model and data set.
+
+    Returns:
+        By file name, tables in Markdown and figures of risk and coverage: of each set of cells that differ in their
+        quantization alone and have a baseline; several sets of one model and data set are numbered.
+    """
+    tables, figures = {}, {}
+    places: list[str] = []
+    for members in families_of(cells):
+        baselines = [cell for cell in members if cell.unquantized]
+        if not baselines or len(members) < 2:
+            continue
+        answered = {cell.name: cell.answers for cell in sorted(members, key=lambda cell: not cell.unquantized)}
+        baseline = baselines[0].name
+        where = numbered(baselines[0].place.replace(" · ", "."), places, between=".")
+        places.append(where)
+        tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
+        if settings.slices:
+            tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
+        curves = {name: judged(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()}
+        figures[f"risk_coverage.{where}.png"] = overlay_figure(curves, title=f"{where} · {MAXPROB}")
+    return tables, figures
+
+
+def pareto_of_sweep(cells: Sequence[Cell], *, policy: Policy, compared: int) -> dict[str, Pareto]:
+    """Place the finished cells of a sweep that have costs, by model and data set; several sets of both are numbered.
+
+    Args:
+        cells: The finished cells.
+        policy: What will choose among them; where a cell lacks its confidence, MaxProb stands for it.
+        compared: How many cells the sweep has, finished or not: what the gate corrects for.
+
+    Raises:
+        ReliabitError: A cell has no predictions, or lacks the split that reports.
+    """
+    settings = pareto_settings(policy)
+    fronts: dict[str, Pareto] = {}
+    for members in families_of([cell for cell in cells if SPEED in cell.metrics]):
+        everywhere = all(settings.confidence in cell.confidences for cell in members)
+        own = settings if everywhere else replace(settings, confidence=MAXPROB)
+        where = numbered(members[0].place, fronts, between=" · ")
+        fronts[where] = pareto_of(members, Measurements(own, comparisons=compared))
+    return fronts

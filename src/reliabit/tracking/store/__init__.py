@@ -1,0 +1,1 @@
+"""The tracking store: opening it, and what can go wrong with it."""
