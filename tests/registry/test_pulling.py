@@ -20,7 +20,7 @@ from reliabit.registry.promotion import promote, rollback
 from reliabit.registry.pulling import pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import DIGEST_TAG, find_version
-from reliabit.serving.manifest import verify_manifest, write_manifest
+from reliabit.serving.bundle.manifest import verify_manifest, write_manifest
 from tracking.stores import tracker_at
 
 FILES = [

@@ -18,8 +18,8 @@ from reliabit.metrics import certify_threshold
 from reliabit.models.checkpoint import find_adapter, load_checkpoint
 from reliabit.quant import Scheme, default_plan
 from reliabit.quant.streaming.quantize import quantize_checkpoint
-from reliabit.serving.bundle import write_bundle
-from reliabit.serving.description import Description
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.folder import write_bundle
 
 MODELS = Path(__file__).parents[2] / "models"
 RISKS = (0.01, 0.1, 0.3)

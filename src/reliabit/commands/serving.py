@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-from reliabit.serving.limits import Limits
-from reliabit.serving.listening import bound
-from reliabit.serving.manifest import check_bundle
+from reliabit.serving.bundle.manifest import check_bundle
+from reliabit.serving.http.limits import Limits
+from reliabit.serving.service import bound
 from reliabit.tracking.address import check_registry
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def serve(config: Config, options: argparse.Namespace) -> None:
         ReliabitError: The address cannot be taken, there is nothing to serve, it is damaged, or it could be asked from
             elsewhere without a key.
     """
-    from reliabit.serving.api_key import check_reach, key_from_environment
+    from reliabit.serving.http.access import key_from_environment
+    from reliabit.serving.service import check_reach
 
     key = key_from_environment()
     limits = Limits() if options.client_connections is None else Limits(client_connections=options.client_connections)

@@ -10,9 +10,9 @@ from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.registry.pulling import fetch_bundle
 from reliabit.registry.versions import CHAMPION, NAME, Version, resolve
-from reliabit.serving.bundle import verified_snapshot
+from reliabit.serving.bundle.folder import verified_snapshot
+from reliabit.serving.bundle.manifest import NoRoomError
 from reliabit.serving.hosting import Offer
-from reliabit.serving.manifest import NoRoomError
 from reliabit.tracking.tracker import Tracker
 
 KIND = "bundles"

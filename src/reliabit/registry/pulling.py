@@ -16,9 +16,9 @@ from reliabit.errors import ReliabitError
 from reliabit.files import sha256, staged_folder
 from reliabit.registry.registering import BUNDLE_PATH
 from reliabit.registry.versions import Version, registry_client, resolve
-from reliabit.serving.bundle import BUNDLE
-from reliabit.serving.description import Description
-from reliabit.serving.manifest import MANIFEST, read_manifest, verify_manifest
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.folder import BUNDLE
+from reliabit.serving.bundle.manifest import MANIFEST, read_manifest, verify_manifest
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:

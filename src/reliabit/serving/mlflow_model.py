@@ -13,15 +13,13 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from reliabit.serving.bundle import verified_snapshot
-from reliabit.serving.images import check_image, measure_image
-from reliabit.serving.intake import check_total
-from reliabit.serving.limits import Limits
-from reliabit.serving.manifest import manifest_digest
-from reliabit.serving.messages import Request, Response
-from reliabit.serving.questions import QuestionsRefusedError
-from reliabit.serving.refusals import RefusalError
-from reliabit.serving.served_model import ServedModel
+from reliabit.serving.bundle.folder import verified_snapshot
+from reliabit.serving.bundle.image_questions import QuestionsRefusedError
+from reliabit.serving.bundle.manifest import manifest_digest
+from reliabit.serving.bundle.served_model import ServedModel
+from reliabit.serving.http.intake import check_image, check_total, measure_image
+from reliabit.serving.http.limits import Limits
+from reliabit.serving.http.messages import RefusalError, Request, Response
 
 BUNDLE_ARTIFACT = "bundle"
 """The name of the artifact that holds the bundle."""

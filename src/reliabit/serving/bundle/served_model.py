@@ -1,27 +1,34 @@
 """A bundle at work: answers to batches of questions, each with its confidence and whether it is given or withheld."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from reliabit.confidence.estimator import FittedEstimator
 from reliabit.confidence.examples import SCALARS, Evidence
+from reliabit.confidence.scalar import MAXPROB
 from reliabit.errors import ReliabitError
-from reliabit.inference.features import FeatureSettings
+from reliabit.inference.features import BLOCKS, FeatureSettings
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.models.admission import Admission, context_length
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.models.spread import device_of
-from reliabit.serving.bundle import CHECKPOINT, read_calibration, read_description, verified_snapshot
-from reliabit.serving.description import Description, certificate_id
-from reliabit.serving.parts import KeptStates, load_estimator
-from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
+from reliabit.serving.bundle.description import Description, certificate_id
+from reliabit.serving.bundle.folder import (
+    CHECKPOINT,
+    SELECTOR,
+    read_calibration,
+    read_description,
+    verified_snapshot,
+)
+from reliabit.serving.bundle.image_questions import ImageQuestion, QuestionsRefusedError, encode_questions
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +41,7 @@ ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class ServedAnswer:
     """An answer and what is certified of it.
 
     Attributes:
@@ -56,6 +63,18 @@ class Answered:
     delta: float
     certificate_id: str
     run_id: str
+
+
+@dataclass
+class _BatchStates:
+    """Pooled states of one batch, in the type in which a Selector's examples were stored; see `TakesStates`."""
+
+    settings: FeatureSettings
+    blocks: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def append(self, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
+        with np.errstate(over="ignore"):
+            self.blocks = {name: blocks[name].astype(self.settings.dtype) for name in BLOCKS}
 
 
 class ServedModel:
@@ -86,7 +105,7 @@ class ServedModel:
         self.device = device
         self.encoder = checkpoint.encoder
         self.states = (
-            KeptStates(FeatureSettings(layer=description.features_layer, dtype=description.features_dtype))
+            _BatchStates(FeatureSettings(layer=description.features_layer, dtype=description.features_dtype))
             if description.confidence == "selector"
             else None
         )
@@ -138,7 +157,7 @@ class ServedModel:
         model.warm_up()
         return model
 
-    def answer(self, questions: Sequence[Asked]) -> list[Answered]:
+    def answer(self, questions: Sequence[ImageQuestion]) -> list[ServedAnswer]:
         """Answer questions, `description.batch_size` at a time.
 
         Args:
@@ -154,7 +173,7 @@ class ServedModel:
         if refused:
             raise QuestionsRefusedError(refused)
         size = self.description.batch_size
-        answered: list[Answered] = []
+        answered: list[ServedAnswer] = []
         for start in range(0, len(questions), size):
             try:
                 answered += self._answer_batch(questions[start : start + size])
@@ -173,23 +192,23 @@ class ServedModel:
         grey = BytesIO()
         Image.new("RGB", (64, 64), (128, 128, 128)).save(grey, format="PNG")
         try:
-            self.answer([Asked(image=grey.getvalue(), question="what is it?")])
+            self.answer([ImageQuestion(image=grey.getvalue(), question="what is it?")])
         except (RuntimeError, ValueError, IndexError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise ReliabitError(f"the bundle {self.description.name} cannot answer: {reason}") from error
 
-    def _unknown_risk(self, asked: Asked) -> str | None:
+    def _unknown_risk(self, asked: ImageQuestion) -> str | None:
         try:
             self.description.certificate(asked.risk)
         except ReliabitError as error:
             return str(error)
         return None
 
-    def _answer_batch(self, questions: Sequence[Asked]) -> list[Answered]:
+    def _answer_batch(self, questions: Sequence[ImageQuestion]) -> list[ServedAnswer]:
         import torch
 
         with ONE_AT_A_TIME, torch.inference_mode():
-            batch = encode(questions, admission=self.admission)
+            batch = encode_questions(questions, admission=self.admission)
             rows = self.answering.step(batch.to(self.device), 0)
             confidences = self._confidences(rows)
         return [
@@ -215,9 +234,9 @@ class ServedModel:
         found: list[float] = confidence.tolist()
         return found
 
-    def _judge(self, asked: Asked, answer: str, confidence: float) -> Answered:
+    def _judge(self, asked: ImageQuestion, answer: str, confidence: float) -> ServedAnswer:
         certificate = self.description.certificate(asked.risk)
-        return Answered(
+        return ServedAnswer(
             answer=answer,
             confidence=confidence,
             abstained=not confidence >= certificate.threshold,
@@ -227,3 +246,16 @@ class ServedModel:
             certificate_id=certificate_id(certificate),
             run_id=self.description.run_id,
         )
+
+
+def load_estimator(folder: Path, description: Description) -> FittedEstimator:
+    """The confidence of a bundle.
+
+    Raises:
+        ReliabitError: Its files cannot be read.
+    """
+    if description.confidence == "maxprob":
+        return MAXPROB
+    from reliabit.confidence.store import load_selector
+
+    return load_selector(folder / SELECTOR)

@@ -1,4 +1,4 @@
-"""The drift watch of one served version: both of its tests, over as many answers as there will be."""
+"""The drift watch of one served version: both of its tests, over as many answers as there will be, and its report."""
 
 import math
 import random
@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reliabit.metrics.functional.inputs import FloatArray
-from reliabit.serving.drift import ExchangeabilityTest, RankedSample
-from reliabit.serving.rate_test import RateTest
+from reliabit.serving.drift.e_processes import ExchangeabilityTest, RankedSample, RateTest
 
 LEVEL = 0.01
 """The probability that the watch of a version that does not drift ever alarms."""
@@ -18,7 +17,7 @@ HORIZON = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestReport:
+class DriftEvidence:
     """One test as it stands.
 
     Attributes:
@@ -28,8 +27,6 @@ class TestReport:
         alarmed_at: The number of the answer that raised the alarm.
     """
 
-    __test__ = False
-
     log_e: float
     highest: float
     needed: float
@@ -37,7 +34,7 @@ class TestReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchReport:
+class DriftReport:
     """What the watch has seen.
 
     Attributes:
@@ -58,7 +55,7 @@ class WatchReport:
     abstention_rate: float | None
     calibration_abstention_rate: float
     epoch: int
-    tests: dict[str, TestReport]
+    tests: dict[str, DriftEvidence]
 
     def to_dict(self) -> dict[str, Any]:
         """The report for JSON."""
@@ -84,7 +81,7 @@ class Watch:
         """Start the watch.
 
         Args:
-            calibration: Confidences of the calibration sample.
+            calibration: Confidences of the calibration sample, `[N]`.
             threshold: Of the default risk.
             level: The probability of a false alarm, however long it runs.
             horizon: Answers between starting over; the k-th start has the share 6/(pi k)^2 of the level.
@@ -121,9 +118,9 @@ class Watch:
         self._confidence = ExchangeabilityTest(RankedSample(self._calibration), level=level)
         self._abstention = RateTest(below, len(self._calibration), level=level)
 
-    def _report(self) -> WatchReport:
+    def _report(self) -> DriftReport:
         begun = (self._epoch - 1) * self._horizon
-        return WatchReport(
+        return DriftReport(
             alarm=self._alarm,
             answers=self._answers,
             level=self._level,
@@ -132,10 +129,10 @@ class Watch:
             calibration_abstention_rate=float((self._calibration < self._threshold).mean()),
             epoch=self._epoch,
             tests={
-                name: TestReport(
+                name: DriftEvidence(
                     log_e=test.log_e,
                     highest=test.highest,
-                    needed=-math.log(test.level),
+                    needed=test.needed,
                     alarmed_at=None if test.alarmed_at is None else begun + test.alarmed_at,
                 )
                 for name, test in (("confidence", self._confidence), ("abstention", self._abstention))

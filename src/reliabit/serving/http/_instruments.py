@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reliabit.serving.hosting import Loaded, ModelHost, Served
+from reliabit.serving.hosting import LoadedVersion, ModelHost, VersionedAnswer
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TENTHS = tuple(step / 10 for step in range(1, 11))
@@ -17,11 +17,7 @@ class Instruments:
     """Counters and histograms of one application, in a registry of their own."""
 
     def __init__(self, host: ModelHost) -> None:
-        """Set all to zero.
-
-        Args:
-            host: Whose state is shown beside them.
-        """
+        """Set all to zero; the state of `host` is shown beside them."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "reliabit_requests", "Requests by endpoint and status", ["path", "status"], registry=self.registry
@@ -58,7 +54,7 @@ class Instruments:
         self.connections = Gauge("reliabit_connections", "Connections that are open", registry=self.registry)
         self.registry.register(HostCollector(host))
 
-    def observe_batch(self, served: Sequence[Served]) -> None:
+    def observe_batch(self, served: Sequence[VersionedAnswer]) -> None:
         """Count the answers of a batch."""
         self.batches.observe(len(served))
         for one in served:
@@ -79,11 +75,6 @@ class HostCollector(Collector):
     """Reads the state of a host when it is asked for: what serves, what was refused, and whether answers drift."""
 
     def __init__(self, host: ModelHost) -> None:
-        """Watch a host.
-
-        Args:
-            host: The host.
-        """
         self._host = host
 
     def collect(self) -> Iterator[Metric]:
@@ -101,7 +92,7 @@ class HostCollector(Collector):
             yield from _of_version(loaded)
 
 
-def _of_version(loaded: Loaded) -> Iterator[Metric]:
+def _of_version(loaded: LoadedVersion) -> Iterator[Metric]:
     description, report = loaded.model.description, loaded.watch.report
     info = GaugeMetricFamily(
         "reliabit_model_info", "The version that serves", labels=["version", "name", "run_id", "confidence"]

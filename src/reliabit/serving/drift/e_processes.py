@@ -1,11 +1,19 @@
-"""Whether served answers still look like the calibration sample, tested after every answer without inflated alarms.
+"""Two e-processes: tests that may be looked at after every answer without inflated alarms.
 
-A certificate holds for questions that are exchangeable with its calibration sample. Each new confidence is ranked among
-that sample and all that was served since, ties broken at random; while everything is exchangeable these conformal
-p-values are independent and uniform, exactly and whatever the sample's size (Vovk, Gammerman and Shafer 2005,
-"Algorithmic Learning in a Random World", theorem 8.2). A test martingale bets against that: the Composite Jumper of
-Vovk et al. 2021, "Retrain or not retrain: conformal test martingales for change-point detection". By Ville's inequality
-it ever reaches 1/alpha with probability at most alpha, however often one looks.
+While nothing has changed, each ever reaches 1/alpha with probability at most alpha (Ville's inequality), however often
+one looks.
+
+`ExchangeabilityTest`: a certificate holds for questions that are exchangeable with its calibration sample. Each new
+confidence is ranked among that sample and all that was served since, ties broken at random; while everything is
+exchangeable these conformal p-values are independent and uniform, exactly and whatever the sample's size (Vovk,
+Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", theorem 8.2). A test martingale bets against that:
+the Composite Jumper of Vovk et al. 2021, "Retrain or not retrain: conformal test martingales for change-point
+detection".
+
+`RateTest`: universal inference (Wasserman, Ramdas and Balakrishnan 2020, "Universal inference", section 8): the two
+samples' own Krichevsky-Trofimov mixtures, which are probabilities of what was seen, over the largest likelihood that
+one common rate can give it. Under any common rate this is at most a martingale that starts at 1. The calibration
+sample's own uncertainty is paid for at the start, where the logarithm is below 0.
 """
 
 import math
@@ -115,39 +123,86 @@ def two_sided(p_values: Floats) -> Floats:
     return np.stack([p_values, np.abs(2 * p_values - 1)], axis=-1)
 
 
-@dataclass
-class ExchangeabilityTest:
-    """One quantity of served answers against the calibration sample; alarms once and stays so.
+@dataclass(kw_only=True)
+class EProcess:
+    """Evidence of a change as answers come; alarms once and stays so.
 
     Attributes:
-        sample: What was seen so far.
         level: The probability of ever alarming where nothing has changed.
-        martingale: Two streams: bets on place, and on spread.
-        highest: The largest log e-value so far.
+        highest: The largest log e-value so far; at least 0, the value of not betting.
         alarmed_at: The number of the answer that raised the alarm.
         seen: Answers so far.
     """
 
-    sample: RankedSample
     level: float
-    martingale: Martingale = field(default_factory=lambda: Martingale.start(2))
     highest: float = 0.0
     alarmed_at: int | None = None
     seen: int = 0
 
-    def observe(self, value: float, *, tie: float) -> None:
-        """Take the next value; see `RankedSample.p_value`."""
-        p_value = self.sample.p_value(value, tie=tie)
-        self.martingale = self.martingale.bet(two_sided(np.array(p_value)))
+    @property
+    def log_e(self) -> float:
+        """The logarithm of the e-value now."""
+        raise NotImplementedError
+
+    @property
+    def needed(self) -> float:
+        """The log e-value that alarms."""
+        return -math.log(self.level)
+
+    def _look(self) -> None:
+        """Count an answer that was taken, and alarm where the evidence is enough."""
         self.seen += 1
         self.highest = max(self.highest, self.log_e)
-        if self.alarmed_at is None and self.highest >= -math.log(self.level):
+        if self.alarmed_at is None and self.highest >= self.needed:
             self.alarmed_at = self.seen
+
+
+@dataclass
+class ExchangeabilityTest(EProcess):
+    """One quantity of served answers against the calibration sample.
+
+    Attributes:
+        sample: What was seen so far.
+        martingale: Two streams: bets on place, and on spread.
+    """
+
+    sample: RankedSample
+    martingale: Martingale = field(default_factory=lambda: Martingale.start(2))
+
+    def observe(self, value: float, *, tie: float) -> None:
+        """Take the next value; see `RankedSample.p_value`."""
+        self.martingale = self.martingale.bet(two_sided(np.array(self.sample.p_value(value, tie=tie))))
+        self._look()
 
     @property
     def log_e(self) -> float:
-        """The logarithm of the e-value now: the mean capital of the two streams, which bet on the same p-values."""
+        """The mean capital of the two streams, which bet on the same p-values."""
         return float(mean_capital(self.martingale.log_value))
+
+
+@dataclass
+class RateTest(EProcess):
+    """How often something happens, among served answers and in the calibration sample.
+
+    Attributes:
+        calibration_hits: How often in the calibration sample,
+        calibration_size: of so many.
+        hits: How often among the answers so far.
+    """
+
+    calibration_hits: int
+    calibration_size: int
+    hits: int = 0
+
+    def observe(self, hit: bool) -> None:
+        """Take the next answer, in which it happened or not."""
+        self.hits += hit
+        self._look()
+
+    @property
+    def log_e(self) -> float:
+        apart = log_mixture(self.calibration_hits, self.calibration_size) + log_mixture(self.hits, self.seen)
+        return apart - log_largest(self.calibration_hits + self.hits, self.calibration_size + self.seen)
 
 
 def mean_capital(log_values: Any) -> Floats:
@@ -155,3 +210,21 @@ def mean_capital(log_values: Any) -> Floats:
     values = np.asarray(log_values)
     found: Floats = np.logaddexp.reduce(values, axis=-1) - math.log(values.shape[-1])
     return found
+
+
+def log_mixture(hits: int, size: int) -> float:
+    """The log-probability of one sequence with so many hits, its rate drawn from Beta(1/2, 1/2).
+
+    >>> [round(math.exp(log_mixture(hits, 1)), 9) for hits in (0, 1)]
+    [0.5, 0.5]
+    """
+    return math.lgamma(hits + 0.5) + math.lgamma(size - hits + 0.5) - math.lgamma(size + 1) - math.log(math.pi)
+
+
+def log_largest(hits: int, size: int) -> float:
+    """The largest log-probability that a rate can give one sequence with so many hits.
+
+    >>> round(math.exp(log_largest(1, 2)), 9), log_largest(3, 3)
+    (0.25, 0.0)
+    """
+    return sum(count * math.log(count / size) for count in (hits, size - hits) if count)

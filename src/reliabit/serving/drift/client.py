@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from reliabit.errors import ReliabitError
-from reliabit.serving.watch import TestReport, WatchReport
+from reliabit.serving.drift.watch import DriftEvidence, DriftReport
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ServedDrift:
     """
 
     version: str
-    report: WatchReport
+    report: DriftReport
 
 
 def fetch_drift(url: str, *, key: str = "", seconds: float = 5.0) -> ServedDrift:
@@ -51,8 +51,8 @@ def fetch_drift(url: str, *, key: str = "", seconds: float = 5.0) -> ServedDrift
         if answer.status == http.client.UNAUTHORIZED:
             raise ReliabitError(f"the service at {url} wants its key; set RELIABIT_API_KEY to it")
         version = str(values.pop("model_version"))
-        tests = {name: TestReport(**test) for name, test in values.pop("tests").items()}
-        return ServedDrift(version, WatchReport(**values, tests=tests))
+        tests = {name: DriftEvidence(**test) for name, test in values.pop("tests").items()}
+        return ServedDrift(version, DriftReport(**values, tests=tests))
     except (OSError, http.client.HTTPException) as error:
         raise ReliabitError(
             f"the service at {url} cannot be reached ({error}); start it, or correct the address"

@@ -20,8 +20,8 @@ import numpy as np
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.metrics.functional.inputs import FloatArray
-from reliabit.serving.description import Description
-from reliabit.serving.manifest import copy_verified, write_manifest
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.manifest import copy_verified, write_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
