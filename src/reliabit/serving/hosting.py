@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -102,14 +102,6 @@ class RefusedVersion:
     at: float
 
 
-@dataclass(frozen=True)
-class VersionedAnswer:
-    """An answer and the version that gave it."""
-
-    version: str
-    answered: ServedAnswer
-
-
 class ModelHost:
     """Holds the model that serves. `refresh` runs in one thread at a time, `answer` in another."""
 
@@ -169,8 +161,8 @@ class ModelHost:
         except Exception:
             logger.exception("not loaded")
 
-    def answer(self, questions: Sequence[ImageQuestion]) -> list[VersionedAnswer]:
-        """Answer questions with whatever serves now, all of them with the same.
+    def answer(self, questions: Sequence[ImageQuestion]) -> list[ServedAnswer]:
+        """Answer questions with whatever serves now, all of them with the same, whose version the answers bear.
 
         Raises:
             NoModelError: Nothing serves yet.
@@ -179,7 +171,7 @@ class ModelHost:
         loaded = self.serving()
         answered = loaded.model.answer(questions)
         loaded.watch.observe([one.confidence for one in answered])
-        return [VersionedAnswer(loaded.version, one) for one in answered]
+        return [replace(one, model_version=loaded.version) for one in answered]
 
     @property
     def batch_size(self) -> int:

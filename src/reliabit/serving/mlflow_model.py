@@ -6,6 +6,7 @@ answers `{"inputs": [{"image": "<base64>", "question": "..."}]}` at `/invocation
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class AbstainingModel(PythonModel):  # type: ignore[misc]
             answered = self.model.answer([request.asked() for request in model_input])
         except QuestionsRefusedError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return [Response.of(one, version=self.version) for one in answered]
+        return [Response.of(replace(one, model_version=self.version)) for one in answered]
 
 
 def check_images(images: Sequence[bytes]) -> None:

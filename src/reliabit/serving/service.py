@@ -9,9 +9,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
@@ -65,11 +66,14 @@ def run_service(
     with bound(host, port) as sockets:
         check_reach(sockets, host=host, key=key)
         names = hosts if hosts is not None else default_hosts(host, here=_is_loopback(sockets))
-        with _exiting_when_told():
+        # Ended as by an error, so that what loading makes for a while is cleaned up.
+        with _on_sigterm(lambda number, _: sys.exit(128 + number)):
             server = build_server(source, limits=limits or Limits(), accelerator=accelerator, hosts=names, key=key)
         listen(sockets)
         logger.info("listening at %s", ", ".join(_url(one) for one in sockets))
-        with _returning_when_told():
+        # uvicorn sends itself the signal once more after it has shut down, for whoever handled it before: the caller is
+        # to clean up and exit in good order.
+        with _on_sigterm(lambda *_: None), suppress(KeyboardInterrupt):
             server.run(sockets=sockets)
 
 
@@ -232,25 +236,10 @@ def _url(one: socket.socket) -> str:
 
 
 @contextmanager
-def _exiting_when_told() -> Iterator[None]:
-    """Let SIGTERM end the block as an error would, so that what it made for a while is cleaned up."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+def _on_sigterm(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _returning_when_told() -> Iterator[None]:
-    """Let the block return after a signal that ended it, so that the caller can clean up and exit in good order.
-
-    uvicorn sends itself the signal once more after it has shut down, for whoever handled it before.
-    """
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
-    try:
-        with suppress(KeyboardInterrupt):
-            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

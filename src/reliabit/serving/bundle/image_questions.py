@@ -51,20 +51,20 @@ def encode_questions(questions: Sequence[ImageQuestion], *, admission: "Admissio
     Raises:
         QuestionsRefusedError: Some are not taken or do not encode; all of them are named.
     """
-    _refuse([_unreadable(one) for one in questions])
+    refuse([_unreadable(one) for one in questions])
     sizes = [image_size(one.image, item="the request") for one in questions]
-    _refuse(admission.refusals([one.question for one in questions], sizes))
+    refuse(admission.refusals([one.question for one in questions], sizes))
     try:
         return admission.encoder(_rows(questions))
     # What a processor raises for an image or text that it cannot take is its own affair.
     except Exception as error:
-        _refuse([_unencodable(one, admission) for one in questions], cause=error)
+        refuse([_unencodable(one, admission) for one in questions], cause=error)
         # Each of them encodes, and only all together do not.
         raise
 
 
-def _refuse(reasons: Sequence[object], *, cause: Exception | None = None) -> None:
-    """Refuse the questions that have a reason."""
+def refuse(reasons: Sequence[object], *, cause: Exception | None = None) -> None:
+    """Refuse all questions if some have a reason, which is `None` for the others."""
     refused = {number: str(reason) for number, reason in enumerate(reasons) if reason is not None}
     if refused:
         raise QuestionsRefusedError(refused) from cause

@@ -21,20 +21,18 @@ from reliabit.models.admission import Admission, context_length
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.models.spread import device_of
 from reliabit.serving.bundle.description import Description, certificate_id
-from reliabit.serving.bundle.folder import (
-    CHECKPOINT,
-    SELECTOR,
-    read_calibration,
-    read_description,
-    verified_snapshot,
+from reliabit.serving.bundle.folder import CHECKPOINT, SELECTOR, read_calibration, read_description, verified_snapshot
+from reliabit.serving.bundle.image_questions import (
+    ImageQuestion,
+    QuestionsRefusedError,
+    encode_questions,
+    refuse,
 )
-from reliabit.serving.bundle.image_questions import ImageQuestion, QuestionsRefusedError, encode_questions
 
 if TYPE_CHECKING:
     import torch
 
     from reliabit.models.checkpoint import Checkpoint
-
 
 ONE_AT_A_TIME = Lock()
 """Held by a forward pass: whatever models a process has loaded, one batch of one of them is computed at a time."""
@@ -53,6 +51,7 @@ class ServedAnswer:
         delta: unless something happened whose probability is at most this.
         certificate_id: The certificate that says so.
         run_id: The run that evaluated the model.
+        model_version: The version that gave it, where whoever serves it names one.
     """
 
     answer: str
@@ -63,18 +62,7 @@ class ServedAnswer:
     delta: float
     certificate_id: str
     run_id: str
-
-
-@dataclass
-class _BatchStates:
-    """Pooled states of one batch, in the type in which a Selector's examples were stored; see `TakesStates`."""
-
-    settings: FeatureSettings
-    blocks: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-
-    def append(self, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
-        with np.errstate(over="ignore"):
-            self.blocks = {name: blocks[name].astype(self.settings.dtype) for name in BLOCKS}
+    model_version: str = ""
 
 
 class ServedModel:
@@ -95,7 +83,7 @@ class ServedModel:
             description: How it is asked and what is certified.
             checkpoint: The model and its encoder.
             estimator: The confidence.
-            calibration: Confidence and accuracy of the calibration answers.
+            calibration: Confidence and accuracy of the calibration answers, `[N]` each.
             device: Where to compute.
         """
         from reliabit.inference.answering import Answering
@@ -104,11 +92,11 @@ class ServedModel:
         self.calibration = calibration
         self.device = device
         self.encoder = checkpoint.encoder
-        self.states = (
-            _BatchStates(FeatureSettings(layer=description.features_layer, dtype=description.features_dtype))
-            if description.confidence == "selector"
-            else None
-        )
+        self.states = None
+        if description.confidence == "selector":
+            self.states = _BatchStates(
+                FeatureSettings(layer=description.features_layer, dtype=description.features_dtype)
+            )
         # The very module that answers offline, without the loop around it.
         self.answering: Answering = (
             Answering(checkpoint, max_new_tokens=description.max_new_tokens, features=self.states).to(device).eval()
@@ -158,20 +146,12 @@ class ServedModel:
         return model
 
     def answer(self, questions: Sequence[ImageQuestion]) -> list[ServedAnswer]:
-        """Answer questions, `description.batch_size` at a time.
-
-        Args:
-            questions: What is asked.
-
-        Returns:
-            One answer a question, in order.
+        """Answer questions in order, `description.batch_size` at a time.
 
         Raises:
             QuestionsRefusedError: Some cannot be answered; it says which, and nothing was answered.
         """
-        refused = {number: reason for number, one in enumerate(questions) if (reason := self._unknown_risk(one))}
-        if refused:
-            raise QuestionsRefusedError(refused)
+        refuse([self._unknown_risk(one) for one in questions])
         size = self.description.batch_size
         answered: list[ServedAnswer] = []
         for start in range(0, len(questions), size):
@@ -212,14 +192,14 @@ class ServedModel:
             rows = self.answering.step(batch.to(self.device), 0)
             confidences = self._confidences(rows)
         return [
-            self._judge(one, row["answer"], confidence)
+            self._decide(one, row["answer"], confidence)
             for one, row, confidence in zip(questions, rows, confidences, strict=True)
         ]
 
     def _confidences(self, rows: list[dict[str, Any]]) -> list[float]:
         """The confidence of each answer of a batch; 0 where a number it is made of is not finite."""
         columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in SCALARS}
-        blocks = dict(self.states.blocks) if self.states is not None else {}
+        blocks = self.states.blocks if self.states is not None else {}
         finite = np.all([np.isfinite(values) for values in columns.values()], axis=0)
         for block in blocks.values():
             finite &= np.isfinite(block).all(axis=1)
@@ -234,7 +214,7 @@ class ServedModel:
         found: list[float] = confidence.tolist()
         return found
 
-    def _judge(self, asked: ImageQuestion, answer: str, confidence: float) -> ServedAnswer:
+    def _decide(self, asked: ImageQuestion, answer: str, confidence: float) -> ServedAnswer:
         certificate = self.description.certificate(asked.risk)
         return ServedAnswer(
             answer=answer,
@@ -248,12 +228,20 @@ class ServedModel:
         )
 
 
-def load_estimator(folder: Path, description: Description) -> FittedEstimator:
-    """The confidence of a bundle.
+@dataclass
+class _BatchStates:
+    """Pooled states of one batch, in the type in which a Selector's examples were stored; see `TakesStates`."""
 
-    Raises:
-        ReliabitError: Its files cannot be read.
-    """
+    settings: FeatureSettings
+    blocks: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def append(self, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
+        with np.errstate(over="ignore"):
+            self.blocks = {name: blocks[name].astype(self.settings.dtype) for name in BLOCKS}
+
+
+def load_estimator(folder: Path, description: Description) -> FittedEstimator:
+    """The confidence of a bundle; a ReliabitError where its files cannot be read."""
     if description.confidence == "maxprob":
         return MAXPROB
     from reliabit.confidence.store import load_selector

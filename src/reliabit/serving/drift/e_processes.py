@@ -110,8 +110,7 @@ class Martingale:
     @property
     def log_value(self) -> Floats:
         """The logarithm of the capital, `[...]`: the mean over the strategies."""
-        found: Floats = np.logaddexp.reduce(self.log_capital, axis=-1) - math.log(len(JUMP_RATES))
-        return found
+        return mean_capital(self.log_capital)
 
 
 def two_sided(p_values: Floats) -> Floats:

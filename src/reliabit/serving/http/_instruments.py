@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reliabit.serving.hosting import LoadedVersion, ModelHost, VersionedAnswer
+from reliabit.serving.bundle.served_model import ServedAnswer
+from reliabit.serving.hosting import LoadedVersion, ModelHost
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TENTHS = tuple(step / 10 for step in range(1, 11))
@@ -54,13 +55,13 @@ class Instruments:
         self.connections = Gauge("reliabit_connections", "Connections that are open", registry=self.registry)
         self.registry.register(HostCollector(host))
 
-    def observe_batch(self, served: Sequence[VersionedAnswer]) -> None:
+    def observe_batch(self, served: Sequence[ServedAnswer]) -> None:
         """Count the answers of a batch."""
         self.batches.observe(len(served))
         for one in served:
-            outcome = "abstained" if one.answered.abstained else "given"
-            self.answers.labels(outcome=outcome, risk=f"{one.answered.risk:g}").inc()
-            self.confidence.observe(one.answered.confidence)
+            outcome = "abstained" if one.abstained else "given"
+            self.answers.labels(outcome=outcome, risk=f"{one.risk:g}").inc()
+            self.confidence.observe(one.confidence)
 
     def count_turned_away(self, reason: str) -> None:
         """Count a connection that was refused or closed."""

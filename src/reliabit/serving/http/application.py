@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -16,7 +15,8 @@ from starlette.responses import Response as HttpResponse
 
 from reliabit.serving.bundle.description import certificate_id
 from reliabit.serving.bundle.image_questions import QuestionsRefusedError
-from reliabit.serving.hosting import ModelHost, NoModelError, VersionedAnswer
+from reliabit.serving.bundle.served_model import ServedAnswer
+from reliabit.serving.hosting import ModelHost, NoModelError
 from reliabit.serving.http._bodies import read_request, read_requests
 from reliabit.serving.http._instruments import Instruments
 from reliabit.serving.http._micro_batcher import MicroBatcher
@@ -68,14 +68,6 @@ def create_application(
     return application
 
 
-@dataclass(frozen=True)
-class Running:
-    """What lives as long as the application does."""
-
-    batcher: MicroBatcher[AdmittedRequest, VersionedAnswer]
-    intake: Intake
-
-
 class Service:
     """The endpoints and what they share; `lifespan` starts it."""
 
@@ -85,14 +77,15 @@ class Service:
         self.needs_key = needs_key
         self.bodies = Budget(limits.queue_bytes, exceeded="all requests together have too large bodies")
         self.instruments = Instruments(host)
-        self._running: Running | None = None
+        self._batcher: MicroBatcher[AdmittedRequest, ServedAnswer] | None = None
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Answer and poll while the application runs; at its end, answer what still waits."""
         async with AsyncExitStack() as stack:
             decoders = stack.enter_context(ThreadPoolExecutor(self.limits.decoders, thread_name_prefix="decoder"))
-            batcher = await stack.enter_async_context(
+            self._intake = Intake(limits=self.limits, decoders=decoders)
+            self._batcher = await stack.enter_async_context(
                 MicroBatcher(
                     self._answer_batch,
                     size=lambda: self.host.batch_size,
@@ -101,7 +94,6 @@ class Service:
                     gather_seconds=self.limits.gather_seconds,
                 )
             )
-            self._running = Running(batcher, Intake(limits=self.limits, decoders=decoders))
             polling = asyncio.create_task(self._poll())
             yield
             polling.cancel()
@@ -110,7 +102,7 @@ class Service:
 
     def waiting(self) -> int:
         """Questions that wait for the model."""
-        return 0 if self._running is None else len(self._running.batcher)
+        return 0 if self._batcher is None else len(self._batcher)
 
     def add_routes(self, application: FastAPI) -> None:
         """Make the endpoints those of an application."""
@@ -177,7 +169,7 @@ class Service:
             await asyncio.to_thread(self.host.refresh_quietly)
             await asyncio.sleep(self.limits.poll_seconds)
 
-    def _answer_batch(self, questions: Sequence[AdmittedRequest]) -> list[VersionedAnswer]:
+    def _answer_batch(self, questions: Sequence[AdmittedRequest]) -> list[ServedAnswer]:
         served = self.host.answer([one.asked for one in questions])
         self.instruments.observe_batch(served)
         return served
@@ -194,13 +186,13 @@ class Service:
         except TimeoutError as error:
             reason = f"there was no answer within {self.limits.answer_seconds:g} s; try again later"
             raise RefusalError(504, reason) from error
-        return [Response.of(one.answered, version=one.version) for one in served]
+        return [Response.of(one) for one in served]
 
-    async def _serve(self, asked: Sequence[Request], *, names: Sequence[str]) -> list[VersionedAnswer]:
-        if self._running is None:
+    async def _serve(self, asked: Sequence[Request], *, names: Sequence[str]) -> list[ServedAnswer]:
+        batcher = self._batcher
+        if batcher is None:
             raise NoModelError
-        batcher, intake = self._running.batcher, self._running.intake
-        async with intake.admitted(asked, names=names, retry_after=lambda: batcher.retry_after) as admitted:
+        async with self._intake.admitted(asked, names=names, retry_after=lambda: batcher.retry_after) as admitted:
             return await batcher.submit(admitted)
 
 

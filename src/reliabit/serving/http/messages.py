@@ -89,14 +89,10 @@ class Response(BaseModel):
     run_id: str
 
     @classmethod
-    def of(cls, answer: "ServedAnswer", *, version: str) -> "Response":
-        """What a client is told of the answer of a version."""
-        told = {
-            "answer": None if answer.abstained else answer.answer,
-            "confidence": min(1.0, max(0.0, answer.confidence)),
-            "model_version": version,
-        }
-        return cls(**(asdict(answer) | told))
+    def of(cls, answer: "ServedAnswer") -> "Response":
+        """What a client is told of an answer."""
+        told = None if answer.abstained else answer.answer
+        return cls(**(asdict(answer) | {"answer": told, "confidence": min(1.0, max(0.0, answer.confidence))}))
 
 
 class Responses(BaseModel):
