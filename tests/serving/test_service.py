@@ -16,7 +16,7 @@ import pytest
 
 from reliabit.errors import ReliabitError
 from reliabit.serving.bundle import served_model
-from reliabit.serving.drift.client import fetch_drift
+from reliabit.serving.drift.watch import fetch_drift
 from reliabit.serving.hosting import FolderSource
 from reliabit.serving.http.limits import Limits
 from reliabit.serving.service import LOOPBACK, bound, build_server, run_service

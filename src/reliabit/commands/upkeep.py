@@ -14,7 +14,7 @@ from reliabit.digests import DigestCache
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
-    from reliabit.serving.drift.client import ServedDrift
+    from reliabit.serving.drift.watch import ServedDrift
 
 GIB = 2**30
 
@@ -74,7 +74,7 @@ def sync(config: Config, options: argparse.Namespace) -> None:
 
 def doctor(config: Config, options: argparse.Namespace) -> None:
     """Show what is shared by kind, make room where that is asked for, and ask a service whether answers drift."""
-    from reliabit.serving.drift.client import fetch_drift
+    from reliabit.serving.drift.watch import fetch_drift
     from reliabit.serving.http.access import VARIABLE
 
     cache = Path(config.paths.cache)

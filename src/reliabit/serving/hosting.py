@@ -89,13 +89,7 @@ class LoadedVersion:
 
 @dataclass(frozen=True)
 class RefusedVersion:
-    """Something that could not be loaded.
-
-    Attributes:
-        version: Its name; `None` where the source itself failed.
-        reason: Why, in one sentence.
-        at: When, by the monotonic clock.
-    """
+    """What could not be loaded, `None` where the source itself failed; why; and when, by the monotonic clock."""
 
     version: str | None
     reason: str

@@ -4,8 +4,7 @@
 answers `{"inputs": [{"image": "<base64>", "question": "..."}]}` at `/invocations`.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from reliabit.serving.bundle.folder import verified_snapshot
 from reliabit.serving.bundle.image_questions import QuestionsRefusedError
 from reliabit.serving.bundle.manifest import manifest_digest
 from reliabit.serving.bundle.served_model import ServedModel
-from reliabit.serving.http.intake import check_image, check_total, measure_image
+from reliabit.serving.http.intake import check_image, check_total, look_at, measure_image
 from reliabit.serving.http.limits import Limits
 from reliabit.serving.http.messages import RefusalError, Request, Response
 
@@ -49,41 +48,24 @@ class AbstainingModel(PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: One cannot be answered; the message says which and why, and MLflow's server answers 400.
         """
-        check_images([request.image for request in model_input])
         try:
+            check_images([request.image for request in model_input])
             answered = self.model.answer([request.asked() for request in model_input])
-        except QuestionsRefusedError as error:
+        except (RefusalError, QuestionsRefusedError) as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return [Response.of(replace(one, model_version=self.version)) for one in answered]
 
 
 def check_images(images: Sequence[bytes]) -> None:
-    """Refuse images that cannot be answered about; none is decoded before all of them were measured.
-
-    Raises:
-        MlflowException: One of them, or all of them together, are over the limits, or one is no image.
-    """
+    """Refuse images that cannot be answered about; none is decoded before all of them were measured."""
     names: dict[bytes, str] = {}
     for number, image in enumerate(images):
         names.setdefault(image, f"question {number}: ")
-    pixels = []
+    check_total(
+        [look_at(image, measure_image, name=name, limits=LIMITS) for image, name in names.items()], limits=LIMITS
+    )
     for image, name in names.items():
-        with _refusing(name):
-            pixels.append(measure_image(image, limits=LIMITS))
-    with _refusing():
-        check_total(pixels, limits=LIMITS)
-    for image, name in names.items():
-        with _refusing(name):
-            check_image(image, limits=LIMITS)
-
-
-@contextmanager
-def _refusing(name: str = "") -> Iterator[None]:
-    """Say in MLflow's terms what is refused in the block, which is about so named a question."""
-    try:
-        yield
-    except RefusalError as error:
-        raise MlflowException.invalid_parameter_value(name + error.reason) from error
+        look_at(image, check_image, name=name, limits=LIMITS)
 
 
 mlflow.models.set_model(AbstainingModel())

@@ -64,12 +64,14 @@ def write_bundle(
         raise ReliabitError(f"the bundle's confidence is {description.confidence} and {have}; make the two agree")
     if not (checkpoint / "config.json").is_file():
         raise ReliabitError(f"{checkpoint} is no checkpoint: it has no config.json")
+    import pyarrow.parquet as pq
+
     table = _calibration_table(*calibration)
     with staged_folder(folder) as staging:
         _copy(checkpoint, staging / CHECKPOINT)
         if selector is not None:
             _copy(selector, staging / SELECTOR)
-        _write_table(table, staging / CALIBRATION)
+        pq.write_table(table, staging / CALIBRATION, compression="zstd")
         (staging / CARD).write_text(card, encoding="utf-8")
         (staging / BUNDLE).write_text(description.to_json(), encoding="utf-8")
         refuse_pickles(staging)
@@ -136,11 +138,7 @@ def read_calibration(folder: Path) -> tuple[FloatArray, FloatArray]:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Check that no file below a folder has the name of a pickle.
-
-    Raises:
-        ReliabitError: One has.
-    """
+    """Check that no file below a folder has the name of a pickle; a ReliabitError where one has."""
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICKLED:
             name = path.relative_to(folder)
@@ -169,9 +167,3 @@ def _calibration_table(confidence: FloatArray, accuracy: FloatArray) -> "pa.Tabl
             raise ReliabitError(f"the calibration sample's {name} leaves [0, 1]; take it from a predictions table")
         columns[name] = array
     return pa.table(columns)
-
-
-def _write_table(table: "pa.Table", path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, path, compression="zstd")

@@ -1,11 +1,17 @@
-"""The drift watch of one served version: both of its tests, over as many answers as there will be, and its report."""
+"""The drift watch of one served version: both of its tests, over as many answers as there will be, and its report.
 
+`fetch_drift` asks a running service for it.
+"""
+
+import http.client
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+from reliabit.errors import ReliabitError
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.serving.drift.e_processes import ExchangeabilityTest, RankedSample, RateTest
 
@@ -56,10 +62,6 @@ class DriftReport:
     calibration_abstention_rate: float
     epoch: int
     tests: dict[str, DriftEvidence]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
-        return asdict(self)
 
 
 class Watch:
@@ -138,3 +140,50 @@ class Watch:
                 for name, test in (("confidence", self._confidence), ("abstention", self._abstention))
             },
         )
+
+
+@dataclass(frozen=True)
+class ServedDrift:
+    """The version that a service serves, and what its drift watch reports."""
+
+    version: str
+    report: DriftReport
+
+
+def fetch_drift(url: str, *, key: str = "", seconds: float = 5.0) -> ServedDrift:
+    """Ask a service for its drift watch.
+
+    Args:
+        url: Of the service, such as `http://127.0.0.1:8000`.
+        key: The service's, if it has one.
+        seconds: How long to wait.
+
+    Raises:
+        ReliabitError: It cannot be reached, wants another key, serves no model yet, or is no service of Reliabit.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ReliabitError(f"{url} is no address of a service; give one like http://127.0.0.1:8000")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(parts.hostname, parts.port, timeout=seconds)
+        try:
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            connection.request("GET", f"{parts.path.rstrip('/')}/drift", headers=headers)
+            answer = connection.getresponse()
+            values = json.loads(answer.read())
+        finally:
+            connection.close()
+        if answer.status == http.client.SERVICE_UNAVAILABLE:
+            raise ReliabitError(f"the service at {url} has no model loaded yet; ask again later")
+        if answer.status == http.client.UNAUTHORIZED:
+            raise ReliabitError(f"the service at {url} wants its key; set RELIABIT_API_KEY to it")
+        version = str(values.pop("model_version"))
+        tests = {name: DriftEvidence(**test) for name, test in values.pop("tests").items()}
+        return ServedDrift(version, DriftReport(**values, tests=tests))
+    except (OSError, http.client.HTTPException) as error:
+        raise ReliabitError(
+            f"the service at {url} cannot be reached ({error}); start it, or correct the address"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReliabitError(f"what answers at {url} is no service of Reliabit; correct the address") from error

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -150,7 +151,7 @@ class Service:
     async def drift(self) -> JSONResponse:
         """Whether answers have left the calibration sample that the certificates were made with."""
         loaded = self.host.serving()
-        return JSONResponse({"model_version": loaded.version, **loaded.watch.report.to_dict()})
+        return JSONResponse({"model_version": loaded.version, **asdict(loaded.watch.report)})
 
     async def metrics(self) -> HttpResponse:
         """The state of the service in Prometheus's text format."""

@@ -74,6 +74,14 @@ def check_image(encoded: bytes, *, limits: Limits) -> None:
         raise RefusalError(INVALID, "the image is damaged; send another file") from error
 
 
+def look_at(image: bytes, look: Callable[..., Found], *, name: str, limits: Limits) -> Found:
+    """`measure_image` or `check_image` of an image, whose question is named where it is refused."""
+    try:
+        return look(image, limits=limits)
+    except RefusalError as error:
+        raise RefusalError(error.status, name + error.reason) from error
+
+
 def check_total(pixels: Iterable[int], *, limits: Limits) -> int:
     """The pixels of the distinct images of a request, each given once.
 
@@ -191,10 +199,7 @@ class Intake:
 
     async def _look(self, look: Callable[..., Found], image: bytes, *, name: str) -> Found:
         loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._decoders, lambda: look(image, limits=self._limits))
-        except RefusalError as error:
-            raise RefusalError(error.status, name + error.reason) from error
+        return await loop.run_in_executor(self._decoders, lambda: look_at(image, look, name=name, limits=self._limits))
 
 
 def _check_question(question: str, *, name: str, most: int) -> None:

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from reliabit.cli import main
 from reliabit.errors import ReliabitError
-from reliabit.serving.drift.client import fetch_drift
+from reliabit.serving.drift.watch import fetch_drift
 from reliabit.serving.http._pages import PAGE
 from reliabit.serving.http.access import ApiKey, key_from_environment
 from reliabit.serving.http.application import create_application
