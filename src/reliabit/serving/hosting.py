@@ -135,7 +135,7 @@ class ModelHost:
             if self._is_settled(version):
                 return
             with offer.snapshot() as snapshot:
-                model = ServedModel.load_snapshot(snapshot, accelerator=self.accelerator)
+                model = ServedModel(snapshot, accelerator=self.accelerator)
         except Exception as error:
             reason = str(error) if isinstance(error, ReliabitError) else f"{type(error).__name__}; see the log"
             self.refused = RefusedVersion(version, reason, at=time.monotonic())

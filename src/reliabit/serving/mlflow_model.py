@@ -40,7 +40,7 @@ class AbstainingModel(PythonModel):  # type: ignore[misc]
         with verified_snapshot(Path(context.artifacts[BUNDLE_ARTIFACT])) as snapshot:
             # MLflow does not tell a model which version it is; the digest of its files does.
             self.version = manifest_digest(snapshot)[:12]
-            self.model = ServedModel.load_snapshot(snapshot, accelerator="auto")
+            self.model = ServedModel(snapshot, accelerator="auto")
 
     def predict(self, model_input: list[Request]) -> list[Response]:
         """Answer questions, or abstain.

@@ -44,7 +44,6 @@ def run_service(
     port: int = 8000,
     limits: Limits | None = None,
     accelerator: str = "cpu",
-    hosts: Sequence[str] | None = None,
     key: "ApiKey | None" = None,
 ) -> None:
     """Load the source's model and serve it until SIGTERM or SIGINT; requests that are under way are answered first.
@@ -55,8 +54,6 @@ def run_service(
         port: The port; 0 for any that is free.
         limits: What is taken; the defaults of `Limits` where it is `None`.
         accelerator: `cpu`, `gpu` or `auto`.
-        hosts: The names in `Host` headers that are answered: by default those of this machine itself when listening at
-            a loopback address, and all otherwise.
         key: What clients must bring to ask; it may be `None` at a loopback address alone.
 
     Raises:
@@ -65,10 +62,10 @@ def run_service(
     """
     with bound(host, port) as sockets:
         check_reach(sockets, host=host, key=key)
-        names = hosts if hosts is not None else default_hosts(host, here=_is_loopback(sockets))
+        hosts = default_hosts(host, here=_is_loopback(sockets))
         # Ended as by an error, so that what loading makes for a while is cleaned up.
         with _on_sigterm(lambda number, _: sys.exit(128 + number)):
-            server = build_server(source, limits=limits or Limits(), accelerator=accelerator, hosts=names, key=key)
+            server = build_server(source, limits=limits or Limits(), accelerator=accelerator, hosts=hosts, key=key)
         listen(sockets)
         logger.info("listening at %s", ", ".join(_url(one) for one in sockets))
         # uvicorn sends itself the signal once more after it has shut down, for whoever handled it before: the caller is

@@ -120,11 +120,7 @@ def read_description(folder: Path) -> Description:
 
 
 def read_calibration(folder: Path) -> tuple[FloatArray, FloatArray]:
-    """Confidence and accuracy of each calibration answer of a bundle, `[N]`.
-
-    Raises:
-        ReliabitError: They cannot be read.
-    """
+    """Confidence and accuracy of each calibration answer of a bundle, `[N]` each."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

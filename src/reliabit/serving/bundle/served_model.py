@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from reliabit.confidence.examples import SCALARS, Evidence
 from reliabit.confidence.scalar import MAXPROB
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import BLOCKS, FeatureSettings
-from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.models.admission import Admission, context_length
 from reliabit.models.checkpoint import load_checkpoint
 from reliabit.models.spread import device_of
@@ -28,11 +27,6 @@ from reliabit.serving.bundle.image_questions import (
     encode_questions,
     refuse,
 )
-
-if TYPE_CHECKING:
-    import torch
-
-    from reliabit.models.checkpoint import Checkpoint
 
 ONE_AT_A_TIME = Lock()
 """Held by a forward pass: whatever models a process has loaded, one batch of one of them is computed at a time."""
@@ -68,43 +62,39 @@ class ServedAnswer:
 class ServedModel:
     """A loaded bundle. Threads may share one: they wait for each other."""
 
-    def __init__(
-        self,
-        *,
-        description: Description,
-        checkpoint: "Checkpoint",
-        estimator: FittedEstimator,
-        calibration: tuple[FloatArray, FloatArray],
-        device: "torch.device",
-    ) -> None:
-        """Put a model on its device; see `ServedModel.load`.
+    def __init__(self, snapshot: Path, *, accelerator: str = "cpu") -> None:
+        """Load what `verified_snapshot` gave, which is not verified again, and try it.
 
         Args:
-            description: How it is asked and what is certified.
-            checkpoint: The model and its encoder.
-            estimator: The confidence.
-            calibration: Confidence and accuracy of the calibration answers, `[N]` each.
-            device: Where to compute.
+            snapshot: The folder; nothing is read of it later but what is mapped into memory.
+            accelerator: `cpu`, `gpu`, or `auto` for whichever there is.
+
+        Raises:
+            ReliabitError: It cannot be loaded or cannot answer, or there is no such accelerator.
         """
         from reliabit.inference.answering import Answering
 
-        self.description = description
-        self.calibration = calibration
-        self.device = device
-        self.encoder = checkpoint.encoder
-        self.states = None
-        if description.confidence == "selector":
-            self.states = _BatchStates(
-                FeatureSettings(layer=description.features_layer, dtype=description.features_dtype)
-            )
-        # The very module that answers offline, without the loop around it.
-        self.answering: Answering = (
-            Answering(checkpoint, max_new_tokens=description.max_new_tokens, features=self.states).to(device).eval()
+        self.description = description = read_description(snapshot)
+        checkpoint = load_checkpoint(
+            snapshot / CHECKPOINT,
+            family=description.family,
+            dtype=description.dtype,
+            template=description.template,
+            max_pixels=description.max_pixels,
         )
-        self.estimator = estimator
+        self.estimator = load_estimator(snapshot, description)
+        self.calibration = read_calibration(snapshot)
+        self.device = device_of(accelerator)
+        self.encoder = checkpoint.encoder
+        features = FeatureSettings(layer=description.features_layer, dtype=description.features_dtype)
+        self.states = _BatchStates(features) if description.confidence == "selector" else None
+        # The very module that answers offline, without the loop around it.
+        answering = Answering(checkpoint, max_new_tokens=description.max_new_tokens, features=self.states)
+        self.answering: Answering = answering.to(self.device).eval()
         self.admission = Admission(
             checkpoint.encoder, longest=context_length(checkpoint.model.config) - description.max_new_tokens
         )
+        self._warm_up()
 
     @classmethod
     def load(cls, folder: Path, *, digest: str | None = None, accelerator: str = "cpu") -> "ServedModel":
@@ -119,31 +109,7 @@ class ServedModel:
             ReliabitError: The bundle is damaged, cannot be loaded or cannot answer, or there is no such accelerator.
         """
         with verified_snapshot(folder, digest=digest) as snapshot:
-            return cls.load_snapshot(snapshot, accelerator=accelerator)
-
-    @classmethod
-    def load_snapshot(cls, snapshot: Path, *, accelerator: str = "cpu") -> "ServedModel":
-        """Load what `verified_snapshot` gave; it is not verified again.
-
-        Raises:
-            ReliabitError: It cannot be loaded or cannot answer, or there is no such accelerator.
-        """
-        description = read_description(snapshot)
-        model = cls(
-            description=description,
-            checkpoint=load_checkpoint(
-                snapshot / CHECKPOINT,
-                family=description.family,
-                dtype=description.dtype,
-                template=description.template,
-                max_pixels=description.max_pixels,
-            ),
-            estimator=load_estimator(snapshot, description),
-            calibration=read_calibration(snapshot),
-            device=device_of(accelerator),
-        )
-        model.warm_up()
-        return model
+            return cls(snapshot, accelerator=accelerator)
 
     def answer(self, questions: Sequence[ImageQuestion]) -> list[ServedAnswer]:
         """Answer questions in order, `description.batch_size` at a time.
@@ -161,12 +127,8 @@ class ServedModel:
                 raise QuestionsRefusedError({start + row: reason for row, reason in error.reasons.items()}) from error
         return answered
 
-    def warm_up(self) -> None:
-        """Answer a question about a grey image, so that the first real one does not wait for what is set up lazily.
-
-        Raises:
-            ReliabitError: The parts of the bundle do not go together.
-        """
+    def _warm_up(self) -> None:
+        """Answer a question about a grey image: the parts go together, and what is set up lazily is set up."""
         from PIL import Image
 
         grey = BytesIO()

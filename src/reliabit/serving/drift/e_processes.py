@@ -39,11 +39,7 @@ class RankedSample:
     """Values that new ones are ranked among, and which they join."""
 
     def __init__(self, values: Sequence[float] | Floats) -> None:
-        """Start with a calibration sample.
-
-        Args:
-            values: The sample, in any order.
-        """
+        """Start with a calibration sample, in any order."""
         self._sorted = array("d", sorted(float(value) for value in values))
 
     def __len__(self) -> int:
@@ -53,12 +49,8 @@ class RankedSample:
     def p_value(self, value: float, *, tie: float) -> float:
         """The conformal p-value of a new value, which then joins the sample.
 
-        Args:
-            value: What to rank.
-            tie: A number drawn uniformly from [0, 1), which breaks ties (with itself at least).
-
-        Returns:
-            In (0, 1]: small where the value is large. Uniform where all values are exchangeable.
+        In (0, 1]: small where the value is large. Uniform where all values are exchangeable, and `tie` is drawn
+        uniformly from [0, 1); it breaks ties (with itself at least).
 
         >>> sample = RankedSample([0.2, 0.4, 0.4])
         >>> sample.p_value(0.4, tie=0.5), sample.p_value(0.1, tie=0.0)
@@ -84,11 +76,7 @@ class Martingale:
 
     @classmethod
     def start(cls, *shape: int) -> "Martingale":
-        """Capital 1 on each stream.
-
-        Args:
-            shape: Of the streams; none for a single one.
-        """
+        """Capital 1 on each of streams of a shape; a single one by default."""
         even = np.full((*shape, len(JUMP_RATES), len(BETS)), 1 / len(BETS))
         return cls(even, np.zeros((*shape, len(JUMP_RATES))))
 

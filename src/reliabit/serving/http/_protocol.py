@@ -64,13 +64,7 @@ class LastingTransport:
 
 
 class ServiceProtocol(H11Protocol):
-    """One connection; see `protocol_class`.
-
-    Attributes:
-        limiter: Gives it a place.
-        limits: How long is waited for what.
-        count: Is told why a connection is closed: `header`, `malformed` or `unread`.
-    """
+    """One connection; `protocol_class` says what it is limited by."""
 
     limiter: ConnectionLimiter
     limits: Limits
@@ -207,7 +201,13 @@ class ServiceProtocol(H11Protocol):
 def protocol_class(
     *, limiter: ConnectionLimiter, limits: Limits, count: Callable[[str], None]
 ) -> type[ServiceProtocol]:
-    """The class that uvicorn makes a connection's protocol of; see `ServiceProtocol`."""
+    """The class that uvicorn makes a connection's protocol of.
+
+    Args:
+        limiter: Gives it a place.
+        limits: How long is waited for what.
+        count: Is told why a connection is closed: `header`, `malformed` or `unread`.
+    """
     return type(
         "BoundProtocol", (ServiceProtocol,), {"limiter": limiter, "limits": limits, "count": staticmethod(count)}
     )
