@@ -74,7 +74,7 @@ def write_bundle(
         pq.write_table(table, staging / CALIBRATION, compression="zstd")
         (staging / CARD).write_text(card, encoding="utf-8")
         (staging / BUNDLE).write_text(description.to_json(), encoding="utf-8")
-        refuse_pickles(staging)
+        _refuse_pickles(staging)
         write_manifest(staging)
 
 
@@ -98,7 +98,7 @@ def verified_snapshot(folder: Path, *, digest: str | None = None) -> Iterator[Pa
         private = Path(place)
         try:
             copy_verified(folder, private, digest=digest)
-            refuse_pickles(private)
+            _refuse_pickles(private)
             yield private
         except ReliabitError as error:
             # The reader knows the bundle, and the copy is gone by then.
@@ -133,7 +133,7 @@ def read_calibration(folder: Path) -> tuple[FloatArray, FloatArray]:
     return confidence, accuracy
 
 
-def refuse_pickles(folder: Path) -> None:
+def _refuse_pickles(folder: Path) -> None:
     """Check that no file below a folder has the name of a pickle; a ReliabitError where one has."""
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICKLED:

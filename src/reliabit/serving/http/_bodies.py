@@ -54,11 +54,7 @@ async def read_request(http: HttpRequest, *, limits: Limits, take: Take) -> Requ
 
 
 async def read_requests(http: HttpRequest, *, limits: Limits, take: Take) -> list[Request]:
-    """Several questions, as JSON.
-
-    Raises:
-        RefusalError: See `read_request`; or there are too many.
-    """
+    """Several questions, as JSON; refused like one, or where there are too many."""
     if _kind(http) != JSON:
         raise RefusalError(415, f"the body is not {JSON}; set Content-Type and send JSON")
     body = await _read_body(http, most=limits.batch_bytes, limits=limits, take=take)

@@ -38,12 +38,9 @@ class ConnectionLimiter:
     """
 
     def __init__(self, *, places: int, each: int, count: Callable[[str], None]) -> None:
-        """All places are free.
+        """Have so many places of all clients together, and for each; all are free.
 
-        Args:
-            places: Of all clients together.
-            each: Of one client.
-            count: Is told of everyone who is turned away: `limit`, `client`, or `waiting` for who gives a place away.
+        `count` is told of everyone who is turned away: `limit`, `client`, or `waiting` for who gives a place away.
         """
         self._places = places
         self._each = each

@@ -58,11 +58,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key, of which nothing but its hash is kept; that is not shown either.
-
-    Attributes:
-        digest: The SHA-256 of the key.
-    """
+    """A key, of which nothing but its SHA-256 is kept; that is not shown either."""
 
     digest: bytes = field(repr=False)
 
@@ -108,14 +104,7 @@ class Guard:
     """ASGI middleware that passes a request on or refuses it, adds headers to its answer, and counts it."""
 
     def __init__(self, app: "ASGIApp", *, instruments: "Instruments", hosts: Sequence[str], key: ApiKey | None) -> None:
-        """Wrap an application.
-
-        Args:
-            app: The application.
-            instruments: Where requests are counted.
-            hosts: The names in `Host` headers that are answered; `*` for all.
-            key: What clients must bring; `None` where they need not.
-        """
+        """Wrap an application for the names in `Host` headers that are answered (`*` for all), and a key, if any."""
         self.app = app
         self.instruments = instruments
         self.hosts = tuple(hosts)

@@ -57,12 +57,9 @@ def measure_image(encoded: bytes, *, limits: Limits) -> int:
 
 
 def check_image(encoded: bytes, *, limits: Limits) -> None:
-    """Check that an image can be answered about, its size before its content.
+    """Check that an image can be answered about: what `measure_image` refuses, and whether it is damaged (422).
 
-    It is then decoded exactly as offline evaluation does: to RGB, turned as its EXIF data say.
-
-    Raises:
-        RefusalError: `measure_image` refuses it, or it is damaged (422).
+    It is decoded exactly as offline evaluation does: to RGB, turned as its EXIF data say.
     """
     measure_image(encoded, limits=limits)
     try:
@@ -83,11 +80,7 @@ def look_at(image: bytes, look: Callable[..., Found], *, name: str, limits: Limi
 
 
 def check_total(pixels: Iterable[int], *, limits: Limits) -> int:
-    """The pixels of the distinct images of a request, each given once.
-
-    Raises:
-        RefusalError: They are more than `limits.batch_pixels` together (413).
-    """
+    """The pixels of a request's distinct images together, if they are no more than `limits.batch_pixels` (else 413)."""
     total = sum(pixels)
     if total > limits.batch_pixels:
         raise RefusalError(
