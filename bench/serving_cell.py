@@ -11,8 +11,8 @@ import numpy as np
 from reliabit.data.prepared_table import load_split
 from reliabit.inference.predictions import read_predictions
 from reliabit.metrics.certificate import Certificate
-from reliabit.serving.bundle import write_bundle
-from reliabit.serving.description import Description
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.folder import write_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = "qwen2_vl_tiny-hqq-4bit"

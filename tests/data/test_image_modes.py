@@ -16,9 +16,9 @@ from reliabit.data.image_decoding import decode_image, to_rgb
 from reliabit.data.prepared_table import bad_samples_file, load_split, prepare, table_folder
 from reliabit.data.shifts import apply_shift, parse_shift
 from reliabit.errors import ReliabitError
-from reliabit.serving.images import check_image
-from reliabit.serving.limits import Limits
-from reliabit.serving.refusals import RefusalError
+from reliabit.serving.http.intake import check_image
+from reliabit.serving.http.limits import Limits
+from reliabit.serving.http.messages import RefusalError
 
 SIXTEEN = np.random.default_rng(0).integers(1 << 16, size=(20, 40), dtype=np.uint16)
 SIXTEEN[0, :4] = 0, 255, 256, 65535

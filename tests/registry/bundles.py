@@ -7,7 +7,7 @@ from typing import Any
 
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import Version
-from reliabit.serving.manifest import write_manifest
+from reliabit.serving.bundle.manifest import write_manifest
 from reliabit.tracking.tracker import Tracker
 
 CODE = Path(__file__).parent / "tiny_model.py"

@@ -14,8 +14,8 @@ from reliabit.registry.gate import decide
 from reliabit.registry.incumbent import live_version
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import TAG, Terms, terms_of_settings
-from reliabit.serving.description import Description
-from reliabit.serving.manifest import write_manifest
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.manifest import write_manifest
 
 LENIENT = replace(POLICY, minimum_coverage=0.0, slices=())
 SELECTOR = replace(LENIENT, confidence="selector")

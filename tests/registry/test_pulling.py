@@ -19,7 +19,7 @@ from reliabit.registry.promotion import promote, rollback
 from reliabit.registry.pulling import ChampionSource, pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import DIGEST_TAG, find_version
-from reliabit.serving.manifest import verify_manifest, write_manifest
+from reliabit.serving.bundle.manifest import verify_manifest, write_manifest
 
 FILES = [
     "README.md",

@@ -14,8 +14,8 @@ from reliabit.data.sources import DataConfig
 from reliabit.registry.promotion import promote
 from reliabit.registry.pulling import ChampionSource
 from reliabit.registry.registering import register_bundle
-from reliabit.serving.messages import Request
-from reliabit.serving.served_model import ServedModel
+from reliabit.serving.bundle.served_model import ServedModel
+from reliabit.serving.http.messages import Request
 from serving.bundles import bundled, evaluate
 from tracking.stores import tracker_at
 

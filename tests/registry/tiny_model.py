@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 from mlflow.pyfunc import PythonModel
 
-from reliabit.serving.manifest import verify_manifest
+from reliabit.serving.bundle.manifest import verify_manifest
 
 
 class Tiny(PythonModel):

@@ -22,8 +22,8 @@ from reliabit.models.loading import load_checkpoint
 from reliabit.models.settings import ModelConfig
 from reliabit.quant import Scheme, default_plan
 from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
-from reliabit.serving.bundle import write_bundle
-from reliabit.serving.description import Description
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.folder import write_bundle
 
 MODELS = Path(__file__).parents[2] / "models"
 RISKS = (0.01, 0.1, 0.3)

@@ -7,11 +7,11 @@ from starlette.testclient import TestClient
 
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.sources import DataConfig
-from reliabit.serving.application import application_of
-from reliabit.serving.hosting import FolderSource, Loaded, ModelHost
-from reliabit.serving.limits import Limits
-from reliabit.serving.served_model import ServedModel
-from reliabit.serving.watch import Watch
+from reliabit.serving.bundle.served_model import ServedModel
+from reliabit.serving.drift.watch import Watch
+from reliabit.serving.hosting import FolderSource, LoadedVersion, ModelHost
+from reliabit.serving.http.application import create_application
+from reliabit.serving.http.limits import Limits
 from serving.bundles import Evaluated, Offline, bundled, evaluate
 
 
@@ -61,12 +61,12 @@ def host(offline, served) -> ModelHost:
     source = FolderSource(offline.bundle)
     host = ModelHost(source)
     watch = Watch(served.calibration[0], threshold=served.description.certificate(None).threshold)
-    host.loaded = Loaded(source.current().version, served, watch)
+    host.loaded = LoadedVersion(source.current().version, served, watch)
     return host
 
 
 @pytest.fixture
 def client(host):
     """A client of the application on that host."""
-    with TestClient(application_of(host, limits=Limits())) as client:
+    with TestClient(create_application(host, limits=Limits())) as client:
         yield client

@@ -20,9 +20,9 @@ import json
 import sys
 from pathlib import Path
 import torch
-from reliabit.serving.api_key import key_from_environment
+from reliabit.serving.http.access import key_from_environment
 from reliabit.serving.hosting import FolderSource
-from reliabit.serving.limits import Limits
+from reliabit.serving.http.limits import Limits
 from reliabit.serving.service import run_service
 torch.set_num_threads(1)
 limits = Limits(**{"poll_seconds": 0.2, **json.loads(sys.argv[3])})

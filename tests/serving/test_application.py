@@ -9,10 +9,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from reliabit.errors import ReliabitError
-from reliabit.serving.application import application_of
-from reliabit.serving.description import certificate_id
+from reliabit.serving.bundle.description import certificate_id
 from reliabit.serving.hosting import FolderSource
-from reliabit.serving.limits import Limits
+from reliabit.serving.http.application import create_application
+from reliabit.serving.http.limits import Limits
 from serving.requests import ROW, body, samples
 
 
@@ -125,7 +125,7 @@ def test_browsers_are_told_to_be_strict(client, host):
     assert "access-control-allow-origin" not in client.get("/healthz", headers={"Origin": "https://elsewhere"}).headers
     foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     assert client.post("/answer", json=ROW, headers=foreign).status_code == 403
-    with TestClient(application_of(host, limits=Limits(), hosts=("127.0.0.1", "[::1]"))) as local:
+    with TestClient(create_application(host, limits=Limits(), hosts=("127.0.0.1", "[::1]"))) as local:
         for name, status in [("127.0.0.1:8000", 200), ("[::1]:8000", 200), ("rebound.example", 403), ("", 403)]:
             assert local.get("/healthz", headers={"Host": name}).status_code == status
 

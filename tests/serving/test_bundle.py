@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 
 from reliabit.errors import ReliabitError
 from reliabit.metrics.certificate import Certificate
-from reliabit.serving.bundle import (
-    BUNDLE,
-    read_calibration,
-    read_description,
-    verified_snapshot,
-    write_bundle,
-)
-from reliabit.serving.description import Description, certificate_id
-from reliabit.serving.manifest import MANIFEST, manifest_digest, verify_manifest, write_manifest
+from reliabit.serving.bundle.description import Description, certificate_id
+from reliabit.serving.bundle.folder import BUNDLE, read_calibration, read_description, verified_snapshot, write_bundle
+from reliabit.serving.bundle.manifest import MANIFEST, manifest_digest, verify_manifest, write_manifest
 
 
 def certificate(risk=0.05, threshold=0.7):

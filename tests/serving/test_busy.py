@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.testclient import TestClient
 
-from reliabit.serving.application import application_of
-from reliabit.serving.limits import Limits
+from reliabit.serving.http.application import create_application
+from reliabit.serving.http.limits import Limits
 from serving.requests import ROW, wait_until
 
 
@@ -22,7 +22,7 @@ def test_a_full_queue_says_when_to_come_back(host, monkeypatch):
         return answer(questions)
 
     monkeypatch.setattr(host, "answer", held)
-    with TestClient(application_of(host, limits=Limits(queue=8))) as client, ThreadPoolExecutor(2) as pool:
+    with TestClient(create_application(host, limits=Limits(queue=8))) as client, ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.post, "/batch", json={"questions": [ROW] * 8})
         assert entered.wait(20)
         waiting = pool.submit(client.post, "/batch", json={"questions": [ROW] * 8})
@@ -38,7 +38,7 @@ def test_an_answer_that_takes_too_long_is_given_up(host, monkeypatch):
     gate = threading.Event()
     answer = host.answer
     monkeypatch.setattr(host, "answer", lambda questions: gate.wait(20) and answer(questions))
-    with TestClient(application_of(host, limits=Limits(answer_seconds=0.1))) as client:
+    with TestClient(create_application(host, limits=Limits(answer_seconds=0.1))) as client:
         answered = client.post("/answer", json=ROW)
         gate.set()
         assert (answered.status_code, "no answer within 0.1 s" in answered.json()["detail"]) == (504, True)
@@ -48,7 +48,7 @@ def test_an_answer_that_takes_too_long_is_given_up(host, monkeypatch):
 def test_a_defect_is_a_plain_500_and_the_service_goes_on(host, monkeypatch, caplog):
     answer = host.answer
     monkeypatch.setattr(host, "answer", lambda _: 1 / 0)
-    with TestClient(application_of(host, limits=Limits())) as client:
+    with TestClient(create_application(host, limits=Limits())) as client:
         answered = client.post("/answer", json=ROW)
         assert (answered.status_code, answered.json()) == (500, {"detail": "the service failed; its log says why"})
         assert "ZeroDivisionError" in caplog.text
@@ -68,7 +68,7 @@ def test_a_client_that_leaves_is_not_waited_for(host, monkeypatch):
         return answer(questions)
 
     monkeypatch.setattr(host, "answer", held)
-    application = application_of(host, limits=Limits())
+    application = create_application(host, limits=Limits())
     content = json.dumps(ROW).encode()
 
     async def request(leaves):

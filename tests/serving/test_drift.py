@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import binom, kstest
 
-from reliabit.serving.drift import ExchangeabilityTest, Martingale, RankedSample, mean_capital, two_sided
-from reliabit.serving.rate_test import RateTest, log_largest, log_mixture
-from reliabit.serving.watch import Watch
+from reliabit.serving.drift.e_processes import (
+    ExchangeabilityTest,
+    Martingale,
+    RankedSample,
+    RateTest,
+    log_largest,
+    log_mixture,
+    mean_capital,
+    two_sided,
+)
+from reliabit.serving.drift.watch import Watch
 
 CALIBRATION = 700
 
@@ -95,7 +103,7 @@ def assert_rare(highest):
 def watched(before, after, *, length, seed, level=0.005):
     """The test of a rate after so many answers."""
     random = np.random.default_rng(seed)
-    test = RateTest(int(random.binomial(CALIBRATION, before)), CALIBRATION, level)
+    test = RateTest(int(random.binomial(CALIBRATION, before)), CALIBRATION, level=level)
     for hit in (random.random(length) < after).tolist():
         test.observe(hit)
     return test
@@ -124,7 +132,7 @@ def test_the_e_value_of_a_rate_is_at_most_one_on_average(rate):
     for before in range(5):
         for after in range(6):
             chance = binom.pmf(before, 4, rate) * binom.pmf(after, 5, rate)
-            total += chance * math.exp(RateTest(before, 4, 0.01, hits=after, seen=5).log_e)
+            total += chance * math.exp(RateTest(before, 4, level=0.01, hits=after, seen=5).log_e)
     assert 0 < total <= 1
 
 

@@ -6,9 +6,9 @@ import threading
 import numpy as np
 from starlette.testclient import TestClient
 
-from reliabit.serving.application import application_of, create_application
 from reliabit.serving.hosting import FolderSource, ModelHost
-from reliabit.serving.limits import Limits
+from reliabit.serving.http.application import create_application
+from reliabit.serving.http.limits import Limits
 from serving.requests import ROW, body, samples, wait_until
 
 
@@ -20,7 +20,7 @@ def test_before_a_model_is_loaded_nothing_is_ready(offline):
             assert gate.wait(20)
             return super().current()
 
-    with TestClient(create_application(Slow(offline.bundle))) as client:
+    with TestClient(create_application(ModelHost(Slow(offline.bundle)), limits=Limits())) as client:
         health = client.get("/healthz")
         assert (health.status_code, health.json()) == (503, {"status": "loading", "needs_key": False})
         for answered in (client.post("/answer", json=ROW), client.get("/drift")):
@@ -41,7 +41,7 @@ def test_a_new_champion_takes_over_between_batches(offline, plain, tmp_path):
     before, rows = source.current().version, list(offline.table.select(range(8)))
     said = {before: offline.confidence[:8]}
     stop, found = threading.Event(), []
-    with TestClient(application_of(host, limits=Limits(poll_seconds=0.05))) as client:
+    with TestClient(create_application(host, limits=Limits(poll_seconds=0.05))) as client:
 
         def ask():
             while not stop.is_set():
@@ -85,7 +85,7 @@ def test_a_damaged_successor_is_refused_and_seen(offline, plain, tmp_path):
     shutil.copytree(plain.bundle, damaged)
     (damaged / "checkpoint" / "config.json").write_text("{}")
     replace_folder(damaged, champion)
-    with TestClient(application_of(host, limits=Limits(poll_seconds=0.05))) as client:
+    with TestClient(create_application(host, limits=Limits(poll_seconds=0.05))) as client:
         wait_until(lambda: "refused" in client.get("/healthz").json())
         health = client.get("/healthz")
         assert (health.status_code, health.json()["model_version"]) == (200, before)
@@ -109,7 +109,7 @@ def test_a_source_that_fails_leaves_the_model_in_place(host):
             raise ConnectionError("secret address")
 
     host.source = Broken()
-    with TestClient(application_of(host, limits=Limits())) as client:
+    with TestClient(create_application(host, limits=Limits())) as client:
         wait_until(lambda: "refused" in client.get("/healthz").json())
         refused = client.get("/healthz").json()["refused"]
         assert refused == {"version": None, "reason": "ConnectionError; see the log"}

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reliabit.serving.images import check_image
-from reliabit.serving.limits import Limits
-from reliabit.serving.refusals import RefusalError
+from reliabit.serving.http.intake import check_image
+from reliabit.serving.http.limits import Limits
+from reliabit.serving.http.messages import RefusalError
 
 LIMITS = Limits(image_bytes=100_000, image_pixels=10_000)
 

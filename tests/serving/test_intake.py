@@ -12,13 +12,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from reliabit.errors import ReliabitError
-from reliabit.serving import intake
-from reliabit.serving.application import application_of
-from reliabit.serving.intake import Intake, Measured, fitting
-from reliabit.serving.limits import Limits
-from reliabit.serving.messages import Request
-from reliabit.serving.questions import Asked
-from reliabit.serving.refusals import RefusalError
+from reliabit.serving.bundle.image_questions import ImageQuestion
+from reliabit.serving.http import intake
+from reliabit.serving.http.application import create_application
+from reliabit.serving.http.intake import AdmittedRequest, Intake, count_fitting
+from reliabit.serving.http.limits import Limits
+from reliabit.serving.http.messages import RefusalError, Request
 from serving.requests import in_base64, wait_until
 
 LIMITS = Limits(image_pixels=10_000, batch_pixels=20_000, queue_pixels=30_000)
@@ -110,7 +109,7 @@ def test_requests_share_the_room_and_give_it_back(decoded):
 def test_as_many_questions_as_fit_share_a_batch(rows, most):
     sizes = {}
     questions = [
-        Measured(asked=Asked(image=bytes([name]), question="?"), pixels=sizes.setdefault(name, size))
+        AdmittedRequest(asked=ImageQuestion(image=bytes([name]), question="?"), pixels=sizes.setdefault(name, size))
         for name, size in rows
     ]
 
@@ -119,7 +118,7 @@ def test_as_many_questions_as_fit_share_a_batch(rows, most):
 
     first_alone = next((n for n, one in enumerate(questions) if one.asked != questions[0].asked), len(questions))
     expected = max(end for end in range(1, len(questions) + 1) if weight(end) <= most or end <= first_alone)
-    assert fitting(questions, pixels=most) == expected
+    assert count_fitting(questions, pixels=most) == expected
 
 
 def test_the_service_answers_large_images_a_few_at_a_time(host, monkeypatch):
@@ -135,7 +134,7 @@ def test_the_service_answers_large_images_a_few_at_a_time(host, monkeypatch):
     limits = Limits(image_pixels=3600, batch_pixels=8000, queue_pixels=24_000)
     pairs = [[solid(60, 60, 10 * pair + one) for one in (1, 2)] for pair in range(4)]
     bodies = [{"questions": [{"image": in_base64(one), "question": "red?"} for one in pair]} for pair in pairs]
-    with TestClient(application_of(host, limits=limits)) as client, ThreadPoolExecutor(3) as pool:
+    with TestClient(create_application(host, limits=limits)) as client, ThreadPoolExecutor(3) as pool:
         first = pool.submit(client.post, "/batch", json=bodies[0])
         wait_until(lambda: batches == [2])
         waiting = [pool.submit(client.post, "/batch", json=body) for body in bodies[1:3]]

@@ -5,8 +5,7 @@ import socket
 import pytest
 
 from reliabit.errors import ReliabitError
-from reliabit.serving.listening import bound, listen
-from reliabit.serving.service import run_service
+from reliabit.serving.service import bound, listen, run_service
 
 
 class Unasked:

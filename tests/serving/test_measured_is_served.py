@@ -15,10 +15,10 @@ from reliabit.models.settings import ModelConfig
 from reliabit.quant import kernels_of, model_size, plan_from_config, quantize_model, save_checkpoint
 from reliabit.quant.checkpoint_files import stored_types
 from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
-from reliabit.serving.bundle import write_bundle
-from reliabit.serving.description import Description
-from reliabit.serving.questions import Asked
-from reliabit.serving.served_model import ServedModel
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.folder import write_bundle
+from reliabit.serving.bundle.image_questions import ImageQuestion
+from reliabit.serving.bundle.served_model import ServedModel
 from reliabit.tasks._model import kept_type
 from serving.bundles import MODELS
 
@@ -59,7 +59,7 @@ def asked(checkpoint: Checkpoint, questions) -> Seen:
 
 def served(bundle, questions) -> Seen:
     model = ServedModel.load(bundle)
-    found = model.answer([Asked(image=row["image"], question=row["question"]) for row in questions])
+    found = model.answer([ImageQuestion(image=row["image"], question=row["question"]) for row in questions])
     return seen(model.answering.model, [one.answer for one in found], [one.confidence for one in found])
 
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from reliabit.serving.application import application_of
-from reliabit.serving.limits import Limits
+from reliabit.serving.http.application import create_application
+from reliabit.serving.http.limits import Limits
 from serving.requests import ROW, in_base64, picture
 
 
@@ -135,7 +135,7 @@ def test_a_body_without_a_length_is_cut_off(host):
             sent += 1
             yield bytes(1000)
 
-    with TestClient(application_of(host, limits=Limits(image_bytes=2000, question_characters=10))) as client:
+    with TestClient(create_application(host, limits=Limits(image_bytes=2000, question_characters=10))) as client:
         answered = client.post("/answer", content=endless(), headers={"Content-Type": "application/json"})
     assert answered.status_code == 413
     assert "larger than the 7216 bytes" in answered.json()["detail"]

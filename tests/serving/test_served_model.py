@@ -13,16 +13,16 @@ from PIL import Image
 
 from reliabit.errors import ReliabitError
 from reliabit.models.spread import device_of
-from reliabit.serving.bundle import BUNDLE
-from reliabit.serving.description import certificate_id
-from reliabit.serving.manifest import write_manifest
-from reliabit.serving.questions import Asked, QuestionsRefusedError
-from reliabit.serving.served_model import ServedModel
+from reliabit.serving.bundle.description import certificate_id
+from reliabit.serving.bundle.folder import BUNDLE
+from reliabit.serving.bundle.image_questions import ImageQuestion, QuestionsRefusedError
+from reliabit.serving.bundle.manifest import write_manifest
+from reliabit.serving.bundle.served_model import ServedModel
 from serving.bundles import bundled, evaluate
 
 
 def asked(table, rows, **more):
-    return [Asked(image=row["image"], question=row["question"], **more) for row in table.select(rows)]
+    return [ImageQuestion(image=row["image"], question=row["question"], **more) for row in table.select(rows)]
 
 
 def picture(width, height):
@@ -104,7 +104,7 @@ def test_questions_that_would_break_the_prompt_are_refused(served, offline, ques
 def test_images_that_cannot_be_encoded_name_their_question(served, offline, image):
     good = asked(offline.table, range(9))
     with pytest.raises(QuestionsRefusedError) as caught:
-        served.answer([*good, Asked(image=image, question="is it red?")])
+        served.answer([*good, ImageQuestion(image=image, question="is it red?")])
     assert list(caught.value.reasons) == [9]
     assert "send another image" in caught.value.reasons[9]
     assert "\n" not in caught.value.reasons[9]
@@ -148,7 +148,8 @@ def test_a_damaged_bundle_is_refused_before_it_is_loaded(offline, tmp_path, monk
     flipped[-1] ^= 1
     weights.write_bytes(flipped)
     monkeypatch.setattr(
-        "reliabit.serving.served_model.load_checkpoint", lambda *_, **__: pytest.fail("it was loaded all the same")
+        "reliabit.serving.bundle.served_model.load_checkpoint",
+        lambda *_, **__: pytest.fail("it was loaded all the same"),
     )
     with pytest.raises(ReliabitError, match=r"model.safetensors differs from what manifest.json lists"):
         ServedModel.load(folder)

@@ -15,12 +15,11 @@ from contextlib import contextmanager
 import pytest
 
 from reliabit.errors import ReliabitError
-from reliabit.serving import served_model
-from reliabit.serving.drift_client import fetch_drift
+from reliabit.serving.bundle import served_model
+from reliabit.serving.drift.watch import fetch_drift
 from reliabit.serving.hosting import FolderSource
-from reliabit.serving.limits import Limits
-from reliabit.serving.listening import bound
-from reliabit.serving.service import LOOPBACK, build_server, run_service
+from reliabit.serving.http.limits import Limits
+from reliabit.serving.service import LOOPBACK, bound, build_server, run_service
 
 
 @contextmanager

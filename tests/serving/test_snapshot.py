@@ -13,11 +13,11 @@ import torch
 
 from reliabit.errors import ReliabitError
 from reliabit.quant.packed import PackedWeight
-from reliabit.serving import served_model
-from reliabit.serving.bundle import BUNDLE, read_calibration, read_description, verified_snapshot
+from reliabit.serving.bundle import served_model
+from reliabit.serving.bundle.folder import BUNDLE, read_calibration, read_description, verified_snapshot
+from reliabit.serving.bundle.manifest import MANIFEST, manifest_digest, write_manifest
+from reliabit.serving.bundle.served_model import ServedModel
 from reliabit.serving.hosting import FolderSource, ModelHost
-from reliabit.serving.manifest import MANIFEST, manifest_digest, write_manifest
-from reliabit.serving.served_model import ServedModel
 from serving.bundles import bundled
 from serving.test_served_model import asked
 

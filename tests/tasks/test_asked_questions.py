@@ -20,7 +20,7 @@ from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.further_passes import second_question
 from reliabit.models.admission import Admission, read_context_length
 from reliabit.paths import conf_folder, project_root
-from reliabit.serving.questions import Asked, QuestionsRefusedError, encode
+from reliabit.serving.bundle.image_questions import ImageQuestion, QuestionsRefusedError, encode_questions
 from reliabit.tasks._asked_questions import BAD_SAMPLES, asked_questions, load_questions
 from reliabit.tasks._encoders import encoder_of
 
@@ -229,7 +229,7 @@ def test_the_service_refuses_in_the_same_words(questions, sizes, problem, detail
     longest = read_context_length(project_root() / "models" / "qwen2_vl_tiny") - config.model.max_new_tokens
     admission = Admission(encoder_of(config.model), longest=longest)
     with pytest.raises(QuestionsRefusedError) as raised:
-        encode([Asked(image=row["image"], question=row["question"])], admission=admission)
+        encode_questions([ImageQuestion(image=row["image"], question=row["question"])], admission=admission)
     listed = json.loads(asked(config)[1].read_text().splitlines()[0])
     assert raised.value.reasons[0].startswith(f"{listed['detail']}; ")
     assert detail in raised.value.reasons[0]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-from reliabit.serving.limits import Limits
-from reliabit.serving.listening import bound
-from reliabit.serving.manifest import check_bundle
+from reliabit.serving.bundle.manifest import check_bundle
+from reliabit.serving.http.limits import Limits
+from reliabit.serving.service import bound, check_reach, run_service
 from reliabit.tracking.store.opening import check_registry
 
 if TYPE_CHECKING:
@@ -23,18 +23,16 @@ def serve(config: Config, options: argparse.Namespace) -> None:
         ReliabitError: The address cannot be taken, there is nothing to serve, it is damaged, or it could be asked from
             elsewhere without a key.
     """
-    from reliabit.serving.api_key import check_reach, key_from_environment
+    from reliabit.serving.http.access import key_from_environment
 
     key = key_from_environment()
     limits = Limits() if options.client_connections is None else Limits(client_connections=options.client_connections)
     # Before torch and the model, which take many seconds: the address is taken for good once they are there.
     with bound(options.host, options.port) as sockets:
         check_reach(sockets, host=options.host, key=key)
-        check_source(config, options.bundle, digest=options.digest)
-    source = source_of(config, options.bundle, digest=options.digest)
+        _check_source(config, options.bundle, digest=options.digest)
+    source = _source(config, options.bundle, digest=options.digest)
     import torch
-
-    from reliabit.serving.service import run_service
 
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
@@ -48,13 +46,8 @@ def serve(config: Config, options: argparse.Namespace) -> None:
     )
 
 
-def check_source(config: Config, bundle: Path | None, *, digest: str | None = None) -> None:
-    """Check what can be told of the source of a model without looking into it.
-
-    Raises:
-        ReliabitError: The bundle is none, a digest is none or has no bundle, or runs are recorded where nothing is
-            promoted.
-    """
+def _check_source(config: Config, bundle: Path | None, *, digest: str | None) -> None:
+    """Check what can be told of the source of a model without looking into it."""
     if digest is not None and bundle is None:
         raise ReliabitError("--digest goes with --bundle; of the champion the registry holds the digest")
     if digest is not None and re.fullmatch("[0-9a-f]{64}", digest) is None:
@@ -65,14 +58,8 @@ def check_source(config: Config, bundle: Path | None, *, digest: str | None = No
         check_registry(config.tracking.uri)
 
 
-def source_of(config: Config, bundle: Path | None, *, digest: str | None = None) -> "Source":
-    """Where the service gets its model: a folder that was pulled, or whatever is champion.
-
-    Args:
-        config: Where the champion is looked for.
-        bundle: A folder instead of it.
-        digest: The SHA-256 of that bundle's manifest; `None` where whatever is in the folder may be served.
-    """
+def _source(config: Config, bundle: Path | None, *, digest: str | None) -> "Source":
+    """Where the service gets its model: a folder that was pulled, or whatever is champion."""
     from reliabit.serving.hosting import FolderSource
 
     if bundle is not None:

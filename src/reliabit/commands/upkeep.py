@@ -11,8 +11,7 @@ from reliabit.cache import Entry, entries, evict_lru
 from reliabit.config import Config
 from reliabit.digests import DigestCache
 from reliabit.errors import ReliabitError
-from reliabit.serving.api_key import VARIABLE
-from reliabit.serving.drift_client import ServedDrift, fetch_drift
+from reliabit.serving.drift.watch import ServedDrift
 from reliabit.tracking.journal.sync import sync as sync_journal
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.results_sync import sync_results
@@ -68,6 +67,9 @@ def sync(config: Config, options: argparse.Namespace) -> None:
 
 def doctor(config: Config, options: argparse.Namespace) -> None:
     """Show what is shared by kind, make room where that is asked for, and ask a service whether answers drift."""
+    from reliabit.serving.drift.watch import fetch_drift
+    from reliabit.serving.http.access import VARIABLE
+
     cache = Path(config.paths.cache)
     if options.keep_gib is not None:
         removed = evict_lru(cache, limit=int(options.keep_gib * GIB), spare_in_use=False)

@@ -12,7 +12,7 @@ from reliabit.evaluation.roles import MAXPROB
 from reliabit.metrics import Certificate
 from reliabit.quant.settings import UNQUANTIZED
 from reliabit.registry.decision import Decision
-from reliabit.serving.description import Description, certificate_id
+from reliabit.serving.bundle.description import Description, certificate_id
 
 RECORDED = ("calibration/ece_15", "selective/aurc")
 """What the card shows of a run's own metrics; the others are those that the gate measured."""

@@ -19,10 +19,10 @@ from reliabit.errors import ReliabitError
 from reliabit.files import sha256, staged_folder
 from reliabit.registry.registering import BUNDLE_PATH
 from reliabit.registry.versions import CHAMPION, NAME, Version, registry_client, resolve
-from reliabit.serving.bundle import BUNDLE, verified_snapshot
-from reliabit.serving.description import Description
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.folder import BUNDLE, verified_snapshot
+from reliabit.serving.bundle.manifest import MANIFEST, NoRoomError, read_manifest, verify_manifest
 from reliabit.serving.hosting import Offer
-from reliabit.serving.manifest import MANIFEST, NoRoomError, read_manifest, verify_manifest
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from reliabit.registry.versions import (
     make_registered_model,
     registry_client,
 )
-from reliabit.serving.manifest import manifest_digest, verify_manifest
+from reliabit.serving.bundle.manifest import manifest_digest, verify_manifest
 from reliabit.tracking.redaction import redact, redact_values
 from reliabit.tracking.store.calls import log_all
 from reliabit.tracking.tracker import Tracker

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import ParetoSettings
-from reliabit.serving.description import Description
+from reliabit.serving.bundle.description import Description
 
 TAG = "terms"
 """The tag of a version that holds its terms; a damaged bundle leaves it as it is."""

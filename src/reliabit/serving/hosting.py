@@ -5,16 +5,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from reliabit.errors import ReliabitError
-from reliabit.serving.bundle import verified_snapshot
-from reliabit.serving.manifest import check_bundle, manifest_digest
-from reliabit.serving.questions import Asked
-from reliabit.serving.served_model import Answered, ServedModel
-from reliabit.serving.watch import Watch
+from reliabit.serving.bundle.folder import verified_snapshot
+from reliabit.serving.bundle.image_questions import ImageQuestion
+from reliabit.serving.bundle.manifest import check_bundle, manifest_digest
+from reliabit.serving.bundle.served_model import ServedAnswer, ServedModel
+from reliabit.serving.drift.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,7 @@ class FolderSource:
     digest: str | None = None
 
     def current(self) -> Offer:
-        """The bundle, by the first 12 digits of its manifest's digest.
-
-        Raises:
-            ReliabitError: There is no bundle in it.
-        """
+        """The bundle, by the first 12 digits of its manifest's digest."""
         check_bundle(self.folder)
         found = manifest_digest(self.folder)
         # Another may take its place before it is loaded, which must not be served under the name of this one.
@@ -77,41 +73,27 @@ class NoModelError(Exception):
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A version that serves.
-
-    Attributes:
-        version: Its name.
-        model: The model.
-        watch: Looks for drift in its answers.
-    """
+class LoadedVersion:
+    """A version that serves: its name, its model, and the watch for drift in its answers."""
 
     version: str
     model: ServedModel
     watch: Watch
 
+    @classmethod
+    def of(cls, version: str, model: ServedModel) -> "LoadedVersion":
+        """A loaded model with a watch that has seen nothing yet."""
+        threshold = model.description.certificate(None).threshold
+        return cls(version, model, Watch(model.calibration[0], threshold=threshold))
+
 
 @dataclass(frozen=True)
-class Refused:
-    """Something that could not be loaded.
-
-    Attributes:
-        version: Its name; `None` where the source itself failed.
-        reason: Why, in one sentence.
-        at: When, by the monotonic clock.
-    """
+class RefusedVersion:
+    """What could not be loaded, `None` where the source itself failed; why; and when, by the monotonic clock."""
 
     version: str | None
     reason: str
     at: float
-
-
-@dataclass(frozen=True)
-class Served:
-    """An answer and the version that gave it."""
-
-    version: str
-    answered: Answered
 
 
 class ModelHost:
@@ -126,9 +108,19 @@ class ModelHost:
         """
         self.source = source
         self.accelerator = accelerator
-        self.loaded: Loaded | None = None
-        self.refused: Refused | None = None
+        self.loaded: LoadedVersion | None = None
+        self.refused: RefusedVersion | None = None
         self.refusals = 0
+
+    def serving(self) -> LoadedVersion:
+        """What serves now.
+
+        Raises:
+            NoModelError: Nothing does yet.
+        """
+        if self.loaded is None:
+            raise NoModelError
+        return self.loaded
 
     def refresh(self) -> None:
         """Load what the source names now, unless it serves already; a failure leaves everything as it was.
@@ -143,12 +135,13 @@ class ModelHost:
             if self._is_settled(version):
                 return
             with offer.snapshot() as snapshot:
-                model = ServedModel.load_snapshot(snapshot, accelerator=self.accelerator)
+                model = ServedModel(snapshot, accelerator=self.accelerator)
         except Exception as error:
-            self._refuse(version, error)
+            reason = str(error) if isinstance(error, ReliabitError) else f"{type(error).__name__}; see the log"
+            self.refused = RefusedVersion(version, reason, at=time.monotonic())
+            self.refusals += 1
             raise
-        threshold = model.description.certificate(None).threshold
-        self.loaded = Loaded(version, model, Watch(model.calibration[0], threshold=threshold))
+        self.loaded = LoadedVersion.of(version, model)
         self.refused = None
         logger.info("serving %s as version %s", model.description.name, version)
         _release()
@@ -162,19 +155,17 @@ class ModelHost:
         except Exception:
             logger.exception("not loaded")
 
-    def answer(self, questions: Sequence[Asked]) -> list[Served]:
-        """Answer questions with whatever serves now, all of them with the same.
+    def answer(self, questions: Sequence[ImageQuestion]) -> list[ServedAnswer]:
+        """Answer questions with whatever serves now, all of them with the same, whose version the answers bear.
 
         Raises:
             NoModelError: Nothing serves yet.
             QuestionsRefusedError: Some cannot be answered.
         """
-        loaded = self.loaded
-        if loaded is None:
-            raise NoModelError
+        loaded = self.serving()
         answered = loaded.model.answer(questions)
         loaded.watch.observe([one.confidence for one in answered])
-        return [Served(loaded.version, one) for one in answered]
+        return [replace(one, model_version=loaded.version) for one in answered]
 
     @property
     def batch_size(self) -> int:
@@ -188,11 +179,6 @@ class ModelHost:
             return True
         refused = self.refused
         return refused is not None and refused.version == version and time.monotonic() - refused.at < RETRY_SECONDS
-
-    def _refuse(self, version: str | None, error: Exception) -> None:
-        reason = str(error) if isinstance(error, ReliabitError) else f"{type(error).__name__}; see the log"
-        self.refused = Refused(version, reason, at=time.monotonic())
-        self.refusals += 1
 
 
 def _release() -> None:

@@ -4,8 +4,8 @@
 answers `{"inputs": [{"image": "<base64>", "question": "..."}]}` at `/invocations`.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,13 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel
 
-from reliabit.serving.bundle import verified_snapshot
-from reliabit.serving.images import check_image, measure_image
-from reliabit.serving.intake import check_total
-from reliabit.serving.limits import Limits
-from reliabit.serving.manifest import manifest_digest
-from reliabit.serving.messages import Request, Response
-from reliabit.serving.questions import QuestionsRefusedError
-from reliabit.serving.refusals import RefusalError
-from reliabit.serving.served_model import ServedModel
+from reliabit.serving.bundle.folder import verified_snapshot
+from reliabit.serving.bundle.image_questions import QuestionsRefusedError
+from reliabit.serving.bundle.manifest import manifest_digest
+from reliabit.serving.bundle.served_model import ServedModel
+from reliabit.serving.http.intake import check_image, check_total, look_at, measure_image
+from reliabit.serving.http.limits import Limits
+from reliabit.serving.http.messages import RefusalError, Request, Response
 
 BUNDLE_ARTIFACT = "bundle"
 """The name of the artifact that holds the bundle."""
@@ -42,7 +40,7 @@ class AbstainingModel(PythonModel):  # type: ignore[misc]
         with verified_snapshot(Path(context.artifacts[BUNDLE_ARTIFACT])) as snapshot:
             # MLflow does not tell a model which version it is; the digest of its files does.
             self.version = manifest_digest(snapshot)[:12]
-            self.model = ServedModel.load_snapshot(snapshot, accelerator="auto")
+            self.model = ServedModel(snapshot, accelerator="auto")
 
     def predict(self, model_input: list[Request]) -> list[Response]:
         """Answer questions, or abstain.
@@ -50,41 +48,24 @@ class AbstainingModel(PythonModel):  # type: ignore[misc]
         Raises:
             MlflowException: One cannot be answered; the message says which and why, and MLflow's server answers 400.
         """
-        check_images([request.image for request in model_input])
         try:
+            check_images([request.image for request in model_input])
             answered = self.model.answer([request.asked() for request in model_input])
-        except QuestionsRefusedError as error:
+        except (RefusalError, QuestionsRefusedError) as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return [Response.of(one, version=self.version) for one in answered]
+        return [Response.of(replace(one, model_version=self.version)) for one in answered]
 
 
 def check_images(images: Sequence[bytes]) -> None:
-    """Refuse images that cannot be answered about; none is decoded before all of them were measured.
-
-    Raises:
-        MlflowException: One of them, or all of them together, are over the limits, or one is no image.
-    """
+    """Refuse images that cannot be answered about; none is decoded before all of them were measured."""
     names: dict[bytes, str] = {}
     for number, image in enumerate(images):
         names.setdefault(image, f"question {number}: ")
-    pixels = []
+    check_total(
+        [look_at(image, measure_image, name=name, limits=LIMITS) for image, name in names.items()], limits=LIMITS
+    )
     for image, name in names.items():
-        with _refusing(name):
-            pixels.append(measure_image(image, limits=LIMITS))
-    with _refusing():
-        check_total(pixels, limits=LIMITS)
-    for image, name in names.items():
-        with _refusing(name):
-            check_image(image, limits=LIMITS)
-
-
-@contextmanager
-def _refusing(name: str = "") -> Iterator[None]:
-    """Say in MLflow's terms what is refused in the block, which is about so named a question."""
-    try:
-        yield
-    except RefusalError as error:
-        raise MlflowException.invalid_parameter_value(name + error.reason) from error
+        look_at(image, check_image, name=name, limits=LIMITS)
 
 
 mlflow.models.set_model(AbstainingModel())

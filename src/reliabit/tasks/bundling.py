@@ -19,8 +19,8 @@ from reliabit.inference.predictions import NO_SHIFT
 from reliabit.paths import project_root
 from reliabit.registry.card import CardFacts, model_card
 from reliabit.registry.decision import Decision
-from reliabit.serving.bundle import write_bundle
-from reliabit.serving.description import Confidence, Description
+from reliabit.serving.bundle.description import Confidence, Description
+from reliabit.serving.bundle.folder import write_bundle
 from reliabit.tasks._asked_questions import asked_questions
 from reliabit.tasks._cell import LAYERS, layers_by_kernel
 from reliabit.tasks.pipeline import run_identity
@@ -134,8 +134,8 @@ def check_answers(folder: Path, candidate: Cell, recorded: Config, *, confidence
         ReliabitError: It does not.
     """
     from reliabit.quant import kernels_of
-    from reliabit.serving.questions import Asked
-    from reliabit.serving.served_model import ServedModel
+    from reliabit.serving.bundle.image_questions import ImageQuestion
+    from reliabit.serving.bundle.served_model import ServedModel
 
     plain = replace(recorded, data=replace(recorded.data, shifts=[]), other_data={})
     questions = asked_questions(plain, training=False, listed_in=None)
@@ -145,7 +145,7 @@ def check_answers(folder: Path, candidate: Cell, recorded: Config, *, confidence
     model = ServedModel.load(folder, accelerator=recorded.trainer.accelerator)
     network = model.answering.model
     check_kernels(kernels_of(network, dtype=network.dtype), candidate.metrics, run_id=candidate.run_id)
-    found = model.answer([Asked(image=row["image"], question=row["question"]) for row in asked])
+    found = model.answer([ImageQuestion(image=row["image"], question=row["question"]) for row in asked])
     for row, answered in zip(asked, found, strict=True):
         answer, sure = expected[row["question_id"]]
         if answered.answer != answer or abs(answered.confidence - sure) > TOLERANCE:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reliabit.serving.batching import MicroBatcher, OverloadedError
-from reliabit.serving.questions import QuestionsRefusedError
+from reliabit.serving.bundle.image_questions import QuestionsRefusedError
+from reliabit.serving.http._micro_batcher import MicroBatcher
+from reliabit.serving.http.messages import RefusalError
 
 
 class Doubling:
@@ -134,7 +135,7 @@ def test_a_full_queue_turns_questions_away_and_takes_none_of_them():
             await until(answer.busy.is_set)
             waiting = asyncio.create_task(running.submit([1, 2]))
             await until(lambda: len(running) == 2)
-            with pytest.raises(OverloadedError) as caught:
+            with pytest.raises(RefusalError) as caught:
                 await running.submit([3, 4])
             assert caught.value.retry_after >= 1
             last = asyncio.create_task(running.submit([5]))
@@ -177,7 +178,7 @@ def test_closing_answers_what_waits_and_takes_nothing_more():
             waiting = [asyncio.create_task(running.submit([number])) for number in range(5)]
             await until(answer.busy.is_set)
             threading.Timer(0.05, answer.gate.set).start()
-        with pytest.raises(OverloadedError):
+        with pytest.raises(RefusalError):
             await running.submit([9])
         return await asyncio.gather(*waiting)
 

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reliabit.serving.hosting import Loaded, ModelHost, Served
+from reliabit.serving.bundle.served_model import ServedAnswer
+from reliabit.serving.hosting import LoadedVersion, ModelHost
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TENTHS = tuple(step / 10 for step in range(1, 11))
@@ -17,11 +18,7 @@ class Instruments:
     """Counters and histograms of one application, in a registry of their own."""
 
     def __init__(self, host: ModelHost) -> None:
-        """Set all to zero.
-
-        Args:
-            host: Whose state is shown beside them.
-        """
+        """Set all to zero; the state of `host` is shown beside them."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "reliabit_requests", "Requests by endpoint and status", ["path", "status"], registry=self.registry
@@ -58,13 +55,13 @@ class Instruments:
         self.connections = Gauge("reliabit_connections", "Connections that are open", registry=self.registry)
         self.registry.register(HostCollector(host))
 
-    def observe_batch(self, served: Sequence[Served]) -> None:
+    def observe_batch(self, served: Sequence[ServedAnswer]) -> None:
         """Count the answers of a batch."""
         self.batches.observe(len(served))
         for one in served:
-            outcome = "abstained" if one.answered.abstained else "given"
-            self.answers.labels(outcome=outcome, risk=f"{one.answered.risk:g}").inc()
-            self.confidence.observe(one.answered.confidence)
+            outcome = "abstained" if one.abstained else "given"
+            self.answers.labels(outcome=outcome, risk=f"{one.risk:g}").inc()
+            self.confidence.observe(one.confidence)
 
     def count_turned_away(self, reason: str) -> None:
         """Count a connection that was refused or closed."""
@@ -79,11 +76,6 @@ class HostCollector(Collector):
     """Reads the state of a host when it is asked for: what serves, what was refused, and whether answers drift."""
 
     def __init__(self, host: ModelHost) -> None:
-        """Watch a host.
-
-        Args:
-            host: The host.
-        """
         self._host = host
 
     def collect(self) -> Iterator[Metric]:
@@ -101,7 +93,7 @@ class HostCollector(Collector):
             yield from _of_version(loaded)
 
 
-def _of_version(loaded: Loaded) -> Iterator[Metric]:
+def _of_version(loaded: LoadedVersion) -> Iterator[Metric]:
     description, report = loaded.model.description, loaded.watch.report
     info = GaugeMetricFamily(
         "reliabit_model_info", "The version that serves", labels=["version", "name", "run_id", "confidence"]

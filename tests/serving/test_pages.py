@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reliabit.serving.page import PAGE
+from reliabit.serving.http._pages import PAGE
 from serving.chromium import chromium
 from serving.running import service
 

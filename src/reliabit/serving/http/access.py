@@ -1,36 +1,49 @@
-"""Around every request: who may ask, what a browser is told, and what is counted."""
+"""Who may ask: the service's key, hosts and origins; and what is around every request: headers, and what is counted."""
 
+import hmac
 import logging
+import os
 import time
-from collections.abc import MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from reliabit.serving.refusals import RefusalError, refusal_response
+from reliabit.errors import ReliabitError
+from reliabit.serving.http.messages import RefusalError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from reliabit.serving.api_key import ApiKey
-    from reliabit.serving.instruments import Instruments
+    from reliabit.serving.http._instruments import Instruments
 
 logger = logging.getLogger(__name__)
+
+VARIABLE = "RELIABIT_API_KEY"
+SHORTEST = 16
+"""Characters; a key may be guessed at for as long as somebody likes."""
+
+HEADER = "X-API-Key"
+BEARER = "bearer "
 
 CLIENT_GONE = 499
 """What is counted where the client left before its answer; nothing is sent."""
 
-OPEN = ("/", "/healthz", "/docs", "/openapi.json")
-"""What needs no key: pages that hold nothing secret, and what those that watch over the service ask."""
+SURPLUS = "surplus"
+"""Where a request's scope says, in its `state`, why its connection should not be there."""
 
 FOR_SURPLUS = ("/healthz", "/metrics")
 """What is answered where all connections are taken: nothing that takes long."""
 
-PORTS = {"http": "80", "https": "443"}
+OPEN = ("/", "/healthz", "/docs", "/openapi.json")
+"""What needs no key: pages that hold nothing secret, and what those that watch over the service ask."""
 
-PATHS = ("/", "/answer", "/batch", "/healthz", "/drift", "/metrics", "/docs", "/openapi.json")
+PATHS = (*OPEN, "/answer", "/batch", "/drift", "/metrics")
+PORTS = {"http": "80", "https": "443"}
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -43,32 +56,68 @@ HEADERS = {
 """For every answer; nothing allows another origin (CORS)."""
 
 
-class Guard:
-    """ASGI middleware."""
+@dataclass(frozen=True)
+class ApiKey:
+    """A key, of which nothing but its SHA-256 is kept; that is not shown either."""
 
-    def __init__(
-        self, app: "ASGIApp", *, instruments: "Instruments", hosts: Sequence[str], key: "ApiKey | None"
-    ) -> None:
-        """Wrap an application.
+    digest: bytes = field(repr=False)
 
-        Args:
-            app: The application.
-            instruments: Where requests are counted.
-            hosts: The names in `Host` headers that are answered; `*` for all.
-            key: What clients must bring; `None` where they need not.
+    @classmethod
+    def of(cls, key: str) -> "ApiKey":
+        """The key that clients are to send.
+
+        Raises:
+            ReliabitError: It is too short, or cannot be sent in a header.
         """
+        if len(key) < SHORTEST or not key.isascii() or not key.isprintable() or key != key.strip():
+            raise ReliabitError(
+                f"the key in {VARIABLE} has less than {SHORTEST} characters or holds some that no header can; make one "
+                "with `openssl rand -hex 24`"
+            )
+        return cls(sha256(key.encode()).digest())
+
+    def opens(self, headers: Headers) -> bool:
+        """Whether a request brings the key, as `Authorization: Bearer <key>` or `X-API-Key: <key>`.
+
+        >>> key = ApiKey.of("correct horse battery")
+        >>> key.opens(Headers({"Authorization": "Bearer correct horse battery"})), key.opens(Headers({}))
+        (True, False)
+        """
+        return any(self._is(one) for one in _brought(headers))
+
+    def _is(self, brought: str) -> bool:
+        # Of two hashes, neither what is alike nor how long the key is can be told from the time that this takes.
+        return hmac.compare_digest(sha256(brought.encode("latin-1")).digest(), self.digest)
+
+
+def key_from_environment(environment: Mapping[str, str] = os.environ) -> ApiKey | None:
+    """The key in `RELIABIT_API_KEY`, if there is one.
+
+    Raises:
+        ReliabitError: It is none that could be used.
+    """
+    key = environment.get(VARIABLE, "")
+    return ApiKey.of(key) if key else None
+
+
+class Guard:
+    """ASGI middleware that passes a request on or refuses it, adds headers to its answer, and counts it."""
+
+    def __init__(self, app: "ASGIApp", *, instruments: "Instruments", hosts: Sequence[str], key: ApiKey | None) -> None:
+        """Wrap an application for the names in `Host` headers that are answered (`*` for all), and a key, if any."""
         self.app = app
         self.instruments = instruments
         self.hosts = tuple(hosts)
         self.key = key
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Pass a request on, or refuse it, and count it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         start, status = time.perf_counter(), 0
         headers = Headers(scope=scope)
+        # Whatever else a client asks for must not make a counter of its own.
+        path = scope["path"] if scope["path"] in PATHS else "other"
         arrived = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
 
         async def receive_guarded() -> "Message":
@@ -81,15 +130,17 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message)
+                told = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    told.setdefault(name, value)
                 if not arrived:
                     # The rest of the body would have to be read before the next request.
-                    MutableHeaders(scope=message)["Connection"] = "close"
+                    told["Connection"] = "close"
             await send(message)
 
         try:
             refused = self._refused(scope, headers)
-            app = self.app if refused is None else refusal_response(refused)
+            app = self.app if refused is None else refused.response()
             await app(scope, receive_guarded, send_guarded)
         except ClientDisconnect:
             status = CLIENT_GONE
@@ -97,13 +148,12 @@ class Guard:
             if status:
                 raise
             # Neither the answer nor the log holds anything of the request.
-            logger.exception("a request to %s failed", _path(scope))
-            await JSONResponse({"detail": "the service failed; its log says why"}, status_code=500)(
-                scope, receive, send_guarded
-            )
+            logger.exception("a request to %s failed", path)
+            failed = JSONResponse({"detail": "the service failed; its log says why"}, status_code=500)
+            await failed(scope, receive, send_guarded)
         finally:
-            self.instruments.requests.labels(path=_path(scope), status=str(status or 500)).inc()
-            self.instruments.seconds.labels(path=_path(scope)).observe(time.perf_counter() - start)
+            self.instruments.requests.labels(path=path, status=str(status or 500)).inc()
+            self.instruments.seconds.labels(path=path).observe(time.perf_counter() - start)
 
     def _refused(self, scope: "Scope", headers: Headers) -> RefusalError | None:
         """Why a request is not passed on, if it is not; whoever brings the key is told more in some places."""
@@ -111,8 +161,8 @@ class Guard:
         if foreign is not None:
             return RefusalError(403, foreign)
         state, path = scope.setdefault("state", {}), scope["path"]
-        if "surplus" in state and path not in FOR_SURPLUS:
-            return RefusalError(503, f"{state['surplus']}; try again in 1 s", retry_after=1)
+        if SURPLUS in state and path not in FOR_SURPLUS:
+            return RefusalError.busy(state[SURPLUS])
         state["trusted"] = self.key is None or self.key.opens(headers)
         if not state["trusted"] and path not in OPEN:
             return RefusalError(
@@ -135,6 +185,13 @@ class Guard:
         return None
 
 
+def _brought(headers: Headers) -> Iterable[str]:
+    for value in headers.getlist("authorization"):
+        if value[: len(BEARER)].lower() == BEARER:
+            yield value[len(BEARER) :].strip()
+    yield from headers.getlist(HEADER)
+
+
 def _same_origin(origins: Sequence[str], host: str) -> bool:
     """Whether a page that asks came from the host that it asks; programs name no origin.
 
@@ -155,14 +212,3 @@ def _is_of(origin: str, host: str) -> bool:
 
 def _with_port(host: str, scheme: str) -> str:
     return host if host.rpartition("]")[2].count(":") else f"{host}:{PORTS[scheme]}"
-
-
-def _add_headers(message: MutableMapping[str, Any]) -> None:
-    headers = MutableHeaders(scope=message)
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
-
-
-def _path(scope: "Scope") -> str:
-    # Whatever else a client asks for must not make a counter of its own.
-    return scope["path"] if scope["path"] in PATHS else "other"

@@ -58,8 +58,6 @@ class Description:
         created: When, ISO 8601 in UTC.
         format: The version of the bundle's layout.
 
-    Raises:
-        ReliabitError: Two certificates are of one risk, none is of the default risk, or a field is out of range.
     """
 
     name: str

@@ -6,32 +6,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from reliabit.serving.questions import QuestionsRefusedError
+from reliabit.serving.bundle.image_questions import QuestionsRefusedError
+from reliabit.serving.http.messages import RefusalError
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
-
-
-class OverloadedError(Exception):
-    """There is no room for further questions.
-
-    Attributes:
-        retry_after: Seconds after which there may be.
-    """
-
-    def __init__(self, retry_after: int) -> None:
-        """Say when to come back.
-
-        Args:
-            retry_after: See the class.
-        """
-        super().__init__(f"too many questions are waiting; try again in {retry_after} s")
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
@@ -40,6 +25,19 @@ class Waiting(Generic[Question, Answer]):
 
     question: Question
     answer: "asyncio.Future[Answer]"
+
+    def fail(self, error: Exception) -> None:
+        """Have its answer be an error, if somebody still waits for it."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    async def named(self, number: int) -> Answer:
+        """The answer; where it is refused, under its number among the questions that it came with."""
+        try:
+            return await self.answer
+        except QuestionsRefusedError as error:
+            [reason] = error.reasons.values()
+            raise QuestionsRefusedError({number: reason}) from error
 
 
 class MicroBatcher(Generic[Question, Answer]):
@@ -83,7 +81,6 @@ class MicroBatcher(Generic[Question, Answer]):
         return len(self._waiting)
 
     async def __aenter__(self) -> "MicroBatcher[Question, Answer]":
-        """Start."""
         self._loop = asyncio.create_task(self._run())
         return self
 
@@ -102,19 +99,24 @@ class MicroBatcher(Generic[Question, Answer]):
         """Answer questions that belong together; cancelling this drops those that still wait.
 
         Raises:
-            OverloadedError: There is no room for all of them, so that none was taken.
+            RefusalError: There is no room for all of them (503), so that none was taken.
             QuestionsRefusedError: One cannot be answered; the first is named, and the others are dropped.
         """
         if self._closing or len(self._waiting) + len(questions) > self._room:
-            raise OverloadedError(self.retry_after)
+            raise RefusalError.busy("too many questions are waiting", retry_after=self.retry_after)
         loop = asyncio.get_running_loop()
         waiting = [Waiting[Question, Answer](question, loop.create_future()) for question in questions]
         self._waiting.extend(waiting)
         self._arrived.set()
         try:
-            return [await _named(one.answer, number) for number, one in enumerate(waiting)]
+            return [await one.named(number) for number, one in enumerate(waiting)]
         finally:
             self._drop(waiting)
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds after which those that wait now may have been answered."""
+        return max(1, math.ceil(len(self._waiting) * self._seconds_a_question))
 
     def _drop(self, waiting: Sequence[Waiting[Question, Answer]]) -> None:
         for one in waiting:
@@ -123,11 +125,6 @@ class MicroBatcher(Generic[Question, Answer]):
                 one.answer.exception()
         if any(one.answer.cancelled() for one in waiting):
             self._waiting = deque(one for one in self._waiting if not one.answer.done())
-
-    @property
-    def retry_after(self) -> int:
-        """Seconds after which those that wait now may have been answered."""
-        return max(1, math.ceil(len(self._waiting) * self._seconds_a_question))
 
     async def _run(self) -> None:
         while batch := await self._gather():
@@ -141,21 +138,21 @@ class MicroBatcher(Generic[Question, Answer]):
         while not self._waiting:
             if self._closing:
                 return []
-            self._arrived.clear()
-            await self._arrived.wait()
+            await self._arrival()
         size = self._size()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._gather_seconds):
                 while len(self._waiting) < size and not self._closing:
-                    self._arrived.clear()
-                    await self._arrived.wait()
-        except TimeoutError:
-            pass
+                    await self._arrival()
         if not self._waiting:
             # Everyone has gone meanwhile.
             return await self._gather()
         taken = self._fitting([one.question for one in islice(self._waiting, size)])
         return [self._waiting.popleft() for _ in range(taken)]
+
+    async def _arrival(self) -> None:
+        self._arrived.clear()
+        await self._arrived.wait()
 
     async def _answer_batch(self, batch: Sequence[Waiting[Question, Answer]]) -> None:
         loop = asyncio.get_running_loop()
@@ -164,24 +161,11 @@ class MicroBatcher(Generic[Question, Answer]):
                 answers = await loop.run_in_executor(self._worker, self._answer, [one.question for one in batch])
             except QuestionsRefusedError as error:
                 for number, reason in error.reasons.items():
-                    _fail(batch[number], QuestionsRefusedError({0: reason}))
+                    batch[number].fail(QuestionsRefusedError({0: reason}))
             except Exception as error:
                 for one in batch:
-                    _fail(one, error)
+                    one.fail(error)
             else:
                 for one, answer in zip(batch, answers, strict=True):
                     if not one.answer.done():
                         one.answer.set_result(answer)
-
-
-async def _named(answer: "asyncio.Future[Answer]", number: int) -> Answer:
-    try:
-        return await answer
-    except QuestionsRefusedError as error:
-        [reason] = error.reasons.values()
-        raise QuestionsRefusedError({number: reason}) from error
-
-
-def _fail(waiting: Waiting[Question, Answer], error: Exception) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_exception(error)

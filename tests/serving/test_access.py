@@ -11,11 +11,11 @@ from starlette.testclient import TestClient
 
 from reliabit.cli import main
 from reliabit.errors import ReliabitError
-from reliabit.serving.api_key import ApiKey, key_from_environment
-from reliabit.serving.application import application_of
-from reliabit.serving.drift_client import fetch_drift
-from reliabit.serving.limits import Limits
-from reliabit.serving.page import PAGE
+from reliabit.serving.drift.watch import fetch_drift
+from reliabit.serving.http._pages import PAGE
+from reliabit.serving.http.access import ApiKey, key_from_environment
+from reliabit.serving.http.application import create_application
+from reliabit.serving.http.limits import Limits
 from reliabit.serving.service import LOOPBACK, default_hosts, run_service
 from serving.requests import ROW, samples, wait_until
 from serving.test_listening import Unasked
@@ -27,14 +27,14 @@ KEY = "0123456789abcdef0123456789abcdef"
 @pytest.fixture
 def locked(host):
     """A client of the service with a key."""
-    with TestClient(application_of(host, limits=Limits(), key=ApiKey.of(KEY))) as client:
+    with TestClient(create_application(host, limits=Limits(), key=ApiKey.of(KEY))) as client:
         yield client
 
 
 @pytest.fixture
 def local(host):
     """A client of the service at localhost:8000."""
-    application = application_of(host, limits=Limits(), hosts=LOOPBACK)
+    application = create_application(host, limits=Limits(), hosts=LOOPBACK)
     with TestClient(application, base_url="http://localhost:8000") as client:
         yield client
 
@@ -145,7 +145,7 @@ def test_pages_and_health_are_open_and_name_no_folder(host):
             raise ReliabitError("/srv/secret/place differs")
 
     host.source = Broken()
-    with TestClient(application_of(host, limits=Limits(), key=ApiKey.of(KEY))) as locked:
+    with TestClient(create_application(host, limits=Limits(), key=ApiKey.of(KEY))) as locked:
         assert_open(locked)
 
 

@@ -1,14 +1,19 @@
-"""The drift watch of one served version: both of its tests, over as many answers as there will be."""
+"""The drift watch of one served version: both of its tests, over as many answers as there will be, and its report.
 
+`fetch_drift` asks a running service for it.
+"""
+
+import http.client
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+from reliabit.errors import ReliabitError
 from reliabit.metrics.functional.inputs import FloatArray
-from reliabit.serving.drift import ExchangeabilityTest, RankedSample
-from reliabit.serving.rate_test import RateTest
+from reliabit.serving.drift.e_processes import ExchangeabilityTest, RankedSample, RateTest
 
 LEVEL = 0.01
 """The probability that the watch of a version that does not drift ever alarms."""
@@ -18,7 +23,7 @@ HORIZON = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestReport:
+class DriftEvidence:
     """One test as it stands.
 
     Attributes:
@@ -28,8 +33,6 @@ class TestReport:
         alarmed_at: The number of the answer that raised the alarm.
     """
 
-    __test__ = False
-
     log_e: float
     highest: float
     needed: float
@@ -37,7 +40,7 @@ class TestReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchReport:
+class DriftReport:
     """What the watch has seen.
 
     Attributes:
@@ -58,11 +61,7 @@ class WatchReport:
     abstention_rate: float | None
     calibration_abstention_rate: float
     epoch: int
-    tests: dict[str, TestReport]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
-        return asdict(self)
+    tests: dict[str, DriftEvidence]
 
 
 class Watch:
@@ -84,7 +83,7 @@ class Watch:
         """Start the watch.
 
         Args:
-            calibration: Confidences of the calibration sample.
+            calibration: Confidences of the calibration sample, `[N]`.
             threshold: Of the default risk.
             level: The probability of a false alarm, however long it runs.
             horizon: Answers between starting over; the k-th start has the share 6/(pi k)^2 of the level.
@@ -121,9 +120,9 @@ class Watch:
         self._confidence = ExchangeabilityTest(RankedSample(self._calibration), level=level)
         self._abstention = RateTest(below, len(self._calibration), level=level)
 
-    def _report(self) -> WatchReport:
+    def _report(self) -> DriftReport:
         begun = (self._epoch - 1) * self._horizon
-        return WatchReport(
+        return DriftReport(
             alarm=self._alarm,
             answers=self._answers,
             level=self._level,
@@ -132,12 +131,59 @@ class Watch:
             calibration_abstention_rate=float((self._calibration < self._threshold).mean()),
             epoch=self._epoch,
             tests={
-                name: TestReport(
+                name: DriftEvidence(
                     log_e=test.log_e,
                     highest=test.highest,
-                    needed=-math.log(test.level),
+                    needed=test.needed,
                     alarmed_at=None if test.alarmed_at is None else begun + test.alarmed_at,
                 )
                 for name, test in (("confidence", self._confidence), ("abstention", self._abstention))
             },
         )
+
+
+@dataclass(frozen=True)
+class ServedDrift:
+    """The version that a service serves, and what its drift watch reports."""
+
+    version: str
+    report: DriftReport
+
+
+def fetch_drift(url: str, *, key: str = "", seconds: float = 5.0) -> ServedDrift:
+    """Ask a service for its drift watch.
+
+    Args:
+        url: Of the service, such as `http://127.0.0.1:8000`.
+        key: The service's, if it has one.
+        seconds: How long to wait.
+
+    Raises:
+        ReliabitError: It cannot be reached, wants another key, serves no model yet, or is no service of Reliabit.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ReliabitError(f"{url} is no address of a service; give one like http://127.0.0.1:8000")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(parts.hostname, parts.port, timeout=seconds)
+        try:
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            connection.request("GET", f"{parts.path.rstrip('/')}/drift", headers=headers)
+            answer = connection.getresponse()
+            values = json.loads(answer.read())
+        finally:
+            connection.close()
+        if answer.status == http.client.SERVICE_UNAVAILABLE:
+            raise ReliabitError(f"the service at {url} has no model loaded yet; ask again later")
+        if answer.status == http.client.UNAUTHORIZED:
+            raise ReliabitError(f"the service at {url} wants its key; set RELIABIT_API_KEY to it")
+        version = str(values.pop("model_version"))
+        tests = {name: DriftEvidence(**test) for name, test in values.pop("tests").items()}
+        return ServedDrift(version, DriftReport(**values, tests=tests))
+    except (OSError, http.client.HTTPException) as error:
+        raise ReliabitError(
+            f"the service at {url} cannot be reached ({error}); start it, or correct the address"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReliabitError(f"what answers at {url} is no service of Reliabit; correct the address") from error

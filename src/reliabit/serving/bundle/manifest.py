@@ -6,9 +6,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing, sha256
@@ -17,6 +16,9 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 PIECE = 2**20
 """Bytes that are copied at a time."""
+
+Listed = dict[str, dict[str, Any]]
+"""By file, its `sha256` and its `bytes`."""
 
 
 class NoRoomError(ReliabitError):
@@ -46,6 +48,25 @@ def check_bundle(folder: Path) -> None:
         raise ReliabitError(f"{folder} is no folder; name the one that `reliabit pull` made")
     if not (folder / MANIFEST).exists():
         raise ReliabitError(f"{folder} is no bundle: it has no {MANIFEST}; name one that `reliabit pull` made")
+
+
+def read_manifest(folder: Path) -> Listed:
+    """What a folder's manifest lists; the files need not be there yet.
+
+    Raises:
+        ReliabitError: There is none, it cannot be read, or it names something that lies outside of the folder.
+    """
+    return _parse(_read_plain(folder / MANIFEST), folder / MANIFEST)
+
+
+def manifest_digest(folder: Path) -> str:
+    """The SHA-256 of a folder's manifest: it stands for every file below, and may be kept where the folder is not.
+
+    Raises:
+        ReliabitError: There is no manifest.
+    """
+    read_manifest(folder)
+    return sha256(folder / MANIFEST)
 
 
 def verify_manifest(folder: Path) -> None:
@@ -80,8 +101,8 @@ def copy_verified(folder: Path, destination: Path, *, digest: str | None = None)
             f"{folder / MANIFEST} is not the one that is expected (its SHA-256 is not {digest}); "
             "pull the bundle again, and find out who changed it"
         )
-    listed = _parse_manifest(text, folder / MANIFEST)
-    needed, free = sum(_size(entry) for entry in listed.values()), shutil.disk_usage(destination).free
+    listed = _parse(text, folder / MANIFEST)
+    needed, free = sum(entry["bytes"] for entry in listed.values()), shutil.disk_usage(destination).free
     try:
         _check_listing(folder, listed)
         if needed > free:
@@ -97,16 +118,6 @@ def copy_verified(folder: Path, destination: Path, *, digest: str | None = None)
         raise _unreadable(folder, error) from error
 
 
-def manifest_digest(folder: Path) -> str:
-    """The SHA-256 of a folder's manifest: it stands for every file below, and may be kept where the folder is not.
-
-    Raises:
-        ReliabitError: There is no manifest.
-    """
-    read_manifest(folder)
-    return sha256(folder / MANIFEST)
-
-
 def _files(folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.rglob("*")):
@@ -118,21 +129,12 @@ def _files(folder: Path) -> list[str]:
     return found
 
 
-def read_manifest(folder: Path) -> dict[str, dict[str, object]]:
-    """What a folder's manifest lists: by file, its `sha256` and its `bytes`. The files need not be there yet.
-
-    Raises:
-        ReliabitError: There is none, it cannot be read, or it names something that lies outside of the folder.
-    """
-    return _parse_manifest(_read_plain(folder / MANIFEST), folder / MANIFEST)
-
-
-def _parse_manifest(text: bytes, path: Path) -> dict[str, dict[str, object]]:
+def _parse(text: bytes, path: Path) -> Listed:
     try:
         manifest = json.loads(text)
         if manifest["format"] != FORMAT:
             raise ReliabitError(f"{path} is in format {manifest['format']!r}, and this version reads format {FORMAT}")
-        files: dict[str, dict[str, object]] = manifest["files"]
+        files: Listed = manifest["files"]
         for name, entry in files.items():
             if not (_is_inside(name) and isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int)):
                 raise ReliabitError(f"{path} lists {name!r}, which is no file of a bundle; pull the bundle again")
@@ -141,7 +143,13 @@ def _parse_manifest(text: bytes, path: Path) -> dict[str, dict[str, object]]:
     return files
 
 
-def _check_listing(folder: Path, listed: Mapping[str, Mapping[str, object]]) -> None:
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    plain = path.as_posix() == name and bool(path.parts) and name != MANIFEST
+    return plain and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+
+
+def _check_listing(folder: Path, listed: Listed) -> None:
     """Check names and sizes, which costs little, before anything is hashed or copied."""
     found = set(_files(folder))
     for name in sorted(set(listed) | found):
@@ -149,12 +157,12 @@ def _check_listing(folder: Path, listed: Mapping[str, Mapping[str, object]]) -> 
             raise ReliabitError(f"{folder / name} is missing, and {MANIFEST} lists it; pull the bundle again")
         if name not in listed:
             raise ReliabitError(f"{folder / name} is not listed in {MANIFEST}; pull the bundle again")
-        if (folder / name).stat().st_size != _size(listed[name]):
+        if (folder / name).stat().st_size != listed[name]["bytes"]:
             raise _differs(folder / name)
 
 
-def _copy_file(source: Path, destination: Path, entry: Mapping[str, object]) -> None:
-    found, left = hashlib.sha256(), _size(entry)
+def _copy_file(source: Path, destination: Path, entry: dict[str, Any]) -> None:
+    found, left = hashlib.sha256(), entry["bytes"]
     with _open_plain(source) as reading, destination.open("xb") as writing:
         while piece := reading.read(min(PIECE, left + 1)):
             left -= len(piece)
@@ -183,10 +191,6 @@ def _open_plain(path: Path) -> IO[bytes]:
     return file
 
 
-def _size(entry: Mapping[str, object]) -> int:
-    return int(str(entry["bytes"]))
-
-
 def _differs(path: Path) -> ReliabitError:
     return ReliabitError(f"{path} differs from what {MANIFEST} lists; pull the bundle again")
 
@@ -201,9 +205,3 @@ def _no_room(place: Path, *, needed: int, free: int) -> NoRoomError:
         f"the verified copy of the bundle takes {needed} bytes, and {place.parent} has {free} free; "
         "make room, or set TMPDIR to a folder with room"
     )
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    plain = path.as_posix() == name and bool(path.parts) and name != MANIFEST
-    return plain and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name

@@ -17,11 +17,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from reliabit.serving.admission import Admission, client_of
-from reliabit.serving.limits import Limits
-
-SURPLUS = "surplus"
-"""Where a request's scope says, in its `state`, why its connection should not be there."""
+from reliabit.serving.http._connection_limiter import ConnectionLimiter, client_of
+from reliabit.serving.http.access import SURPLUS
+from reliabit.serving.http.limits import Limits
 
 FEW_PARTS, PART_BYTES = 256, 256
 """A body may come in so many parts of any size; in more than that they hold so many bytes each on average."""
@@ -66,7 +64,11 @@ class LastingTransport:
 
 
 class ServiceProtocol(H11Protocol):
-    """One connection."""
+    """One connection; `protocol_class` says what it is limited by."""
+
+    limiter: ConnectionLimiter
+    limits: Limits
+    count: Callable[[str], None]
 
     def __init__(
         self,
@@ -74,27 +76,10 @@ class ServiceProtocol(H11Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        admission: Admission,
-        limits: Limits,
-        count: Callable[[str], None],
     ) -> None:
-        """Set up, as uvicorn does.
-
-        Args:
-            config: uvicorn's.
-            server_state: uvicorn's.
-            app_state: What every request's scope holds as its `state`.
-            _loop: The loop.
-            admission: Gives it a place.
-            limits: How long is waited for what.
-            count: Is told why a connection is closed: `header`, `malformed` or `unread`.
-        """
+        # The state of the application becomes that of every request, and this connection adds to it.
         super().__init__(config, server_state, dict(app_state), _loop)
         self.conn = MeteredConnection(h11.SERVER, config.h11_max_incomplete_event_size or 16 * 1024)
-        self.admission = admission
-        self.limits = limits
-        self.count = count
         self.owner = ""
         self.waiting_since: float | None = None
         self.finished = False
@@ -107,7 +92,7 @@ class ServiceProtocol(H11Protocol):
         self.transport = LastingTransport(transport, self)  # type: ignore[assignment]
         peer = transport.get_extra_info("peername")
         self.owner = client_of(str(peer[0])) if isinstance(peer, tuple) else ""
-        refused = self.admission.admit(self)
+        refused = self.limiter.admit(self)
         if refused is not None:
             self.app_state[SURPLUS] = refused
         self._settle()
@@ -133,7 +118,7 @@ class ServiceProtocol(H11Protocol):
             _cancel(self._written)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.admission.release(self)
+        self.limiter.release(self)
         self.finished = True
         _cancel(self._header)
         _cancel(self._written)
@@ -213,14 +198,19 @@ class ServiceProtocol(H11Protocol):
         self.raw.abort()
 
 
-def protocol_class(*, admission: Admission, limits: Limits, count: Callable[[str], None]) -> type[H11Protocol]:
-    """The class that uvicorn makes a connection's protocol of; see `ServiceProtocol`."""
+def protocol_class(
+    *, limiter: ConnectionLimiter, limits: Limits, count: Callable[[str], None]
+) -> type[ServiceProtocol]:
+    """The class that uvicorn makes a connection's protocol of.
 
-    class Bound(ServiceProtocol):
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, admission=admission, limits=limits, count=count, **named)
-
-    return Bound
+    Args:
+        limiter: Gives it a place.
+        limits: How long is waited for what.
+        count: Is told why a connection is closed: `header`, `malformed` or `unread`.
+    """
+    return type(
+        "BoundProtocol", (ServiceProtocol,), {"limiter": limiter, "limits": limits, "count": staticmethod(count)}
+    )
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

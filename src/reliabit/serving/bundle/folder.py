@@ -20,8 +20,8 @@ import numpy as np
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.metrics.functional.inputs import FloatArray
-from reliabit.serving.description import Description
-from reliabit.serving.manifest import copy_verified, write_manifest
+from reliabit.serving.bundle.description import Description
+from reliabit.serving.bundle.manifest import copy_verified, write_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,15 +64,17 @@ def write_bundle(
         raise ReliabitError(f"the bundle's confidence is {description.confidence} and {have}; make the two agree")
     if not (checkpoint / "config.json").is_file():
         raise ReliabitError(f"{checkpoint} is no checkpoint: it has no config.json")
+    import pyarrow.parquet as pq
+
     table = _calibration_table(*calibration)
     with staged_folder(folder) as staging:
         _copy(checkpoint, staging / CHECKPOINT)
         if selector is not None:
             _copy(selector, staging / SELECTOR)
-        _write_table(table, staging / CALIBRATION)
+        pq.write_table(table, staging / CALIBRATION, compression="zstd")
         (staging / CARD).write_text(card, encoding="utf-8")
         (staging / BUNDLE).write_text(description.to_json(), encoding="utf-8")
-        refuse_pickles(staging)
+        _refuse_pickles(staging)
         write_manifest(staging)
 
 
@@ -96,7 +98,7 @@ def verified_snapshot(folder: Path, *, digest: str | None = None) -> Iterator[Pa
         private = Path(place)
         try:
             copy_verified(folder, private, digest=digest)
-            refuse_pickles(private)
+            _refuse_pickles(private)
             yield private
         except ReliabitError as error:
             # The reader knows the bundle, and the copy is gone by then.
@@ -118,11 +120,7 @@ def read_description(folder: Path) -> Description:
 
 
 def read_calibration(folder: Path) -> tuple[FloatArray, FloatArray]:
-    """Confidence and accuracy of each calibration answer of a bundle, `[N]`.
-
-    Raises:
-        ReliabitError: They cannot be read.
-    """
+    """Confidence and accuracy of each calibration answer of a bundle, `[N]` each."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -135,12 +133,8 @@ def read_calibration(folder: Path) -> tuple[FloatArray, FloatArray]:
     return confidence, accuracy
 
 
-def refuse_pickles(folder: Path) -> None:
-    """Check that no file below a folder has the name of a pickle.
-
-    Raises:
-        ReliabitError: One has.
-    """
+def _refuse_pickles(folder: Path) -> None:
+    """Check that no file below a folder has the name of a pickle; a ReliabitError where one has."""
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in PICKLED:
             name = path.relative_to(folder)
@@ -169,9 +163,3 @@ def _calibration_table(confidence: FloatArray, accuracy: FloatArray) -> "pa.Tabl
             raise ReliabitError(f"the calibration sample's {name} leaves [0, 1]; take it from a predictions table")
         columns[name] = array
     return pa.table(columns)
-
-
-def _write_table(table: "pa.Table", path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, path, compression="zstd")

@@ -1,4 +1,4 @@
-"""From what is asked to a batch that the model takes, or the reason why it cannot."""
+"""From questions about images to a batch that the model takes, or the reason why it cannot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
     from reliabit.models.admission import Admission
-    from reliabit.models.encoding import Batch, Encoder
+    from reliabit.models.encoding import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ImageQuestion:
     """A question about an image.
 
     Attributes:
@@ -32,21 +32,16 @@ class QuestionsRefusedError(ReliabitError):
     """Some of several questions cannot be answered.
 
     Attributes:
-        reasons: One sentence each, by the question's number among those that were asked.
+        reasons: One sentence each, by the question's number among those that were asked; at least one.
     """
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
-        """Say why.
-
-        Args:
-            reasons: By the question's number; at least one.
-        """
         first, reason = next(iter(sorted(reasons.items())))
         super().__init__(f"question {first}: {reason}")
         self.reasons = dict(reasons)
 
 
-def encode(questions: Sequence[Asked], *, admission: "Admission") -> "Batch":
+def encode_questions(questions: Sequence[ImageQuestion], *, admission: "Admission") -> "Batch":
     """Encode questions together, as offline answering does, if the model takes them.
 
     Args:
@@ -56,22 +51,26 @@ def encode(questions: Sequence[Asked], *, admission: "Admission") -> "Batch":
     Raises:
         QuestionsRefusedError: Some are not taken or do not encode; all of them are named.
     """
-    refused = {number: reason for number, one in enumerate(questions) if (reason := _unreadable(one))}
-    if refused:
-        raise QuestionsRefusedError(refused)
+    refuse([_unreadable(one) for one in questions])
     sizes = [image_size(one.image, item="the request") for one in questions]
-    found = admission.refusals([one.question for one in questions], sizes)
-    refused = {number: str(refusal) for number, refusal in enumerate(found) if refusal is not None}
-    if refused:
-        raise QuestionsRefusedError(refused)
+    refuse(admission.refusals([one.question for one in questions], sizes))
     try:
         return admission.encoder(_rows(questions))
     # What a processor raises for an image or text that it cannot take is its own affair.
     except Exception as error:
-        raise QuestionsRefusedError(_culprits(admission.encoder, questions, error)) from error
+        refuse([_unencodable(one, admission) for one in questions], cause=error)
+        # Each of them encodes, and only all together do not.
+        raise
 
 
-def _unreadable(asked: Asked) -> str | None:
+def refuse(reasons: Sequence[object], *, cause: Exception | None = None) -> None:
+    """Refuse all questions if some have a reason, which is `None` for the others."""
+    refused = {number: str(reason) for number, reason in enumerate(reasons) if reason is not None}
+    if refused:
+        raise QuestionsRefusedError(refused) from cause
+
+
+def _unreadable(asked: ImageQuestion) -> str | None:
     if not asked.question.strip():
         return "the question has no text; write one"
     try:
@@ -81,24 +80,15 @@ def _unreadable(asked: Asked) -> str | None:
     return None
 
 
-def _culprits(encoder: "Encoder", questions: Sequence[Asked], error: Exception) -> dict[int, str]:
-    """Encode each question alone to find those that fail.
-
-    Raises:
-        Exception: The error itself, where each of them encodes and only all together do not.
-    """
-    refused: dict[int, str] = {}
-    for number, one in enumerate(questions):
-        try:
-            encoder(_rows([one]))
-        except Exception as own:
-            refused[number] = f"the question cannot be encoded ({' '.join(str(own).split())}); send another image"
-    if not refused:
-        raise error
-    return refused
+def _unencodable(asked: ImageQuestion, admission: "Admission") -> str | None:
+    try:
+        admission.encoder(_rows([asked]))
+    except Exception as error:
+        return f"the question cannot be encoded ({' '.join(str(error).split())}); send another image"
+    return None
 
 
-def _rows(questions: Sequence[Asked]) -> list[dict[str, Any]]:
+def _rows(questions: Sequence[ImageQuestion]) -> list[dict[str, Any]]:
     # Equal images have equal names, so that the vision tower sees each once.
     return [
         {

@@ -1,11 +1,14 @@
-"""Who has a connection: so many altogether, so many for each client, and a few more that are only told so."""
+"""Who has a connection: so many altogether, so many for each client, and a few more that are only told so.
+
+uvicorn's `limit_concurrency` would refuse everything, `/healthz` as well, whoever asks and however idle the others.
+"""
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
-SURPLUS = 32
+SURPLUS_PLACES = 32
 """Connections beyond the limits that are kept until they have asked: `/healthz` is answered, all else refused."""
 
 TAKEN = "all connections of this service are taken"
@@ -13,7 +16,7 @@ CLIENT_TAKEN = "this client has as many connections as one may have"
 
 
 class Connection(Protocol):
-    """What is known of a connection here.
+    """What the limiter knows of a connection.
 
     Attributes:
         owner: Whose it is; see `client_of`.
@@ -27,7 +30,7 @@ class Connection(Protocol):
         """Close it, with the reason as its answer where it still waits for one."""
 
 
-class Admission:
+class ConnectionLimiter:
     """Gives places to connections.
 
     Nobody holds a place by sending nothing: where all are taken, the connection that has waited longest without a
@@ -35,12 +38,9 @@ class Admission:
     """
 
     def __init__(self, *, places: int, each: int, count: Callable[[str], None]) -> None:
-        """All places are free.
+        """Have so many places of all clients together, and for each; all are free.
 
-        Args:
-            places: Of all clients together.
-            each: Of one client.
-            count: Is told of everyone who is turned away: `limit`, `client`, or `waiting` for who gives a place away.
+        `count` is told of everyone who is turned away: `limit`, `client`, or `waiting` for who gives a place away.
         """
         self._places = places
         self._each = each
@@ -53,11 +53,7 @@ class Admission:
         return len(self._admitted) + len(self._surplus)
 
     def admit(self, connection: Connection) -> str | None:
-        """Give a connection a place.
-
-        Returns:
-            Why it gets none and is surplus; `None` where it has one.
-        """
+        """Give a connection a place; or say why it gets none and is surplus."""
         refused = None
         if self._clients[connection.owner] >= self._each:
             own = (one for one in self._admitted if one.owner == connection.owner)
@@ -71,7 +67,7 @@ class Admission:
         kind, reason = refused
         self._count(kind)
         self._surplus[connection] = reason
-        if len(self._surplus) > SURPLUS:
+        if len(self._surplus) > SURPLUS_PLACES:
             oldest, why = self._surplus.popitem(last=False)
             oldest.turn_away(why)
         return reason

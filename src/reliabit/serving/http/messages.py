@@ -1,14 +1,18 @@
-"""What travels between a client and the service: pydantic models, shared with the MLflow model."""
+"""What travels between a client and the service, shared with the MLflow model: questions, answers and refusals."""
 
 import base64
 import binascii
 import string
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
+from starlette.responses import JSONResponse
 
-from reliabit.serving.questions import Asked
-from reliabit.serving.served_model import Answered
+from reliabit.serving.bundle.image_questions import ImageQuestion
+
+if TYPE_CHECKING:
+    from reliabit.serving.bundle.served_model import ServedAnswer
 
 WHITESPACE = string.whitespace.encode()
 
@@ -51,9 +55,9 @@ class Request(BaseModel):
         except (binascii.Error, UnicodeEncodeError) as error:
             raise ValueError("this is no base64; encode the image file, without a data: prefix") from error
 
-    def asked(self) -> Asked:
+    def asked(self) -> ImageQuestion:
         """The question as the model takes it."""
-        return Asked(image=self.image, question=self.question, risk=self.risk)
+        return ImageQuestion(image=self.image, question=self.question, risk=self.risk)
 
 
 class Requests(BaseModel):
@@ -85,27 +89,41 @@ class Response(BaseModel):
     run_id: str
 
     @classmethod
-    def of(cls, answered: Answered, *, version: str) -> "Response":
-        """What a client is told.
-
-        Args:
-            answered: The answer.
-            version: Of the model that gave it.
-        """
-        return cls(
-            answer=None if answered.abstained else answered.answer,
-            confidence=min(1.0, max(0.0, answered.confidence)),
-            abstained=answered.abstained,
-            threshold=answered.threshold,
-            risk=answered.risk,
-            delta=answered.delta,
-            certificate_id=answered.certificate_id,
-            model_version=version,
-            run_id=answered.run_id,
-        )
+    def of(cls, answer: "ServedAnswer") -> "Response":
+        """What a client is told of an answer."""
+        told = None if answer.abstained else answer.answer
+        return cls(**(asdict(answer) | {"answer": told, "confidence": min(1.0, max(0.0, answer.confidence))}))
 
 
 class Responses(BaseModel):
     """The answers to several questions, in order."""
 
     answers: list[Response]
+
+
+class RefusalError(Exception):
+    """A request that is turned away.
+
+    Attributes:
+        status: Of HTTP, 4xx or 503 or 504.
+        reason: One sentence for the client; nothing of what it sent is in it but names of fields.
+        retry_after: Seconds after which trying again may help.
+    """
+
+    def __init__(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+
+    @classmethod
+    def busy(cls, reason: str, *, retry_after: int = 1) -> "RefusalError":
+        """For want of room, which there may be so many seconds later."""
+        return cls(503, f"{reason}; try again in {retry_after} s", retry_after=retry_after)
+
+    def response(self) -> JSONResponse:
+        """What the client is told."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse({"detail": self.reason}, status_code=self.status, headers=headers)

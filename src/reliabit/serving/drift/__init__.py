@@ -1,0 +1,1 @@
+"""Whether served answers still look like the calibration sample: two e-processes, and a watch that reports on them."""
