@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.certificate import Certificate
+from reliabit.metrics.certify import Certificate
 from reliabit.serving.bundle import (
     BUNDLE,
     read_calibration,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.config import UNQUANTIZED, UNQUANTIZED_BITS
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.roles import MAXPROB, confidences_of
+from reliabit.evaluation.prediction_columns import MAXPROB, confidences_of
 from reliabit.identity import without_transport
 
 if TYPE_CHECKING:

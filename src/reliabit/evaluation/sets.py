@@ -9,7 +9,7 @@ import numpy as np
 
 from reliabit.config import EvaluationConfig
 from reliabit.data.mixtures import SHARES, largest_size, mixture
-from reliabit.evaluation.roles import image_keys
+from reliabit.evaluation.prediction_columns import image_keys
 from reliabit.inference.predictions import NO_SHIFT
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 from reliabit.metrics import functional
 from reliabit.metrics.functional.discrimination import Criterion
 from reliabit.metrics.functional.inputs import VectorLike, as_pair, as_risk
-from reliabit.metrics.suite import Predictions, Suite, evaluate
+from reliabit.metrics.suite import Predictions, Suite, evaluate, full_suite
 
 
 class _PredictionsMetric(Metric):  # type: ignore[misc]  # torchmetrics is not type-checked here
@@ -62,9 +62,9 @@ class ReliabilitySuite(_PredictionsMetric):
         self, *, suite: Suite | None = None, thresholds: Mapping[float, float] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.suite = suite or Suite()
         self.thresholds = dict(thresholds or {})
-        self.probability = self.suite.calibration
+        self.suite = suite or full_suite(costs=self.thresholds)
+        self.probability = self.suite.probability
 
     def compute(self) -> dict[str, Tensor]:
         """Metric name to a float64 scalar."""

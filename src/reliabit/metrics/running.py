@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from reliabit.errors import ReliabitError
 from reliabit.metrics import functional
 from reliabit.metrics.functional.answers import Variant
-from reliabit.metrics.functional.binning import equal_width_bins
+from reliabit.metrics.functional.calibration import equal_width_bins
 from reliabit.metrics.functional.inputs import FloatArray, VectorLike, as_accuracy, as_cost, as_pair
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.paired_reliability import AUGRC, Measurements, Reliability
-from reliabit.evaluation.pareto_points import Pareto, pareto_of
-from reliabit.evaluation.pareto_table import pareto_markdown
+from reliabit.evaluation.pareto import Pareto, pareto_front
+from reliabit.evaluation.pareto_report import pareto_markdown
+from reliabit.evaluation.tables import markdown_table
 from reliabit.metrics import higher_is_better
 from reliabit.registry.decision import Decision, Reason, decision_on
 from reliabit.registry.gate import decide
@@ -86,7 +86,7 @@ def choose(configurations: Sequence[Cell], policy: Policy) -> Choice:
         raise ReliabitError("two configurations have the same name; tell them apart")
     measurable = [one for one in configurations if _measurable(one, policy)]
     measurements = Measurements(policy.settings, comparisons=max(1, len(configurations)))
-    pareto = pareto_of(measurable, measurements) if measurable else None
+    pareto = pareto_front(measurable, measurements) if measurable else None
     judged = [_judge(one, configurations, policy, measurements) for one in configurations]
     passing = {decision.candidate for decision in judged if decision.accepted}
     decisions = tuple(_with_place(decision, pareto, passing=passing) for decision in judged)

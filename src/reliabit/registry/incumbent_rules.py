@@ -6,9 +6,9 @@ What is live is measured by the confidence that it abstains by, whatever the pol
 from collections.abc import Iterator
 
 from reliabit.evaluation.cells import LATENCY, Cell
-from reliabit.evaluation.confidences import signed
 from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Reliability, heading
-from reliabit.evaluation.pareto_table import COSTS as SHOWN
+from reliabit.evaluation.pareto_report import COSTS as SHOWN
+from reliabit.evaluation.tables import signed
 from reliabit.metrics import higher_is_better
 from reliabit.metrics.intervals import corrected_level
 from reliabit.registry.decision import Reason

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell, costs_of
-from reliabit.evaluation.pairing import check_same_questions
-from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS
+from reliabit.evaluation.prediction_columns import CERTIFIED, CONFIDENCE_PREFIX, THRESHOLDS, check_same_questions
 from reliabit.registry.decision import NEW, Reason
 from reliabit.registry.evidence import Live
 from reliabit.registry.policy import Policy
@@ -36,7 +35,7 @@ def comparable(roles: Roles, policy: Policy, *, live: Terms | None = None) -> Re
     lacking = [f"{role} {one.name} recorded no predictions" for role, one in roles.items() if one.predictions is None]
     tables = {f"{role} {one.name}": one.predictions for role, one in roles.items() if one.predictions is not None}
     for name, table in tables.items():
-        columns = [f"{PREFIX}{abstains.get(name, policy.settings.confidence)}", *policy.slices]
+        columns = [f"{CONFIDENCE_PREFIX}{abstains.get(name, policy.settings.confidence)}", *policy.slices]
         lacking += [f"{name} has no column {column}" for column in columns if column not in table.column_names]
     if lacking:
         return Reason(rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs.")

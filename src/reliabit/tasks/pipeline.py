@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.report_figures import report_figures, write_figures
+from reliabit.evaluation.figures import report_figures, write_figures
 from reliabit.identity import cell_digest
 from reliabit.inference.answered import KERNELS, kernels_text
+from reliabit.metrics.definitions import AURC
 from reliabit.tasks.asked import BAD_SAMPLES
 from reliabit.tasks.calibrated import scales_table
 from reliabit.tasks.cells import run_name, run_tags
@@ -77,7 +78,7 @@ def reuse(finished: "Run", config: Config, tracker: Tracker, *, parent: str | No
         f"{run_name(config)} is finished already: run {finished.info.run_id} has the same identity; its files are in "
         f"{config.paths.output_folder()} (sweep.force=true repeats it)\n"
     )
-    return float(finished.data.metrics["selective/aurc"])
+    return float(finished.data.metrics[AURC.name])
 
 
 def _run(config: Config, run: TrackedRun) -> float:
@@ -94,7 +95,7 @@ def _run(config: Config, run: TrackedRun) -> float:
     written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
     run.log_metrics(measured.recorded())
     run.log_files(written, root=output)
-    return report.metrics["selective/aurc"]
+    return report.metrics[AURC.name]
 
 
 def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from reliabit.composition import project_root
 from reliabit.config import Config
-from reliabit.evaluation.pareto_figure import pareto_figure
+from reliabit.evaluation.pareto_report import pareto_figure
 from reliabit.files import staged_folder
 from reliabit.registry.choosing import Choice, choose
 from reliabit.registry.policy import policy_of

@@ -39,8 +39,8 @@ def compare_with_baselines(cells: "Sequence[Cell]", *, settings: EvaluationConfi
     # Hydra loads this module for every run; scipy, which takes a second to import, is needed by sweeps alone.
     from reliabit.evaluation.cells import families_of, numbered
     from reliabit.evaluation.comparison import compare, compare_slices
-    from reliabit.evaluation.confidence_figures import overlay_figure
-    from reliabit.evaluation.roles import MAXPROB, judged, reported_rows
+    from reliabit.evaluation.figures import overlay_figure
+    from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
 
     found = Compared(tables={}, figures={})
     places: list[str] = []
@@ -55,6 +55,8 @@ def compare_with_baselines(cells: "Sequence[Cell]", *, settings: EvaluationConfi
         found.tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
         if settings.slices:
             found.tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
-        curves = {name: judged(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()}
+        curves = {
+            name: scored_answers(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()
+        }
         found.figures[f"risk_coverage.{where}.png"] = overlay_figure(curves, title=f"{where} · {MAXPROB}")
     return found

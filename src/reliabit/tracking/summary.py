@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from reliabit.evaluation.markdown import markdown_table
+from reliabit.evaluation.tables import markdown_table
 from reliabit.identity import is_transport
+from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece
 from reliabit.tracking.tracker import PARENT_TAG, REUSED
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ class Column:
 
 
 COLUMNS = (
-    Column("accuracy %", "accuracy/mean", ".1f", 100),
-    Column("ECE maxprob %", "calibration/ece_15", ".1f", 100),
-    Column("C@1% maxprob %", "selective/coverage_at_1pct_risk", ".1f", 100),
-    Column("C@5% maxprob %", "selective/coverage_at_5pct_risk", ".1f", 100),
-    Column("AURC maxprob %", "selective/aurc", ".2f", 100),
-    Column("C@1% selector %", "selective/coverage_at_1pct_risk.selector", ".1f", 100),
-    Column("C@5% selector %", "selective/coverage_at_5pct_risk.selector", ".1f", 100),
-    Column("AURC selector %", "selective/aurc.selector", ".2f", 100),
+    Column("accuracy %", ACCURACY.name, ".1f", 100),
+    Column("ECE maxprob %", ece(15).name, ".1f", 100),
+    Column("C@1% maxprob %", coverage_at(0.01).name, ".1f", 100),
+    Column("C@5% maxprob %", coverage_at(0.05).name, ".1f", 100),
+    Column("AURC maxprob %", AURC.name, ".2f", 100),
+    Column("C@1% selector %", f"{coverage_at(0.01).name}.selector", ".1f", 100),
+    Column("C@5% selector %", f"{coverage_at(0.05).name}.selector", ".1f", 100),
+    Column("AURC selector %", f"{AURC.name}.selector", ".2f", 100),
 )
 
 COSTS = (

@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from reliabit.config import EvaluationConfig, RegistryConfig, TrackingConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.pareto_figure import pareto_figure
-from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
+from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_markdown
 from reliabit.tracking.cells import cells_of
 from reliabit.tracking.differences import compare_with_baselines
 from reliabit.tracking.opening import open_tracker
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from reliabit.evaluation.cells import Cell
-    from reliabit.evaluation.pareto_points import Pareto
+    from reliabit.evaluation.pareto import Pareto
 
 
 @dataclass

@@ -8,7 +8,7 @@ from reliabit.config import RegistryConfig
 
 if TYPE_CHECKING:
     from reliabit.evaluation.cells import Cell
-    from reliabit.evaluation.pareto_points import Pareto
+    from reliabit.evaluation.pareto import Pareto
 
 
 def pareto_of_sweep(cells: "Sequence[Cell]", *, policy: RegistryConfig, compared: int) -> "dict[str, Pareto]":
@@ -29,8 +29,8 @@ def pareto_of_sweep(cells: "Sequence[Cell]", *, policy: RegistryConfig, compared
     # Hydra loads this module for every run; scipy, which takes a second to import, is needed by sweeps alone.
     from reliabit.evaluation.cells import SPEED, families_of, numbered
     from reliabit.evaluation.paired_reliability import Measurements, pareto_settings
-    from reliabit.evaluation.pareto_points import pareto_of
-    from reliabit.evaluation.roles import MAXPROB
+    from reliabit.evaluation.pareto import pareto_front
+    from reliabit.evaluation.prediction_columns import MAXPROB
 
     settings = pareto_settings(policy)
     fronts: dict[str, Pareto] = {}
@@ -38,5 +38,5 @@ def pareto_of_sweep(cells: "Sequence[Cell]", *, policy: RegistryConfig, compared
         everywhere = all(settings.confidence in cell.confidences for cell in members)
         own = settings if everywhere else replace(settings, confidence=MAXPROB)
         where = numbered(members[0].place, fronts, between=" · ")
-        fronts[where] = pareto_of(members, Measurements(own, comparisons=compared))
+        fronts[where] = pareto_front(members, Measurements(own, comparisons=compared))
     return fronts

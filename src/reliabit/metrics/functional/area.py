@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from reliabit.metrics.functional.arrays import ratio, take_last
 from reliabit.metrics.functional.inputs import FloatArray, VectorLike
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import TieGroups, rank, ratio, take_last
 
 
 def aurc(confidence: VectorLike, accuracy: VectorLike, *, paper_compat: bool = False) -> float:

@@ -5,9 +5,8 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.functional.arrays import ratio
 from reliabit.metrics.functional.inputs import FloatArray, IntArray, VectorLike, as_confidence
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import TieGroups, rank, ratio
 
 Criterion: TypeAlias = Literal["half", "any"]
 

@@ -4,9 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from reliabit.metrics.functional.arrays import Sums, ratio, take_last
 from reliabit.metrics.functional.inputs import FloatArray, VectorLike, as_cost, as_pair, as_scalar
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import Sums, TieGroups, rank, ratio, take_last
 from reliabit.metrics.functional.risk_coverage import INT64_ROOM, RELATIVE_TOLERANCE, last_accepted
 
 

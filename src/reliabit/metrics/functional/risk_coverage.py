@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reliabit.metrics.functional.arrays import ratio, take_last
 from reliabit.metrics.functional.inputs import (
     BoolArray,
     FloatArray,
@@ -17,7 +16,7 @@ from reliabit.metrics.functional.inputs import (
     as_risk,
     as_scalar,
 )
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import TieGroups, rank, ratio, take_last
 
 # Only for losses that no unit makes whole; whole ones are compared exactly.
 RELATIVE_TOLERANCE = 1e-12

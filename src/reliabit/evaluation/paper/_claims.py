@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from reliabit.evaluation.cells import SELECTOR, Cell
-from reliabit.evaluation.contrasts import (
+from reliabit.evaluation.paper._contrasts import (
     ABOVE_ZERO,
     BELOW_ZERO,
     NOT_BELOW_ZERO,
@@ -20,11 +20,13 @@ from reliabit.evaluation.contrasts import (
     some,
     within,
 )
-from reliabit.evaluation.paper_measurement import MeasuredModel, mixture_of
-from reliabit.evaluation.roles import MAXPROB
+from reliabit.evaluation.paper._measurement import MeasuredModel, mixture_of
+from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.evaluation.sets import IN_DOMAIN, mixture_name
+from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at
+from reliabit.metrics.metric import Metric
 
-ACCURACY, AURC, COVERAGE = "accuracy/mean", "selective/aurc", "selective/coverage_at_1pct_risk"
+COVERAGE = coverage_at(0.01)
 LOW_BITS = (4, 3, 2)
 DATA_FREE, DATA_AWARE = "hqq", "mbq"
 KEPT_ACCURACY, KEPT = 0.98, "98 %"
@@ -138,7 +140,7 @@ def _both_conditions(
 
 
 def _against_unquantized(
-    model: MeasuredModel, bits: Collection[int], expected: Mapping[str, Expectation]
+    model: MeasuredModel, bits: Collection[int], expected: Mapping[Metric, Expectation]
 ) -> list[Planned]:
     """Every quantizer at some widths against the unquantized model, with MaxProb; nothing without the latter."""
     unquantized = model.unquantized
@@ -156,7 +158,7 @@ def _paired(
     model: MeasuredModel,
     one: tuple[Cell, str],
     other: tuple[Cell, str],
-    metric: str,
+    metric: Metric,
     *,
     expected: Expectation,
     set_name: str = IN_DOMAIN,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from reliabit.config import EvaluationConfig
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.findings import Findings, check_findings
-from reliabit.evaluation.paper_figures import paper_figures
-from reliabit.evaluation.paper_measurement import measure_models
-from reliabit.evaluation.paper_rows import PaperRows, paper_rows
-from reliabit.evaluation.paper_tables import paper_csv, paper_markdown
+from reliabit.evaluation.figures import write_figures
+from reliabit.evaluation.paper._figures import paper_figures
+from reliabit.evaluation.paper._findings import Findings, check_findings
+from reliabit.evaluation.paper._measurement import PaperRows, measure_models, paper_rows
+from reliabit.evaluation.paper._tables import paper_csv, paper_markdown
 from reliabit.files import replacing
 
 
@@ -47,11 +47,7 @@ class PaperReport:
         for name, text in texts.items():
             with replacing(folder / name) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
-        figures = paper_figures(self.rows)
-        for name, figure in figures.items():
-            with replacing(folder / name) as unfinished:
-                figure.savefig(unfinished, format="png", dpi=120)
-        return [folder / name for name in (*texts, *figures)]
+        return [*(folder / name for name in texts), *write_figures(paper_figures(self.rows), folder)]
 
 
 def paper_report(cells: Sequence[Cell], settings: EvaluationConfig) -> PaperReport:
