@@ -27,13 +27,14 @@ DEFINITIONS = SOURCE / "metrics" / "definitions.py"
 NAME = re.compile(r"(?:selective|calibration|accuracy|certified)/\w")
 
 ADDED = """
+    from reliabit.metrics.functional.ranking import ratio
     from reliabit.metrics.metric import Metric, register
 
     SUREST_RIGHT = register(
         Metric(
             name="selective/surest_right",
             heading="Top",
-            formula=lambda groups: 1 - groups.loss[..., 0] / (groups.unit * groups.size[..., 0]),
+            formula=lambda groups: 1 - ratio(groups.loss[..., 0], groups.unit * groups.size[..., 0]),
             higher_is_better=True,
             headline=True,
             ends_recorded=True,
