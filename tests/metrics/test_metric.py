@@ -6,6 +6,7 @@ import pickle
 import re
 import runpy
 import textwrap
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,8 @@ def test_a_name_is_unique_and_known(monkeypatch):
 
 
 def test_a_copied_metric_is_the_metric_itself():
-    assert copy.deepcopy(AURC) is pickle.loads(pickle.dumps(AURC)) is AURC
+    for one in (AURC, coverage_at(0.01), coverage_at(Fraction(11, 27))):
+        assert copy.deepcopy(one) is pickle.loads(pickle.dumps(one)) is one
     assert copy.deepcopy(full_suite()) == full_suite()
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COMPARED = (ACCURACY, ece(15), coverage_at(0.01), coverage_at(0.05), AURC, AUGRC)
-SLICED = (ACCURACY, AURC, ece(15))
+_SLICED = (ACCURACY, AURC, ece(15))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
         ReliabitError: The tables are not about the same questions.
     """
     check_same_questions(tables, splits=(settings.reported,))
-    suite = Suite(SLICED)
+    suite = Suite(_SLICED)
     rows = reported_rows(tables[baseline], settings.reported)
     report = slice_report(
         {

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 COLOR = "#2b6cb0"
 FAINT = "#a0aec0"
-ALARM = "#e53e3e"
-RIGHT = "#2f855a"
+_ALARM = "#e53e3e"
+_RIGHT = "#2f855a"
 
-COST_CURVE = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+_COST_CURVE = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 OF_MIXTURES = (ACCURACY, coverage_at(0.01), AURC)
 
 _GRADED = re.compile(r"(?P<name>.+)_(?P<severity>[1-5])")
@@ -191,7 +191,7 @@ def _reliability_figure(answers: ScoredAnswers, *, title: str) -> "Figure":
     full = bins.size > 0
     at, mean = bins.confidence[full], bins.accuracy[full]
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", label="confidence = accuracy")
-    axes.vlines(at, mean, at, color=ALARM, alpha=0.5, label="gap")
+    axes.vlines(at, mean, at, color=_ALARM, alpha=0.5, label="gap")
     axes.scatter(at, mean, s=15 + 400 * bins.size[full] / bins.size.sum(), color=COLOR, alpha=0.8)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="mean confidence", ylabel="mean accuracy")
     axes.legend(loc="upper left", fontsize=8)
@@ -216,7 +216,7 @@ def _risk_coverage_figure(
     axes.plot(coverage, risk, color=COLOR)
     axes.fill_between(coverage, risk, color=COLOR, alpha=0.12)
     for number, (label, at, realized) in enumerate(points):
-        axes.scatter([at], [realized], color=ALARM, marker="os^Dv"[number % 5], zorder=3, label=label)
+        axes.scatter([at], [realized], color=_ALARM, marker="os^Dv"[number % 5], zorder=3, label=label)
     axes.set(xlim=(0, 1), ylim=(0, None), xlabel="coverage", ylabel="selective risk")
     if points:
         axes.legend(loc="upper left", fontsize=8)
@@ -232,7 +232,7 @@ def _confidence_histogram(answers: ScoredAnswers, *, title: str) -> "Figure":
         bins=20,
         range=(0, 1),
         weights=[accuracy, 1 - accuracy],
-        color=[RIGHT, ALARM],
+        color=[_RIGHT, _ALARM],
         label=["right", "wrong"],
         stacked=True,
     )
@@ -247,21 +247,21 @@ def _effective_reliability_figure(predictions: "pa.Table", test: ScoredAnswers, 
     if not rows.num_rows:
         return None
     val = scored_answers(rows, MAXPROB)
-    chosen = [effective_reliability_threshold(val.confidence, val.accuracy, cost) for cost in COST_CURVE]
+    chosen = [effective_reliability_threshold(val.confidence, val.accuracy, cost) for cost in _COST_CURVE]
     phi, always = (
         [
             effective_reliability(test.confidence, test.accuracy, cost, threshold)
-            for cost, threshold in zip(COST_CURVE, thresholds, strict=True)
+            for cost, threshold in zip(_COST_CURVE, thresholds, strict=True)
         ]
-        for thresholds in (chosen, [float("-inf")] * len(COST_CURVE))
+        for thresholds in (chosen, [float("-inf")] * len(_COST_CURVE))
     )
     figure, axes = _axes(title)
-    axes.plot(COST_CURVE, phi, color=COLOR, marker="o", label="abstains below the threshold of its cost")
-    axes.plot(COST_CURVE, always, color=FAINT, marker=".", linestyle="--", label="answers everything")
+    axes.plot(_COST_CURVE, phi, color=COLOR, marker="o", label="abstains below the threshold of its cost")
+    axes.plot(_COST_CURVE, always, color=FAINT, marker=".", linestyle="--", label="answers everything")
     axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.set(xlabel="cost of a wrong answer", ylabel="effective reliability", ylim=(-1.02, 1.02))
     axes.set_xscale("symlog")
-    axes.set_xticks(list(COST_CURVE), [f"{cost:g}" for cost in COST_CURVE])
+    axes.set_xticks(list(_COST_CURVE), [f"{cost:g}" for cost in _COST_CURVE])
     axes.minorticks_off()
     axes.legend(loc="lower left", fontsize=8)
     return figure

@@ -140,7 +140,7 @@ def places(
 
     def dominates(one: Reliability, other: Reliability, *, reach: float) -> bool:
         saved = [stepped[other.name][cost] - stepped[one.name][cost] for cost in one.costs]
-        gains = [lowest_gain(metric, one, other, reach=reach) for metric in one.qualities]
+        gains = [_lowest_gain(metric, one, other, reach=reach) for metric in one.qualities]
         return min([*saved, *gains]) >= 0 < max([*saved, *gains])
 
     found = {}
@@ -163,7 +163,7 @@ def level_of_each(level: float, *, points: int) -> float:
     return corrected_level(level, points - 1)
 
 
-def lowest_gain(metric: str, one: Reliability, other: Reliability, *, reach: float) -> float:
+def _lowest_gain(metric: str, one: Reliability, other: Reliability, *, reach: float) -> float:
     """By how much one point is better than another in a quality, less so many standard errors of the difference."""
     difference = one.qualities[metric].minus(other.qualities[metric])
     gain = difference if higher_is_better(metric) else difference.times(-1.0)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MIB = 2**20
-LOOKS = {"front": (COLOR, COLOR), "undecided": (COLOR, "white"), "dominated": (FAINT, FAINT)}
+_LOOKS = {"front": (COLOR, COLOR), "undecided": (COLOR, "white"), "dominated": (FAINT, FAINT)}
 """Colors of a standing's lines and of the inside of its marks."""
 
 COSTS = {
@@ -24,7 +24,7 @@ COSTS = {
 }
 """Heading, factor and form of each cost."""
 
-EXPLANATION = (
+_EXPLANATION = (
     "front: no other configuration is at least as good in every column and better in one. undecided: one is, by point "
     "values, but within the uncertainty, so it stays. dominated: one surely is.\n"
 )
@@ -49,7 +49,7 @@ def pareto_markdown(pareto: Pareto) -> str:
         f"Confidence: {settings.confidence}. Intervals: {100 * measurements.level:.4g} %, which is "
         f"{100 * settings.level:g} % for the best of {measurements.comparisons}, {settings.resamples} resamples of "
         f"images. Certificates hold for the best of {measurements.comparisons} configurations. Latencies are compared "
-        f"in steps of {100 * settings.latency_tolerance:g} %.\n\n{EXPLANATION}\n{markdown_table(headings, lines)}"
+        f"in steps of {100 * settings.latency_tolerance:g} %.\n\n{_EXPLANATION}\n{markdown_table(headings, lines)}"
     )
 
 
@@ -113,7 +113,7 @@ def pareto_figure(fronts: Mapping[str, Pareto]) -> "Figure":
 
 
 def _panel(axes: "Axes", pareto: Pareto, metric: str) -> None:
-    for standing, (color, inside) in LOOKS.items():
+    for standing, (color, inside) in _LOOKS.items():
         members = [point for point in pareto.points if pareto.places[point.name].standing == standing]
         if not members:
             continue

@@ -6,6 +6,7 @@ Figures are drawn of it elsewhere (`reliabit.evaluation.figures`): a run is know
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,11 +89,6 @@ class Report:
         return written
 
 
-def suite_of(settings: EvaluationConfig) -> Suite:
-    """The metrics that a configuration asks for."""
-    return full_suite(risks=settings.risks, costs=settings.costs, n_bins=settings.n_bins)
-
-
 def build_report(predictions: "pa.Table", settings: EvaluationConfig) -> Report:
     """Measure a predictions table; a pure function of it.
 
@@ -103,33 +99,24 @@ def build_report(predictions: "pa.Table", settings: EvaluationConfig) -> Report:
     Raises:
         ReliabitError: The table lacks the split that reports, or a column to slice by.
     """
-    suite = suite_of(settings)
+    suite = full_suite(risks=settings.risks, costs=settings.costs, n_bins=settings.n_bins)
     measures, test = metric_inputs(predictions, MAXPROB, split=settings.reported, suite=suite)
     drawn = cluster_bootstrap(
         {"this": measures}, test.images, suite=suite, n_resamples=settings.resamples, seed=settings.seed
     )
     estimates = drawn.estimates["this"]
     confidences = compare_confidences(predictions, settings)
-    rows = reported_rows(predictions, settings.reported)
-    certificates = {name: certify(predictions, settings, confidence=name) for name in confidences_of(predictions)}
+    rows, names = reported_rows(predictions, settings.reported), confidences_of(predictions)
+    certify = partial(
+        certificates_of, predictions, risks=settings.certified_risks, delta=settings.delta, seed=settings.seed
+    )
     return Report(
         metrics={**estimates, QUESTIONS.name: float(len(test.accuracy))},
         intervals={name: drawn.interval("this", name, level=settings.level) for name in estimates},
-        certificates=certificates,
+        certificates={name: certify(confidence=name) for name in names},
         slices=_slices(predictions, measures, suite=suite, settings=settings),
         confidences=confidences,
-        curves=risk_coverage_table({name: scored_answers(rows, name) for name in confidences_of(predictions)}),
-    )
-
-
-def certify(predictions: "pa.Table", settings: EvaluationConfig, *, confidence: str = MAXPROB) -> list[Certificate]:
-    """Certify a threshold for each risk that a configuration asks for; see `certificates_of`."""
-    return certificates_of(
-        predictions,
-        confidence=confidence,
-        risks=settings.certified_risks,
-        delta=settings.delta,
-        seed=settings.seed,
+        curves=risk_coverage_table({name: scored_answers(rows, name) for name in names}),
     )
 
 

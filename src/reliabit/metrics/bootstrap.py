@@ -30,7 +30,7 @@ from reliabit.metrics.suite import Predictions, Suite, suite_for
 Key = TypeVar("Key", bound=Hashable)
 
 # Elements of one array that stay in the cache of a core between the passes over them.
-CACHED_ELEMENTS = 1 << 17
+_CACHED_ELEMENTS = 1 << 17
 DRAWN_ELEMENTS = 1 << 20
 
 
@@ -205,7 +205,7 @@ def draw_counts(n_clusters: int, resamples: range, seed: int) -> IntArray:
 
 
 def _job_values(job: Job, counts: IntArray, suite: Suite) -> Iterator[dict[str, FloatArray]]:
-    rows = max(1, CACHED_ELEMENTS // job.ranking.n_items)
+    rows = max(1, _CACHED_ELEMENTS // job.ranking.n_items)
     for start in range(0, len(counts), rows):
         weights = counts[start : start + rows].take(job.clusters, axis=1)
         yield suite.values(job.ranking.groups(weights), job.thresholds)

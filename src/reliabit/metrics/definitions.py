@@ -107,19 +107,25 @@ AUGRC = register(
 PRR = register(
     Metric(name="selective/prr", heading="PRR", formula=prediction_rejection_ratio_of, higher_is_better=True)
 )
-for _name, _heading, _formula in (
-    ("selective/auroc_{}", "AUROC", auroc_of),
-    ("selective/aupr_error_{}", "AUPR error", aupr_error_of),
-):
-    for _criterion in ("half", "any"):
-        register(
+AUROC, AUPR_ERROR = (
+    {
+        criterion: register(
             Metric(
-                name=_name.format(_criterion),
-                heading=f"{_heading} ({_criterion})",
-                formula=partial(_formula, criterion=_criterion),
+                name=template.format(criterion),
+                heading=f"{heading} ({criterion})",
+                formula=partial(formula, criterion=criterion),
                 higher_is_better=True,
             )
         )
+        for criterion in ("half", "any")
+    }
+    for template, heading, formula in (
+        ("selective/auroc_{}", "AUROC", auroc_of),
+        ("selective/aupr_error_{}", "AUPR error", aupr_error_of),
+    )
+)
+"""By what counts as right, see `functional.auroc`."""
+
 TIE_SHARE = register(Metric(name="selective/tie_share", heading="ties", formula=tie_share_of))
 
 

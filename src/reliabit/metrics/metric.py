@@ -6,15 +6,23 @@ Whatever shows, records or judges a metric takes that from the metric itself, wh
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from itertools import groupby
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.functional.inputs import FloatArray, as_decimal
+from reliabit.metrics.functional.inputs import FloatArray, as_decimal, as_scalar
 
 Parameter: TypeAlias = Literal["risk", "coverage", "cost", "n_bins"]
+_LIMITS: dict[Parameter, tuple[Callable[[float], bool], str]] = {
+    "risk": (lambda value: 0 <= value <= 1, "must lie in [0, 1]"),
+    "coverage": (lambda value: 0 < value <= 1, "must lie in (0, 1]"),
+    "cost": (lambda value: 0 <= value < float("inf"), "must be a finite number from 0"),
+    "n_bins": (lambda value: value >= 1, "must be at least 1"),
+}
+
 Parts: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
 
 
@@ -36,6 +44,7 @@ class Metric:
             there is an interval that holds for few images too (`reliabit.metrics.cluster_mean`).
         headline: Whether reports show it for every confidence on every set of questions.
         ends_recorded: Whether runs record the ends of its interval, as `<name>.low` and `<name>.high`.
+        member_of: The template of its family and its number in it, which names spell with six digits only.
     """
 
     name: str
@@ -49,6 +58,7 @@ class Metric:
     parts: Parts | None = None
     headline: bool = False
     ends_recorded: bool = False
+    member_of: tuple[str, float | Fraction] | None = None
 
     @property
     def parameter(self) -> None:
@@ -56,8 +66,8 @@ class Metric:
         return None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Copied and pickled as a name: what computes it need not be, and a copy is the metric itself.
-        return metric_named, (self.name,)
+        # Copied and pickled by what it is called by: a copy is the metric itself.
+        return (_member_of, self.member_of) if self.member_of else (metric_named, (self.name,))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phrase", self.phrase or self.heading)
@@ -100,7 +110,9 @@ class Family:
     parameter: Parameter
     define: Callable[[str, Any], Metric]
 
-    def __call__(self, value: float) -> Metric:
+    def __call__(self, value: float | Fraction) -> Metric:
+        allowed, rule = _LIMITS[self.parameter]
+        as_scalar(value, self.parameter, allowed=allowed, rule=rule)
         return _member(self, value)
 
     def find(self, name: str) -> Metric | None:
@@ -184,13 +196,18 @@ def higher_is_better(name: str) -> bool:
 
 
 @cache
-def _member(family: Family, value: float) -> Metric:
-    return family.define(family.template.format(_spelled(family.parameter, value)), value)
+def _member(family: Family, value: float | Fraction) -> Metric:
+    defined = family.define(family.template.format(_spelled(family.parameter, value)), value)
+    return replace(defined, member_of=(family.template, value))
 
 
-def _spelled(parameter: Parameter, value: float) -> str:
+def _member_of(template: str, value: float | Fraction) -> Metric:
+    return next(one for one in _DEFINED if isinstance(one, Family) and one.template == template)(value)
+
+
+def _spelled(parameter: Parameter, value: float | Fraction) -> str:
     """A number as names hold it: shares in per cent, and no points."""
-    number = float(100 * as_decimal(value)) if parameter in ("risk", "coverage") else value
+    number = float(100 * as_decimal(value)) if parameter in ("risk", "coverage") else float(value)
     return f"{number:g}".replace(".", "_")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from reliabit.metrics.functional.inputs import FloatArray
 
 # A sum of tenths is rarely whole in floating point; a true remainder is never this small.
-CEIL_SLACK = 1e-9
-BISECTIONS = 60
+_CEIL_SLACK = 1e-9
+_BISECTIONS = 60
 
 
 def binomial_p_value(n_accepted: int, n_wrong: int, risk: float) -> float:
@@ -32,17 +32,6 @@ def binomial_p_value(n_accepted: int, n_wrong: int, risk: float) -> float:
     from scipy.special import bdtr
 
     return float(bdtr(n_wrong, n_accepted, risk)) if n_accepted else 1.0
-
-
-def clopper_pearson_upper(n_accepted: int, n_wrong: int, delta: float) -> float:
-    """The risk at which `binomial_p_value` equals delta: an exact upper bound (Clopper and Pearson 1934).
-
-    >>> round(clopper_pearson_upper(299, 0, 0.05), 6)
-    0.009969
-    """
-    from scipy.special import betaincinv
-
-    return float(betaincinv(n_wrong + 1, n_accepted - n_wrong, 1 - delta)) if n_wrong < n_accepted else 1.0
 
 
 def hoeffding_bentkus_p_value(n_accepted: int, loss_sum: float, risk: float) -> float:
@@ -69,7 +58,7 @@ def hoeffding_bentkus_p_value(n_accepted: int, loss_sum: float, risk: float) -> 
     if risk >= 1:
         return 0.0
     divergence = xlogy(mean, mean / risk) + xlogy(1 - mean, (1 - mean) / (1 - risk))
-    bentkus = np.e * bdtr(np.ceil(loss_sum - CEIL_SLACK), n_accepted, risk)
+    bentkus = np.e * bdtr(np.ceil(loss_sum - _CEIL_SLACK), n_accepted, risk)
     return float(min(np.exp(-n_accepted * divergence), bentkus, 1.0))
 
 
@@ -123,7 +112,7 @@ def upper_bound(p_value: Callable[[float], float], delta: float) -> float:
     0.009969
     """
     low, high = 0.0, 1.0
-    for _ in range(BISECTIONS):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         if p_value(middle) <= delta:
             high = middle

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OF_WIDTHS = (ACCURACY, coverage_at(0.01), AURC)
-OF_MIXTURES = (coverage_at(0.01), AURC)
-LINES = {MAXPROB: "--", SELECTOR: "-"}
+_OF_WIDTHS = (ACCURACY, coverage_at(0.01), AURC)
+_OF_MIXTURES = (coverage_at(0.01), AURC)
+_LINES = {MAXPROB: "--", SELECTOR: "-"}
 """The confidences that are drawn; tables have the others."""
 
-MARGIN = 2.4
+_MARGIN = 2.4
 """Inches beside the panels, for the legend."""
 
-SHOWN_BITS = (4, 2)
+_SHOWN_BITS = (4, 2)
 """The widths that figures of mixtures show beside the unquantized model."""
 
 
@@ -50,10 +50,10 @@ def widths_figure(rows: PaperRows) -> "Figure | None":
         return None
     colors = {UNQUANTIZED: "0.4"} | {name: f"C{number % 10}" for number, name in enumerate(quantizers)}
     figure, grid = panel_grid(
-        rows=len(models), columns=len(OF_WIDTHS), margin=MARGIN, title="Widths, questions as they are"
+        rows=len(models), columns=len(_OF_WIDTHS), margin=_MARGIN, title="Widths, questions as they are"
     )
     for panels, (model, found) in zip(grid, models.items(), strict=True):
-        for axes, metric in zip(panels, OF_WIDTHS, strict=True):
+        for axes, metric in zip(panels, _OF_WIDTHS, strict=True):
             _draw_widths(axes, found, metric=metric, colors=colors)
             axes.set(title=model, xlabel="bits", ylabel=metric.axis)
     # Accuracy has one line a quantizer; the last panel has all.
@@ -72,16 +72,16 @@ def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
     if not mixtures:
         return None
     figure, grid = panel_grid(
-        rows=len(mixtures), columns=len(OF_MIXTURES), margin=MARGIN, title=f"{model}: shifted questions"
+        rows=len(mixtures), columns=len(_OF_MIXTURES), margin=_MARGIN, title=f"{model}: shifted questions"
     )
     for panels, mixture in zip(grid, mixtures, strict=True):
         found = [_drawn(rows.of(model, set_name=name)) for name in sets if mixture_of(name) == mixture]
         # Rows of all sets come in the same order of cells and confidences.
         series = [
-            same for same in zip(*found, strict=True) if same[0].cell.unquantized or same[0].cell.bits in SHOWN_BITS
+            same for same in zip(*found, strict=True) if same[0].cell.unquantized or same[0].cell.bits in _SHOWN_BITS
         ]
         names = list(dict.fromkeys(same[0].cell.quantization for same in series))
-        for axes, metric in zip(panels, OF_MIXTURES, strict=True):
+        for axes, metric in zip(panels, _OF_MIXTURES, strict=True):
             for same in series:
                 at = [100 * row.measured.shifted_share for row in same]
                 _line(axes, at, same, metric=metric, color=f"C{names.index(same[0].cell.quantization) % 10}")
@@ -93,7 +93,7 @@ def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
 def _draw_widths(axes: "Axes", found: Sequence[PaperRow], *, metric: Metric, colors: Mapping[str, str]) -> None:
     widths = sorted({row.cell.bits for row in found if not row.cell.unquantized})
     for quantizer, color in colors.items():
-        for confidence in (MAXPROB,) if metric is ACCURACY else LINES:
+        for confidence in (MAXPROB,) if metric is ACCURACY else _LINES:
             line = [row for row in found if (row.cell.quantizer, row.measured.confidence) == (quantizer, confidence)]
             if line and quantizer == UNQUANTIZED:
                 _band(axes, line[0], metric=metric, color=color)
@@ -111,18 +111,18 @@ def _line(
     values = [row.measured.values[metric.name] for row in line]
     label = f"{label or cell.quantization}, {confidence}"
     draw_with_interval(
-        axes, at, values, metric=metric, alpha=0.12, color=color, linestyle=LINES[confidence], label=label
+        axes, at, values, metric=metric, alpha=0.12, color=color, linestyle=_LINES[confidence], label=label
     )
 
 
 def _band(axes: "Axes", row: PaperRow, *, metric: Metric, color: str) -> None:
     value, confidence = row.measured.values[metric.name], row.measured.confidence
     axes.axhspan(100 * value.low, 100 * value.high, alpha=0.12, color=color, linewidth=0)
-    axes.axhline(100 * value.estimate, color=color, linestyle=LINES[confidence], label=f"{UNQUANTIZED}, {confidence}")
+    axes.axhline(100 * value.estimate, color=color, linestyle=_LINES[confidence], label=f"{UNQUANTIZED}, {confidence}")
 
 
 def _drawn(rows: Sequence[PaperRow]) -> list[PaperRow]:
-    return [row for row in rows if row.measured.confidence in LINES]
+    return [row for row in rows if row.measured.confidence in _LINES]
 
 
 def _legend(figure: "Figure", axes: "Axes") -> None:

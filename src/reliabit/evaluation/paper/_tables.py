@@ -11,7 +11,7 @@ from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at
 from reliabit.metrics.intervals import Interval
 from reliabit.metrics.metric import Metric
 
-ACROSS_SETS = (ACCURACY, coverage_at(0.01), AURC)
+_ACROSS_SETS = (ACCURACY, coverage_at(0.01), AURC)
 """The metrics shown for shifts and mixtures; the CSV has all."""
 
 UNKNOWN = "-"
@@ -116,7 +116,7 @@ def _across(rows: PaperRows, model: str, set_names: Sequence[str], *, title: str
     found = [rows.of(model, set_name=name) for name in set_names]
     questions = ", ".join(str(part[0].measured.questions) for part in found)
     text = f"\n### {model}: {title}\n\nQuestions: {questions}. Intervals are in the CSV.\n"
-    for metric in ACROSS_SETS:
+    for metric in _ACROSS_SETS:
         # Rows of all sets come in the same order of cells and confidences.
         lines = [
             [

@@ -10,13 +10,13 @@ from reliabit.errors import ReliabitError
 
 Variant: TypeAlias = Literal["official", "evalai", "reliable_vqa"]
 
-PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-ARTICLES = frozenset({"a", "an", "the"})
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_ARTICLES = frozenset({"a", "an", "the"})
 _COUNTING = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-NUMBER_WORDS = {"none": "0"} | {word: str(number) for number, word in enumerate(_COUNTING)}
+_NUMBER_WORDS = {"none": "0"} | {word: str(number) for number, word in enumerate(_COUNTING)}
 
-_CLASS = f"[{re.escape(PUNCTUATION)}]"
-_EDGE = f"[ {re.escape(PUNCTUATION)}]"
+_CLASS = f"[{re.escape(_PUNCTUATION)}]"
+_EDGE = f"[ {re.escape(_PUNCTUATION)}]"
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 _LEADING = re.compile(rf"\A{_EDGE}+(?=[a-zA-Z0-9 ])")
@@ -120,7 +120,7 @@ def _drop_punctuation(text: str) -> str:
     # Each mark is judged by the original text: one spaced occurrence deletes all of its kind, without a space.
     has_number = _DIGIT_COMMA_DIGIT.search(text) is not None
     result = text
-    for mark in PUNCTUATION:
+    for mark in _PUNCTUATION:
         spaced = f"{mark} " in text or f" {mark}" in text
         result = result.replace(mark, "" if spaced or has_number else " ")
     return result
@@ -133,8 +133,8 @@ def _space_punctuation(text: str) -> str:
 
 
 def _normalize_words(text: str) -> str:
-    words = (NUMBER_WORDS.get(word, word) for word in text.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    words = (_NUMBER_WORDS.get(word, word) for word in text.lower().split())
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def comparable_answer(text: str, *, variant: Variant = "official") -> tuple[str, str]:

@@ -68,17 +68,14 @@ def calibration_error(
     Returns:
         The error in [0, 1], lower is better.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> round(calibration_error([0.95, 0.85, 0.75, 0.65], [1, 1, 0, 1], 10), 6)
     0.325
     """
-    check_bins(n_bins, binning, closed)
+    _check_bins(n_bins, binning, closed)
     groups = rank(confidence, accuracy, probability=True).groups()
     if binning == "mass":
         return float(equal_mass_error_of(groups, n_bins))
-    cuts = equal_width_cuts(groups.confidence, n_bins, closed=closed, drop_zero=paper_compat)
+    cuts = _equal_width_cuts(groups.confidence, n_bins, closed=closed, drop_zero=paper_compat)
     return float(_error(groups, cuts))
 
 
@@ -96,19 +93,16 @@ def reliability_diagram(
     Returns:
         The bins.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> reliability_diagram([0.2, 0.9, 0.8], [0, 1, 1], 2).size.tolist()
     [1, 2]
     """
-    check_bins(n_bins, binning, "right")
+    _check_bins(n_bins, binning, "right")
     groups = rank(confidence, accuracy, probability=True).groups()
     if binning == "width":
-        cuts = equal_width_cuts(groups.confidence, n_bins)
+        cuts = _equal_width_cuts(groups.confidence, n_bins)
         lower, upper = np.arange(n_bins) / n_bins, np.arange(1, n_bins + 1) / n_bins
     else:
-        cuts = equal_mass_cuts(groups, n_bins)
+        cuts = _equal_mass_cuts(groups, n_bins)
         held = cuts[1:] > cuts[:-1]
         upper = np.where(held, groups.confidence[np.minimum(cuts[:-1], len(groups.confidence) - 1)], np.nan)[::-1]
         lower = np.where(held, groups.confidence[cuts[1:] - 1], np.nan)[::-1]
@@ -126,9 +120,6 @@ def brier_score(confidence: VectorLike, accuracy: VectorLike) -> float:
 
     Returns:
         The score in [0, 1], lower is better.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> round(brier_score([0.8, 0.4], [1.0, 0.3]), 6)
     0.025
@@ -148,9 +139,6 @@ def brier_decomposition(confidence: VectorLike, accuracy: VectorLike, n_bins: in
 
     Returns:
         The three terms.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> [round(term, 6) for term in brier_decomposition([0.8, 0.8, 0.2], [1, 0, 0], 5)]
     [0.073333, 0.055556, 0.222222]
@@ -177,9 +165,6 @@ def negative_log_likelihood(confidence: VectorLike, accuracy: VectorLike, *, eps
     Returns:
         A number from 0, lower is better.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> round(negative_log_likelihood([0.3], [0.3]), 4)
     0.6109
     """
@@ -191,12 +176,12 @@ def negative_log_likelihood(confidence: VectorLike, accuracy: VectorLike, *, eps
 
 def equal_width_error_of(groups: TieGroups, n_bins: int) -> FloatArray:
     """`calibration_error` with bins of equal width of tie groups, shape `()` or `(B,)`."""
-    return _error(groups, equal_width_cuts(groups.confidence, n_bins))
+    return _error(groups, _equal_width_cuts(groups.confidence, n_bins))
 
 
 def equal_mass_error_of(groups: TieGroups, n_bins: int) -> FloatArray:
     """`calibration_error` with bins of equal mass of tie groups, shape `()` or `(B,)`."""
-    return _error(groups, equal_mass_cuts(groups, n_bins))
+    return _error(groups, _equal_mass_cuts(groups, n_bins))
 
 
 def brier_score_of(groups: TieGroups) -> FloatArray:
@@ -219,7 +204,7 @@ def _between(values: Sums, cuts: IntArray) -> Sums:
     return np.diff(np.append(0, np.cumsum(values))[cuts])
 
 
-def equal_width_cuts(
+def _equal_width_cuts(
     confidence: FloatArray, n_bins: int, *, closed: Closed = "right", drop_zero: bool = False
 ) -> IntArray:
     """Where descending confidences change bins, from the highest bin down: positions from 0 to G.
@@ -245,7 +230,7 @@ def equal_width_bins(confidence: FloatArray, n_bins: int) -> IntArray:
     return np.maximum(np.searchsorted(edges, confidence, side="left") - 1, 0)
 
 
-def equal_mass_cuts(groups: TieGroups, n_bins: int) -> IntArray:
+def _equal_mass_cuts(groups: TieGroups, n_bins: int) -> IntArray:
     """Positions from 0 to G that give each bin its share, shape `(n_bins + 1,)` or `(B, n_bins + 1)`.
 
     A group of equal confidences goes whole to the bin of its middle rank.
@@ -258,7 +243,7 @@ def equal_mass_cuts(groups: TieGroups, n_bins: int) -> IntArray:
     return cuts.reshape(*groups.total.shape, n_bins + 1)
 
 
-def check_bins(n_bins: int, binning: str, closed: str) -> None:
+def _check_bins(n_bins: int, binning: str, closed: str) -> None:
     """Refuse what no binning is."""
     if n_bins < 1:
         raise ReliabitError(f"n_bins is {n_bins}; it must be at least 1")

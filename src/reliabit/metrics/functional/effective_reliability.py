@@ -27,9 +27,6 @@ def effective_reliability(
     Returns:
         A number in [-c, 1], higher is better.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> effective_reliability([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], 10, 0.75)
     -2.25
     """
@@ -55,9 +52,6 @@ def effective_reliability_threshold(
 
     Returns:
         The threshold from which to accept, possibly inf.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> effective_reliability_threshold([0.85, 0.75, 0.65, 0.55], [1, 1, 0, 1], 10)
     0.75
