@@ -1,7 +1,7 @@
 """Confidences compared on the same answers: in the domain, under each shift, and on mixtures of both."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from reliabit.metrics import Predictions, Suite, evaluate
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
 from reliabit.metrics.definitions import AUGRC, AURC, coverage_at, ece
 from reliabit.metrics.intervals import Difference, Interval
+from reliabit.metrics.metric import Metric
 from reliabit.metrics.suite import headline, headline_suite
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 DIFFERENCES = (ece(15), coverage_at(0.01), coverage_at(0.05), AURC, AUGRC)
 """What is compared with MaxProb."""
 
-SPREAD = (coverage_at(0.01), AURC)
+_SPREAD = (coverage_at(0.01), AURC)
 """What is compared between seeds."""
 
 
@@ -131,13 +132,7 @@ def compare_confidences(predictions: "pa.Table", settings: EvaluationConfig) -> 
     measured: list[ConfidenceMeasurement] = []
     for part in evaluation_sets(reported, settings):
         taken = {name: found.take(part.rows) for name, found in answers.items()}
-        drawn = cluster_bootstrap(
-            {name: Predictions(found.confidence, found.accuracy, thresholds[name]) for name, found in taken.items()},
-            taken[MAXPROB].images,
-            suite=suite,
-            n_resamples=settings.resamples,
-            seed=settings.seed,
-        )
+        drawn = resample_answers(taken, thresholds, suite=suite, settings=settings)
         for name in names:
             seeds = [_estimates(found.take(part.rows), suite) for found in others[name]]
             measured.append(_measured(part, name, drawn, seeds=seeds, level=settings.level))
@@ -151,22 +146,68 @@ def _estimates(answers: ScoredAnswers, suite: Suite) -> dict[str, float]:
 def _measured(
     part: EvaluationSet, confidence: str, drawn: Bootstrap, *, seeds: Sequence[Mapping[str, float]], level: float
 ) -> ConfidenceMeasurement:
-    others = [] if confidence == MAXPROB else [confidence]
-    differences = {
-        metric.name: found
-        for metric in DIFFERENCES
-        for found in drawn.compare(MAXPROB, metric.name, others=others, level=level).values()
-    }
+    found = measurement_of(
+        part, confidence, drawn, names=(MAXPROB, confidence), metrics=headline(), compared=DIFFERENCES, level=level
+    )
+    if not seeds:
+        return found
     every = [drawn.estimates[confidence], *seeds]
+    return replace(found, seeds={one.name: [values[one.name] for values in every] for one in _SPREAD})
+
+
+def measurement_of(
+    part: EvaluationSet,
+    confidence: str,
+    drawn: Bootstrap,
+    *,
+    names: tuple[str, str],
+    metrics: Iterable[Metric],
+    compared: Iterable[Metric],
+    level: float,
+) -> ConfidenceMeasurement:
+    """Read a confidence on a set off the bootstrap of that set.
+
+    Args:
+        part: The set.
+        confidence: The confidence.
+        drawn: The bootstrap.
+        names: What MaxProb and the confidence are called in the bootstrap.
+        metrics: Whose values are wanted, where they are known.
+        compared: Whose differences to MaxProb are wanted.
+        level: Level of the intervals; each holds by itself.
+    """
+    baseline, own = names
     return ConfidenceMeasurement(
         set_name=part.name,
         kind=part.kind,
         shifted_share=part.shifted_share,
         confidence=confidence,
         questions=len(part.rows),
-        values={name: drawn.interval(confidence, name, level=level) for name in drawn.estimates[confidence]},
-        against_maxprob=differences,
-        seeds={one.name: [values[one.name] for values in every] for one in SPREAD} if seeds else {},
+        values={
+            metric.name: drawn.interval(own, metric.name, level=level)
+            for metric in metrics
+            if metric.name in drawn.estimates[own]
+        },
+        against_maxprob={}
+        if own == baseline
+        else {metric.name: drawn.compare(baseline, metric.name, others=[own], level=level)[own] for metric in compared},
+    )
+
+
+def resample_answers(
+    answers: Mapping[str, ScoredAnswers],
+    thresholds: Mapping[str, Mapping[float, float]],
+    *,
+    suite: Suite,
+    settings: EvaluationConfig,
+) -> Bootstrap:
+    """The bootstrap of answers to the same questions, and of the thresholds that were chosen for them."""
+    return cluster_bootstrap(
+        {name: Predictions(one.confidence, one.accuracy, thresholds[name]) for name, one in answers.items()},
+        next(iter(answers.values())).images,
+        suite=suite,
+        n_resamples=settings.resamples,
+        seed=settings.seed,
     )
 
 

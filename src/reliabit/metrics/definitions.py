@@ -47,7 +47,7 @@ def _risk_of(groups: TieGroups, threshold: float) -> FloatArray:
     return ratio(take_last(groups.accepted_loss, last), groups.unit * take_last(groups.accepted, last))
 
 
-QUESTIONS = Metric(name="accuracy/questions", heading="n", unit="questions")
+QUESTIONS = register(Metric(name="accuracy/questions", heading="n", unit="questions"))
 """How many questions a report is of; recorded beside the metrics."""
 
 ACCURACY = register(
@@ -73,7 +73,7 @@ def coverage_at(name: str, risk: float) -> Metric:
         heading=f"C@{_per_cent(risk)}",
         formula=lambda groups: covered(groups, last_within_risk(groups, tolerance)),
         higher_is_better=True,
-        headline=True,
+        headline=risk in RISKS,
         ends_recorded=True,
     )
 
@@ -139,7 +139,7 @@ def phi(name: str, cost: float) -> Metric:
         formula=lambda groups, threshold: effective_reliability_of(groups, charge, threshold),
         higher_is_better=True,
         cost=cost,
-        headline=cost > 1,
+        headline=cost in (10, 100),
     )
 
 
@@ -190,7 +190,7 @@ def ece(name: str, n_bins: int) -> Metric:
         heading="ECE" if n_bins == BINS else f"ECE, {n_bins} bins",
         formula=partial(equal_width_error_of, n_bins=n_bins),
         probability=True,
-        headline=True,
+        headline=n_bins == BINS,
         ends_recorded=n_bins == BINS,
     )
 

@@ -16,15 +16,7 @@ _BISECTIONS = 60
 
 
 def binomial_p_value(n_accepted: int, n_wrong: int, risk: float) -> float:
-    """Exact binomial tail P(Bin(n, alpha) <= k), for losses that are 0 or 1.
-
-    Args:
-        n_accepted: n.
-        n_wrong: k.
-        risk: alpha in (0, 1).
-
-    Returns:
-        The p-value.
+    """Exact binomial tail P(Bin(n, alpha) <= k) for k wrong of n accepted answers, whose losses are 0 or 1.
 
     >>> round(binomial_p_value(299, 0, 0.01), 6)
     0.049536
@@ -37,15 +29,7 @@ def binomial_p_value(n_accepted: int, n_wrong: int, risk: float) -> float:
 def hoeffding_bentkus_p_value(n_accepted: int, loss_sum: float, risk: float) -> float:
     """Hoeffding-Bentkus p-value for losses in [0, 1] (Bates et al. 2021, Angelopoulos et al. 2021).
 
-    min(exp(-n kl(r, alpha)), e P(Bin(n, alpha) <= ceil(s))) with r = s/n < alpha, else 1.
-
-    Args:
-        n_accepted: n.
-        loss_sum: s.
-        risk: alpha in (0, 1).
-
-    Returns:
-        The p-value.
+    min(exp(-n kl(r, alpha)), e P(Bin(n, alpha) <= ceil(s))) for a loss of s in all, with r = s/n < alpha, else 1.
 
     >>> round(hoeffding_bentkus_p_value(1000, 10.4, 0.02), 6)
     0.055565
@@ -74,9 +58,6 @@ def betting_p_value(losses: FloatArray, risk: float, *, delta: float) -> float:
         risk: alpha.
         delta: The level that the bets aim at; any value is valid.
 
-    Returns:
-        The p-value.
-
     >>> losses = np.tile([0, 0.1, 0, 0, 0.4, 0, 0, 0, 0, 0], 20)
     >>> round(betting_p_value(losses, 0.1, delta=0.1), 9)
     0.000394394
@@ -101,12 +82,7 @@ def _bets(losses: FloatArray, delta: float) -> FloatArray:
 def upper_bound(p_value: Callable[[float], float], delta: float) -> float:
     """The smallest risk that the evidence rejects at level delta, by bisection of a p-value that falls with the risk.
 
-    Args:
-        p_value: Risk to p-value.
-        delta: The level.
-
-    Returns:
-        The bound in [0, 1]; 1 where nothing is rejected.
+    It lies in [0, 1], and is 1 where nothing is rejected.
 
     >>> round(upper_bound(lambda risk: binomial_p_value(299, 0, risk), 0.05), 6)
     0.009969

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from reliabit.config import EvaluationConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.confidences import ConfidenceMeasurement
+from reliabit.evaluation.confidences import ConfidenceMeasurement, measurement_of, resample_answers
 from reliabit.evaluation.prediction_columns import (
     CONFIDENCE_PREFIX,
     MAXPROB,
@@ -20,12 +20,16 @@ from reliabit.evaluation.prediction_columns import (
 )
 from reliabit.evaluation.resampled import Resampled
 from reliabit.evaluation.sets import IN_DOMAIN, EvaluationSet, evaluation_sets
-from reliabit.metrics import Predictions
-from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
+from reliabit.metrics.bootstrap import Bootstrap
 from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece, phi
-from reliabit.metrics.intervals import Difference
 from reliabit.metrics.metric import Metric
 from reliabit.metrics.suite import headline_suite
+
+TABLE = (ACCURACY, ece(15), coverage_at(0.005), coverage_at(0.01), coverage_at(0.05), AURC, phi(10), phi(100))
+"""The columns of the paper's table."""
+
+DIFFERENCES = (coverage_at(0.01), AURC)
+"""The metrics in which a confidence is compared with MaxProb."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,24 +117,11 @@ def _measure(cells: Sequence[Cell], settings: EvaluationConfig) -> MeasuredModel
         for name in cell.confidences:
             answers[key(cell, name)] = scored_answers(reported, name)
             thresholds[key(cell, name)] = thresholds_of(cell.answers, name, suite=headline_suite())
-    drawn = {part.name: _draw(part, answers, thresholds, settings) for part in parts}
+    drawn = {}
+    for part in parts:
+        taken = {name: found.take(part.rows) for name, found in answers.items()}
+        drawn[part.name] = resample_answers(taken, thresholds, suite=headline_suite(), settings=settings)
     return MeasuredModel(ordered[0].model_name, ordered, {part.name: part for part in parts}, drawn)
-
-
-def _draw(
-    part: EvaluationSet,
-    answers: Mapping[str, ScoredAnswers],
-    thresholds: Mapping[str, Mapping[float, float]],
-    settings: EvaluationConfig,
-) -> Bootstrap:
-    taken = {name: found.take(part.rows) for name, found in answers.items()}
-    return cluster_bootstrap(
-        {name: Predictions(found.confidence, found.accuracy, thresholds[name]) for name, found in taken.items()},
-        next(iter(taken.values())).images,
-        suite=headline_suite(),
-        n_resamples=settings.resamples,
-        seed=settings.seed,
-    )
 
 
 def _check_cells(cells: Sequence[Cell], *, split: str) -> None:
@@ -148,13 +139,6 @@ def _check_cells(cells: Sequence[Cell], *, split: str) -> None:
         for confidence in cell.confidences:
             check_not_fitted_on(cell.answers, confidence, split=split)
     check_same_questions({cell.name: cell.answers for cell in cells}, splits=(split, THRESHOLDS))
-
-
-TABLE = (ACCURACY, ece(15), coverage_at(0.005), coverage_at(0.01), coverage_at(0.05), AURC, phi(10), phi(100))
-"""The columns of the paper's table."""
-
-DIFFERENCES = (coverage_at(0.01), AURC)
-"""The metrics in which a confidence is compared with MaxProb."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,27 +197,10 @@ def _rows_of(model: MeasuredModel, *, level: float) -> Iterator[PaperRow]:
         drawn = model.drawn[name]
         for cell in model.cells:
             for confidence in cell.confidences:
-                estimates = drawn.estimates[key(cell, confidence)]
-                measured = ConfidenceMeasurement(
-                    set_name=name,
-                    kind=part.kind,
-                    shifted_share=part.shifted_share,
-                    confidence=confidence,
-                    questions=len(part.rows),
-                    values={
-                        metric.name: drawn.interval(key(cell, confidence), metric.name, level=level)
-                        for metric in TABLE
-                        if metric.name in estimates
-                    },
-                    against_maxprob=_against_maxprob(drawn, cell, confidence, level=level),
+                names = key(cell, MAXPROB), key(cell, confidence)
+                yield PaperRow(
+                    cell,
+                    measurement_of(
+                        part, confidence, drawn, names=names, metrics=TABLE, compared=DIFFERENCES, level=level
+                    ),
                 )
-                yield PaperRow(cell, measured)
-
-
-def _against_maxprob(drawn: Bootstrap, cell: Cell, confidence: str, *, level: float) -> dict[str, Difference]:
-    others = [] if confidence == MAXPROB else [key(cell, confidence)]
-    return {
-        metric.name: found
-        for metric in DIFFERENCES
-        for found in drawn.compare(key(cell, MAXPROB), metric.name, others=others, level=level).values()
-    }

@@ -24,18 +24,7 @@ _DOUBLE_SLACK = 1e-14
 
 
 def _as_vector(values: VectorLike, name: str) -> tuple[FloatArray, float]:
-    """Convert to a float64 vector.
-
-    Args:
-        values: Shape `(N,)`, N >= 1; a tensor on any device, an array or a list.
-        name: What the values are called in errors.
-
-    Returns:
-        The vector, and the rounding error that its original type had at 1 (0 for integers and booleans).
-
-    Raises:
-        ReliabitError: Not numbers, not one-dimensional, or empty.
-    """
+    """A float64 vector, and the rounding error that its original type had at 1 (0 for integers and booleans)."""
     array, precision = _from_tensor(values) if hasattr(values, "detach") else _from_array(values, name)
     if array.ndim != 1:
         raise ReliabitError(f"{name} must have one dimension and has the shape {tuple(array.shape)}")
@@ -125,19 +114,9 @@ def as_accuracy(values: VectorLike, *, name: str = "accuracy") -> FloatArray:
 def as_pair(
     confidence: VectorLike, accuracy: VectorLike, *, probability: bool = False, prefix: str = ""
 ) -> tuple[FloatArray, FloatArray]:
-    """Check a confidence and an accuracy a prediction; see `as_confidence` and `as_accuracy`.
+    """Check a confidence and an accuracy a prediction, both of shape `(N,)`; see `as_confidence` and `as_accuracy`.
 
-    Args:
-        confidence: Shape `(N,)`.
-        accuracy: Shape `(N,)`.
-        probability: Whether the confidences must lie in [0, 1].
-        prefix: What precedes the two names in errors, such as `cal_`.
-
-    Returns:
-        Both, float64.
-
-    Raises:
-        ReliabitError: See there; or the lengths differ.
+    The prefix, such as `cal_`, precedes the two names in errors.
     """
     ranked = as_confidence(confidence, name=f"{prefix}confidence", probability=probability)
     scored = as_accuracy(accuracy, name=f"{prefix}accuracy")

@@ -89,17 +89,11 @@ def rank(
     """Check and sort predictions.
 
     Args:
-        confidence: Shape `(N,)`, higher is surer.
-        accuracy: Shape `(N,)` in [0, 1].
+        confidence: Shape `(N,)`.
+        accuracy: Shape `(N,)`.
         split_ties: Whether equal confidences are ordered by their accuracy, best first, each a group of its own. That
             is the optimistic order of the published evaluators and of no use but parity with them.
         probability: Whether confidences must lie in [0, 1].
-
-    Returns:
-        The ranking.
-
-    Raises:
-        ReliabitError: An argument is unusable; see `as_pair`.
 
     >>> rank([0.5, 0.9, 0.5], [1.0, 0.9, 0.0]).groups().loss
     array([ 1, 10])
