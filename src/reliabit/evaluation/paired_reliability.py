@@ -13,16 +13,17 @@ from reliabit.evaluation.prediction_columns import (
     CERTIFIED,
     CONFIDENCE_PREFIX,
     THRESHOLDS,
+    ScoredAnswers,
     check_same_questions,
     metric_inputs,
     rows_of,
     scored_answers,
 )
 from reliabit.evaluation.resampled import Resampled, resampled_mean
-from reliabit.metrics import Certificate, Suite, cluster_bootstrap, definitions, one_per_image
+from reliabit.metrics import Bootstrap, Certificate, Predictions, Suite, cluster_bootstrap, definitions, one_per_image
 from reliabit.metrics.cluster_mean import cluster_mean
 from reliabit.metrics.intervals import Interval, corrected_level
-from reliabit.metrics.metric import metric_named
+from reliabit.metrics.metric import Metric, metric_named
 
 ACCURACY, AUGRC = definitions.ACCURACY.name, definitions.AUGRC.name
 """Qualities of every cell, by name."""
@@ -194,13 +195,7 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
     check_same_questions({cell.name: cell.answers for cell in cells}, splits=(settings.reported, THRESHOLDS, CERTIFIED))
     # Confidences need not be probabilities to be ranked by.
     suite = Suite((definitions.ACCURACY, definitions.AUGRC, definitions.coverage_at(settings.risk)))
-    prepared = []
-    for cell in cells:
-        if f"{CONFIDENCE_PREFIX}{settings.confidence}" not in cell.answers.column_names:
-            raise ReliabitError(
-                f"{cell.name} has no confidence {settings.confidence}; run it with confidence=selector or all"
-            )
-        prepared.append(metric_inputs(cell.answers, settings.confidence, split=settings.reported, suite=suite))
+    prepared = [_prepared(cell, settings, suite) for cell in cells]
     # By their places: the version that is live may have the name of what would replace it.
     drawn = cluster_bootstrap(
         {str(place): predictions for place, (predictions, _) in enumerate(prepared)},
@@ -210,7 +205,8 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
         seed=settings.seed,
     )
     found = []
-    for place, cell in enumerate(cells):
+    for place, (cell, (_, answers)) in enumerate(zip(cells, prepared, strict=True)):
+        qualities = {metric.name: _quality(metric, answers, drawn, str(place)) for metric in suite.metrics}
         certificates = certificates_of(
             cell.answers,
             confidence=settings.confidence,
@@ -219,18 +215,25 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
             seed=settings.seed,
             comparisons=comparisons,
         )
-        estimates, replicates = drawn.estimates[str(place)], drawn.replicates[str(place)]
-        answers = prepared[place][1]
-        qualities = {}
-        for metric in suite.metrics:
-            parts = metric.parts and metric.parts(answers.confidence, answers.accuracy)
-            mean = None if parts is None else cluster_mean(parts, answers.images)
-            qualities[metric.name] = Resampled(estimates[metric.name], replicates[metric.name], mean)
         certified = [one for one in certificates if one.risk == settings.risk]
         if certified:
             qualities[settings.certified_coverage] = _acceptance(cell, certified[0].threshold, settings)
         found.append(Reliability(cell.name, costs_of(cell.name, cell.metrics), qualities, tuple(certificates)))
     return found
+
+
+def _prepared(cell: Cell, settings: ParetoSettings, suite: Suite) -> tuple[Predictions, ScoredAnswers]:
+    if f"{CONFIDENCE_PREFIX}{settings.confidence}" not in cell.answers.column_names:
+        raise ReliabitError(
+            f"{cell.name} has no confidence {settings.confidence}; run it with confidence=selector or all"
+        )
+    return metric_inputs(cell.answers, settings.confidence, split=settings.reported, suite=suite)
+
+
+def _quality(metric: Metric, answers: ScoredAnswers, drawn: Bootstrap, name: str) -> Resampled:
+    parts = metric.parts and metric.parts(answers.confidence, answers.accuracy)
+    mean = None if parts is None else cluster_mean(parts, answers.images)
+    return Resampled(drawn.estimates[name][metric.name], drawn.replicates[name][metric.name], mean)
 
 
 def _acceptance(cell: Cell, threshold: float, settings: ParetoSettings) -> Resampled:

@@ -10,7 +10,7 @@ distributions.
 import hashlib
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -139,15 +139,26 @@ def certify_threshold(
         kept = one_per_image(cal_image_ids, seed=seed, n_rows=len(cal[0]))
         cal = (cal[0][kept], cal[1][kept])
     sequence = _plan_sequence(*val, n_cal=len(cal[0]), risk=risk, level=level, n_grid=n_grid)
-    evidence = _shuffle(*cal, method=_choose_method(method, val[1]), level=level, seed=seed)
-    passed = _count_passed(sequence, evidence, risk)
-    certificate = evidence.certificate(sequence[passed - 1] if passed else np.inf, risk=risk, delta=delta)
-    return replace(
-        certificate,
+    answers = _shuffle(*cal, method=_choose_method(method, val[1]), level=level, seed=seed)
+    passed = _count_passed(sequence, answers, risk)
+    threshold = float(sequence[passed - 1]) if passed else math.inf
+    losses = answers.losses(threshold)
+    return Certificate(
+        risk=float(risk),
+        delta=float(delta),
+        threshold=threshold,
+        method=answers.method,
+        n_cal=len(answers.confidence),
+        n_accepted=len(losses),
+        loss_sum=float(losses.sum()),
+        p_value=answers.test(losses)(risk),
+        bound=p_values.upper_bound(answers.test(losses), level),
+        seed=seed,
         comparisons=comparisons,
         n_dev=len(val[0]),
         n_tested=min(passed + 1, len(sequence)),
         one_per_image=cal_image_ids is not None,
+        cal_sha256=_fingerprint(*cal),
         dev_sha256=_fingerprint(*val),
         sequence_sha256=_fingerprint(sequence),
     )
@@ -223,30 +234,27 @@ def _plan_sequence(
 
 
 @dataclass(frozen=True, eq=False)
-class _CalibrationData:
-    """Calibration data in the fixed order in which tests see them.
+class _CalibrationAnswers:
+    """Calibration answers in the fixed order in which tests see them.
 
     Attributes:
         confidence: Shape `(M,)`.
         loss: Shape `(M,)`; for `binomial` 0 or 1.
         method: The p-value.
         level: The level that is tested at, on which the bets of `betting` depend.
-        seed: Seed of the order.
-        sha256: Fingerprint of the data before they were shuffled.
     """
 
     confidence: FloatArray
     loss: FloatArray
     method: Method
     level: float
-    seed: int
-    sha256: str
 
-    def p_value(self, threshold: float, risk: float) -> float:
-        """Evidence against the risk of a threshold exceeding the given one."""
-        return self._test(self.loss[self.confidence >= threshold])(risk)
+    def losses(self, threshold: float) -> FloatArray:
+        """Those of the answers that a threshold accepts."""
+        return self.loss[self.confidence >= threshold]
 
-    def _test(self, losses: FloatArray) -> Callable[[float], float]:
+    def test(self, losses: FloatArray) -> Callable[[float], float]:
+        """Risk to p-value: the evidence of some losses against exceeding it."""
         n, total = len(losses), float(losses.sum())
         if self.method == "binomial":
             return lambda risk: p_values.binomial_p_value(n, int(total), risk)
@@ -254,39 +262,21 @@ class _CalibrationData:
             return lambda risk: p_values.hoeffding_bentkus_p_value(n, total, risk)
         return lambda risk: p_values.betting_p_value(losses, risk, delta=self.level)
 
-    def certificate(self, threshold: float, *, risk: float, delta: float) -> Certificate:
-        """What the data say about one threshold, as a certificate."""
-        losses = self.loss[self.confidence >= threshold]
-        test = self._test(losses)
-        return Certificate(
-            risk=float(risk),
-            delta=float(delta),
-            threshold=float(threshold),
-            method=self.method,
-            n_cal=len(self.confidence),
-            n_accepted=len(losses),
-            loss_sum=float(losses.sum()),
-            p_value=test(risk),
-            bound=p_values.upper_bound(test, self.level),
-            seed=self.seed,
-            cal_sha256=self.sha256,
-        )
-
 
 def _shuffle(
     confidence: FloatArray, accuracy: FloatArray, *, method: Method, level: float, seed: int
-) -> _CalibrationData:
-    """Put calibration data in a random order that depends on the seed only."""
+) -> _CalibrationAnswers:
+    """Put calibration answers in a random order that depends on the seed only."""
     order = np.random.default_rng(seed).permutation(len(confidence))
     loss = 1.0 - accuracy
     counted = (loss > 0).astype(np.float64) if method == "binomial" else loss
-    return _CalibrationData(confidence[order], counted[order], method, level, seed, _fingerprint(confidence, accuracy))
+    return _CalibrationAnswers(confidence[order], counted[order], method, level)
 
 
-def _count_passed(sequence: FloatArray, evidence: _CalibrationData, risk: float) -> int:
+def _count_passed(sequence: FloatArray, answers: _CalibrationAnswers, risk: float) -> int:
     """How many thresholds of a sequence pass before the first that fails."""
     for index, threshold in enumerate(sequence):
-        if evidence.p_value(threshold, risk) > evidence.level:
+        if answers.test(answers.losses(threshold))(risk) > answers.level:
             return index
     return len(sequence)
 

@@ -29,7 +29,7 @@ class PaperReport:
     level: float
 
     def markdown(self) -> str:
-        """The paper's table for each model beside the published values; see `paper_tables.paper_markdown`."""
+        """The paper's table for each model beside the published values."""
         return paper_markdown(self.rows, level=self.level)
 
     def csv(self) -> str:
@@ -59,7 +59,7 @@ def paper_report(cells: Sequence[Cell], settings: EvaluationConfig) -> PaperRepo
             those of the paper's table (15 bins, as the paper's number is not known).
 
     Raises:
-        ReliabitError: The cells cannot be compared; see `paper_measurement.measure_models`.
+        ReliabitError: The cells cannot be compared; see `_measurement.measure_models`.
     """
     # A plan with a width for each component has no place on an axis of widths.
     models = measure_models([cell for cell in cells if not cell.mixed], settings)

@@ -14,7 +14,7 @@ from reliabit.metrics.intervals import corrected_level
 
 @dataclass(frozen=True)
 class JudgedCondition:
-    """A part of a claim on one model; see `contrasts.Condition`."""
+    """A part of a claim on one model; see `_contrasts.Condition`."""
 
     model: str
     name: str
