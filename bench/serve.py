@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from serving_cell import CELL, CONFIDENCE, DATA, RISK, ROOT, Expected, bundle, expectations
 
-from reliabit.metrics.certificate import Certificate
+from reliabit.metrics.certify import Certificate
 
 CLOSE = 1e-4
 """Confidences that differ by less are the same; so near the threshold, either decision is right."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from reliabit.data.prepared_table import load_split
 from reliabit.inference.predictions import read_predictions
-from reliabit.metrics.certificate import Certificate
+from reliabit.metrics.certify import Certificate
 from reliabit.serving.bundle.description import Description
 from reliabit.serving.bundle.folder import write_bundle
 

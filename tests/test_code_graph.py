@@ -40,8 +40,6 @@ TEXT = '# A comment.\n"""And a text that stands alone."""\n'
 CHANGED = {
     # Pictures, records, the registry, the service, the command line: no number depends on them.
     "evaluation/figures.py": (),
-    "evaluation/confidence_figures.py": (),
-    "evaluation/report_figures.py": (),
     "evaluation/pareto.py": (),
     "tracking/tracker.py": (),
     "registry/gate.py": (),
@@ -50,7 +48,7 @@ CHANGED = {
     "cli.py": (),
     # What judges answers, or is sure of them.
     "evaluation/report.py": ("run",),
-    "evaluation/roles.py": ("run",),
+    "evaluation/prediction_columns.py": ("run",),
     "metrics/functional/area.py": ("run",),
     "metrics/certify.py": ("run",),
     "confidence/_selector_training.py": ("run",),

@@ -9,10 +9,10 @@ import pytest
 
 from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.confidence_figures import mixture_figure, overlay_figure, severity_figure
 from reliabit.evaluation.confidences import DIFFERENCES, compare_confidences
+from reliabit.evaluation.figures import mixture_figure, overlay_figure, severity_figure
+from reliabit.evaluation.prediction_columns import fitted_on_of, rows_of, scored_answers, seeds_of, with_fitted_on
 from reliabit.evaluation.report import build_report
-from reliabit.evaluation.roles import fitted_on_of, judged, rows_of, seeds_of, with_fitted_on
 from reliabit.evaluation.sets import evaluation_sets
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.metrics.functional import aurc, coverage_at_risk
@@ -91,7 +91,7 @@ def test_numbers_are_those_of_the_plain_metrics(table, report):
         part = rows_of(table, "test", shift=shift)
         for name in ("maxprob", "selector"):
             found = report.find("in_domain" if shift == "none" else shift, name).values
-            answers = judged(part, name)
+            answers = scored_answers(part, name)
             assert found["selective/aurc"].estimate == pytest.approx(aurc(answers.confidence, answers.accuracy))
             coverage, _ = coverage_at_risk(answers.confidence, answers.accuracy, 0.05)
             assert found["selective/coverage_at_5pct_risk"].estimate == pytest.approx(coverage)
@@ -153,7 +153,10 @@ def test_figures_are_drawn_where_there_is_something_to_show(table, report):
     assert severity_figure(report, title="t") is not None
     assert mixture_figure(report, title="t") is not None
     plain = rows_of(table, "test")
-    assert len(overlay_figure({name: judged(plain, name) for name in ("maxprob", "selector")}, title="t").axes) == 1
+    assert (
+        len(overlay_figure({name: scored_answers(plain, name) for name in ("maxprob", "selector")}, title="t").axes)
+        == 1
+    )
     only = compare_confidences(table.filter(pa.compute.equal(table["shift"], "none")), SETTINGS)
     assert severity_figure(only, title="t") is None
     assert mixture_figure(only, title="t") is None

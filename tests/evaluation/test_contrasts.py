@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reliabit.evaluation.contrasts import (
+from reliabit.evaluation.paper._contrasts import (
     ABOVE_ZERO,
     BELOW_ZERO,
     NOT_BELOW_ZERO,
     SHORT_OF_ZERO,
     Planned,
-    Resampled,
     every,
     some,
     within,
 )
+from reliabit.evaluation.resampled import Resampled
 from reliabit.metrics.intervals import Interval
 
 

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from evaluation.sweep import PLANTED, SETTINGS, noisy_sweep, sweep
-from reliabit.evaluation.claims import CLAIMS
-from reliabit.evaluation.findings import check_findings
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.paper_measurement import measure_models
+from reliabit.evaluation.paper._claims import CLAIMS
+from reliabit.evaluation.paper._findings import check_findings
+from reliabit.evaluation.paper._measurement import measure_models
 
 pytestmark = pytest.mark.medium
 
@@ -83,7 +83,9 @@ def test_contrasts_are_the_differences_of_the_table(planted):
     def value(cell, confidence, metric, set_name="in_domain"):
         return rows.find("qwen2_vl_tiny", cell, confidence, set_name=set_name).measured.values[metric].estimate
 
-    found = {(name, one.what, one.metric, one.set_name): one for name in NAMES for one in planted.find(name).contrasts}
+    found = {
+        (name, one.what, one.metric.name, one.set_name): one for name in NAMES for one in planted.find(name).contrasts
+    }
     accuracy, aurc, coverage = "accuracy/mean", "selective/aurc", "selective/coverage_at_1pct_risk"
     expected = {
         ("a", "mbq 3 - none", accuracy, "in_domain"): value("mbq 3", "maxprob", accuracy)

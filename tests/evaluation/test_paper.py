@@ -14,13 +14,13 @@ from messages import NOT_THE_SAME_QUESTIONS
 from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.confidences import compare_confidences
-from reliabit.evaluation.headline import HEADLINE, SUITE, TABLE
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.paper_measurement import measure_models
-from reliabit.evaluation.published import PUBLISHED, published
-from reliabit.evaluation.roles import judged, rows_of, with_fitted_on
+from reliabit.evaluation.paper._measurement import TABLE, measure_models
+from reliabit.evaluation.paper._published import PUBLISHED, published
+from reliabit.evaluation.prediction_columns import rows_of, scored_answers, with_fitted_on
 from reliabit.evaluation.sets import evaluation_sets
-from reliabit.metrics import Predictions, Suite
+from reliabit.metrics import Predictions
+from reliabit.metrics.definitions import ACCURACY
 from reliabit.metrics.functional import (
     aurc,
     calibration_error,
@@ -28,7 +28,7 @@ from reliabit.metrics.functional import (
     effective_reliability,
     effective_reliability_threshold,
 )
-from reliabit.metrics.suite import evaluate
+from reliabit.metrics.suite import evaluate, full_suite, headline, headline_suite
 
 MODEL = "qwen2_vl_tiny"
 
@@ -71,11 +71,12 @@ def test_numbers_are_those_of_the_plain_metrics(cells, report, configuration, se
     part = next(part for part in evaluation_sets(reported, SETTINGS) if part.name == set_name)
     for confidence in ("maxprob", "selector"):
         expected = plainly(
-            judged(reported, confidence).take(part.rows), judged(rows_of(cell.predictions, "val"), confidence)
+            scored_answers(reported, confidence).take(part.rows),
+            scored_answers(rows_of(cell.predictions, "val"), confidence),
         )
         row = report.rows.find(MODEL, cell.quantization, confidence, set_name=set_name)
         assert row.measured.questions == len(part.rows)
-        assert set(row.measured.values) == set(TABLE)
+        assert set(row.measured.values) == {metric.name for metric in TABLE}
         for metric, value in row.measured.values.items():
             assert value.estimate == pytest.approx(expected[metric]), metric
             assert value.low <= value.high
@@ -85,14 +86,14 @@ def test_the_lean_suite_says_what_the_full_one_says():
     rng = np.random.default_rng(0)
     confidence, accuracy = rng.random(300).round(2), rng.choice([0, 0.3, 0.6, 0.9, 1], 300)
     thresholds = {10: 0.9, 100: np.inf}
-    full = Suite(risks=SUITE.risks, costs=SUITE.costs, n_bins=SUITE.n_bins)
-    lean = evaluate(Predictions(confidence, accuracy, thresholds), suite=SUITE)
+    names = {metric.name for metric in headline()}
+    lean = evaluate(Predictions(confidence, accuracy, thresholds), suite=headline_suite())
     assert lean == {
         name: value
-        for name, value in evaluate(Predictions(confidence, accuracy, thresholds), suite=full).items()
-        if name in HEADLINE
+        for name, value in evaluate(Predictions(confidence, accuracy, thresholds), suite=full_suite()).items()
+        if name in names
     }
-    assert set(lean) == set(HEADLINE)
+    assert set(lean) == names
 
 
 def test_intervals_and_differences_are_those_of_the_report_of_one_cell(cells, report):
@@ -101,7 +102,7 @@ def test_intervals_and_differences_are_those_of_the_report_of_one_cell(cells, re
         for confidence in ("maxprob", "selector"):
             ours = report.rows.find(MODEL, cells[2].quantization, confidence, set_name=name).measured
             theirs = alone.find(name, confidence)
-            assert ours.values == {metric: theirs.values[metric] for metric in TABLE}
+            assert ours.values == {metric.name: theirs.values[metric.name] for metric in TABLE}
             assert ours.against_maxprob == {metric: theirs.against_maxprob[metric] for metric in ours.against_maxprob}
         assert set(ours.against_maxprob) == {"selective/coverage_at_1pct_risk", "selective/aurc"}
 
@@ -111,8 +112,7 @@ def test_cells_are_paired_resample_by_resample(cells):
     twin = cell_of(cells[0].predictions, quantizer="hqq", bits=4)
     (model,) = measure_models([cells[0], twin, *cells[4:5]], SETTINGS)
     accuracy = [
-        model.resampled(cell, "maxprob", "accuracy/mean", set_name="in_domain")
-        for cell in (model.cells[0], *model.cells[1:])
+        model.resampled(cell, "maxprob", ACCURACY, set_name="in_domain") for cell in (model.cells[0], *model.cells[1:])
     ]
     assert not accuracy[1].minus(accuracy[0]).replicates.any()
     # Paired, the spread of a difference is that of the questions on which the two differ, and no more.

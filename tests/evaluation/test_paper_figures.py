@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.sweep import PLANTED, SETTINGS, sweep
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.paper_figures import mixtures_figure, paper_figures, widths_figure
+from reliabit.evaluation.paper._figures import mixtures_figure, paper_figures, widths_figure
 
 FEW = dataclasses.replace(SETTINGS, resamples=20)
 

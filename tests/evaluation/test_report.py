@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from messages import NOT_THE_SAME_QUESTIONS
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare, compare_slices
+from reliabit.evaluation.figures import report_figures, write_figures
 from reliabit.evaluation.report import build_report
-from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.evaluation.settings import EvaluationConfig
 
 SETTINGS = EvaluationConfig(

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.roles import FITTED_ON, fitted_on_of
+from reliabit.evaluation.prediction_columns import FITTED_ON, fitted_on_of
 from reliabit.inference._sound_predictions import sound_predictions
 from reliabit.inference.predictions import COLUMNS, read_predictions, write_predictions
 from reliabit.paths import conf_folder

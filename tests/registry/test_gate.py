@@ -14,7 +14,7 @@ from messages import NOT_THE_SAME_QUESTIONS
 from registry.measured import IMAGES, MARGINS, POLICY, configuration, costs, live, table, unquantized
 from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.roles import judged, rows_of, with_fitted_on
+from reliabit.evaluation.prediction_columns import rows_of, scored_answers, with_fitted_on
 from reliabit.metrics import certify_threshold
 from reliabit.registry.choosing import choose
 from reliabit.registry.gate import decide
@@ -61,7 +61,7 @@ def test_a_first_promotion_needs_no_incumbent(tables, baseline):
 
 def test_certificates_are_those_of_the_best_of_all_that_were_compared(tables, baseline):
     decision = decide(configuration("good", tables["good"]), None, POLICY, baseline=baseline, compared=7)
-    val, cal = (judged(rows_of(tables["good"], split), "maxprob") for split in ("val", "cal"))
+    val, cal = (scored_answers(rows_of(tables["good"], split), "maxprob") for split in ("val", "cal"))
     expected = certify_threshold(
         val.confidence, val.accuracy, cal.confidence, cal.accuracy, 0.1, 0.1, cal_image_ids=cal.images, comparisons=7
     )
@@ -138,8 +138,8 @@ def test_a_loss_that_cannot_be_ruled_out_is_refused_though_the_point_value_would
     baseline = unquantized(table(accuracy=0.9, images=few))
     candidate = configuration("close", table(accuracy=0.88, images=few))
     decision = decide(candidate, None, replace(POLICY, slices=()), baseline=baseline, compared=1)
-    change = judged(rows_of(candidate.predictions, "test"), "maxprob").accuracy.mean()
-    change -= judged(rows_of(baseline.predictions, "test"), "maxprob").accuracy.mean()
+    change = scored_answers(rows_of(candidate.predictions, "test"), "maxprob").accuracy.mean()
+    change -= scored_answers(rows_of(baseline.predictions, "test"), "maxprob").accuracy.mean()
     assert -POLICY.accuracy_loss < change < 0
     assert failed(decision) == ["accuracy"]
     assert "cannot be ruled out" in text_of(decision, "accuracy")

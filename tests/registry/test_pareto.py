@@ -15,15 +15,12 @@ from messages import NOT_THE_SAME_QUESTIONS
 from registry.measured import IMAGES, SETTINGS, configuration, costs, table
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import LATENCY, SPEED, STORED
-from reliabit.evaluation.contrasts import Resampled
 from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Measurements, Reliability, measure_reliability
-from reliabit.evaluation.pareto import level_of_each, places
-from reliabit.evaluation.pareto_figure import pareto_figure
-from reliabit.evaluation.pareto_points import pareto_of
-from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
-from reliabit.evaluation.resampled_means import resampled_mean
-from reliabit.evaluation.roles import judged, rows_of
-from reliabit.metrics import Predictions, Suite, cluster_bootstrap, evaluate
+from reliabit.evaluation.pareto import level_of_each, pareto_front, places
+from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_markdown
+from reliabit.evaluation.prediction_columns import rows_of, scored_answers
+from reliabit.evaluation.resampled import Resampled, resampled_mean
+from reliabit.metrics import Predictions, Suite, cluster_bootstrap, definitions, evaluate, full_suite
 from reliabit.metrics.bootstrap import draw_counts
 from reliabit.metrics.cluster_mean import cluster_mean
 
@@ -197,15 +194,15 @@ def cells_of(tables, efficiency):
 
 @pytest.fixture(scope="module")
 def pareto(tables, efficiency):
-    return pareto_of(cells_of(tables, efficiency), Measurements(SETTINGS, comparisons=4))
+    return pareto_front(cells_of(tables, efficiency), Measurements(SETTINGS, comparisons=4))
 
 
 def test_qualities_are_those_of_the_plain_metrics(tables, efficiency):
     measured = measure_reliability(cells_of(tables, efficiency), SETTINGS, comparisons=4)
     found = {one.name: one for one in measured}
     for name, one in tables.items():
-        test = judged(rows_of(one, "test"), "maxprob")
-        plain = evaluate(Predictions(test.confidence, test.accuracy), suite=Suite(risks=(0.1,)))
+        test = scored_answers(rows_of(one, "test"), "maxprob")
+        plain = evaluate(Predictions(test.confidence, test.accuracy), suite=full_suite(risks=(0.1,)))
         qualities = found[name].qualities
         assert {metric: qualities[metric].estimate for metric in qualities if metric in plain} == {
             metric: plain[metric] for metric in (ACCURACY, AUGRC, "selective/coverage_at_10pct_risk")
@@ -220,11 +217,11 @@ def test_qualities_are_those_of_the_plain_metrics(tables, efficiency):
 
 
 def test_means_are_resampled_as_the_metrics_are(tables):
-    one, other = (judged(rows_of(tables[name], "test"), "maxprob") for name in ("none", "2 bits"))
+    one, other = (scored_answers(rows_of(tables[name], "test"), "maxprob") for name in ("none", "2 bits"))
     drawn = cluster_bootstrap(
         {name: Predictions(found.confidence, found.accuracy) for name, found in (("one", one), ("other", other))},
         one.images,
-        suite=Suite(only=frozenset({ACCURACY}), calibration=False),
+        suite=Suite((definitions.ACCURACY,)),
         n_resamples=50,
     )
     mean = resampled_mean(one.accuracy - other.accuracy, one.images, n_resamples=50, seed=0)
@@ -257,7 +254,7 @@ def test_the_same_answers_dominate_surely_at_no_number_of_questions(efficiency):
     for images in ({"test": 20}, IMAGES):
         answers = table(accuracy=0.9, images=images)
         twins = cells_of({"none": answers, "4 bits": answers}, efficiency)
-        found = pareto_of(twins, Measurements(SETTINGS, comparisons=2))
+        found = pareto_front(twins, Measurements(SETTINGS, comparisons=2))
         assert found.points[0].qualities[ACCURACY].minus(found.points[1].qualities[ACCURACY]).replicates.std() == 0
         assert (found.places["none"].standing, found.places["none"].by) == ("undecided", ("4 bits",))
 
@@ -291,7 +288,7 @@ def test_the_figure_holds_every_point_once_a_panel(pareto):
 def test_without_a_calibration_split_certified_coverage_is_no_objective(efficiency):
     images = {"test": IMAGES["test"]}
     tables = {name: table(images=images, accuracy=0.8) for name in ("none", "4 bits")}
-    found = pareto_of(cells_of(tables, efficiency), Measurements(SETTINGS, comparisons=2))
+    found = pareto_front(cells_of(tables, efficiency), Measurements(SETTINGS, comparisons=2))
     assert set(found.points[0].qualities) == {ACCURACY, AUGRC, "selective/coverage_at_10pct_risk"}
     assert pareto_figure({"here": found}).axes[2].get_ylabel() == "C@10%, %"
 
@@ -299,7 +296,7 @@ def test_without_a_calibration_split_certified_coverage_is_no_objective(efficien
 def test_what_cannot_be_measured_is_refused(tables, efficiency):
     lacking = {key: value for key, value in efficiency["4 bits"].items() if key != SPEED}
     with pytest.raises(ReliabitError, match="4 bits has no efficiency/samples_per_second"):
-        pareto_of(cells_of(tables, {**efficiency, "4 bits": lacking}), Measurements(SETTINGS, comparisons=4))
+        pareto_front(cells_of(tables, {**efficiency, "4 bits": lacking}), Measurements(SETTINGS, comparisons=4))
     cells = cells_of(tables, efficiency)
     with pytest.raises(ReliabitError, match="none has no confidence selector"):
         measure_reliability(cells, replace(SETTINGS, confidence="selector"), comparisons=1)

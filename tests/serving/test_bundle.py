@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.certificate import Certificate
+from reliabit.metrics.certify import Certificate
 from reliabit.serving.bundle.description import Description, certificate_id
 from reliabit.serving.bundle.folder import BUNDLE, read_calibration, read_description, verified_snapshot, write_bundle
 from reliabit.serving.bundle.manifest import MANIFEST, manifest_digest, verify_manifest, write_manifest

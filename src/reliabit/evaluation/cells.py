@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.roles import MAXPROB, confidences_of
+from reliabit.evaluation.prediction_columns import MAXPROB, confidences_of
 from reliabit.identity import without_transport
 from reliabit.quant.settings import UNQUANTIZED, UNQUANTIZED_BITS
 
@@ -22,7 +22,7 @@ LATENCY = "efficiency/seconds_per_question"
 SELECTOR = "selector"
 """The paper's trained confidence."""
 
-SAME_CELL = ("model", "quant", "confidence", "seed")
+_SAME_CELL = ("model", "quant", "confidence", "seed")
 """Keys of the configuration that say which cell it is, whatever data it is measured on."""
 
 
@@ -129,7 +129,7 @@ class Cell:
     def is_the_cell_of(self, other: "Cell") -> bool:
         """Whether another cell is the same but for the data that it was measured on."""
         own, theirs = without_transport(self.config), without_transport(other.config)
-        return dict(self.model) == dict(other.model) and all(own.get(key) == theirs.get(key) for key in SAME_CELL)
+        return dict(self.model) == dict(other.model) and all(own.get(key) == theirs.get(key) for key in _SAME_CELL)
 
 
 def costs_of(name: str, metrics: Mapping[str, float]) -> dict[str, float]:

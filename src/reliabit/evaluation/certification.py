@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reliabit.evaluation.roles import CERTIFIED, THRESHOLDS, judged, rows_of
+from reliabit.evaluation.prediction_columns import CERTIFIED, THRESHOLDS, rows_of, scored_answers
 from reliabit.metrics import Certificate, certify_threshold
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def certificates_of(
     splits = [rows_of(predictions, split) for split in (THRESHOLDS, CERTIFIED)]
     if not all(rows.num_rows for rows in splits):
         return []
-    planned, tested = (judged(rows, confidence) for rows in splits)
+    planned, tested = (scored_answers(rows, confidence) for rows in splits)
     return [
         certify_threshold(
             planned.confidence,

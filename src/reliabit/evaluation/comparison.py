@@ -1,32 +1,29 @@
 """Configurations compared on the same questions: paired differences to a baseline, with intervals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reliabit.evaluation.confidences import signed
-from reliabit.evaluation.markdown import markdown_table
-from reliabit.evaluation.pairing import check_same_questions
-from reliabit.evaluation.report import suite_of
-from reliabit.evaluation.roles import MAXPROB, image_keys, measured, reported_rows
+from reliabit.evaluation.prediction_columns import (
+    MAXPROB,
+    check_same_questions,
+    image_keys,
+    metric_inputs,
+    reported_rows,
+)
 from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.evaluation.tables import markdown_table, signed
+from reliabit.metrics import Suite
 from reliabit.metrics.bootstrap import cluster_bootstrap
+from reliabit.metrics.definitions import ACCURACY, AUGRC, AURC, coverage_at, ece
 from reliabit.metrics.intervals import Difference
 from reliabit.metrics.slices import slice_report
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COMPARED = (
-    "accuracy/mean",
-    "calibration/ece_15",
-    "selective/coverage_at_1pct_risk",
-    "selective/coverage_at_5pct_risk",
-    "selective/aurc",
-    "selective/augrc",
-)
-
-SLICED = ("accuracy/mean", "calibration/ece_15", "selective/aurc")
+COMPARED = (ACCURACY, ece(15), coverage_at(0.01), coverage_at(0.05), AURC, AUGRC)
+_SLICED = (ACCURACY, AURC, ece(15))
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,10 @@ def compare(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, bas
         ReliabitError: The tables are not about the same questions.
     """
     check_same_questions(tables, splits=(settings.reported,))
-    suite = replace(suite_of(settings), only=frozenset(COMPARED))
-    prepared = {name: measured(table, MAXPROB, split=settings.reported, suite=suite) for name, table in tables.items()}
+    suite = Suite(COMPARED)
+    prepared = {
+        name: metric_inputs(table, MAXPROB, split=settings.reported, suite=suite) for name, table in tables.items()
+    }
     drawn = cluster_bootstrap(
         {name: predictions for name, (predictions, _) in prepared.items()},
         prepared[baseline][1].images,
@@ -65,11 +64,11 @@ def compare(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig, *, bas
         n_resamples=settings.resamples,
         seed=settings.seed,
     )
-    compared = {metric: drawn.compare(baseline, metric, level=settings.level) for metric in COMPARED}
+    compared = {one.name: drawn.compare(baseline, one.name, level=settings.level) for one in COMPARED}
     others = [name for name in tables if name != baseline]
     return Comparison(
         baseline=baseline,
-        differences={name: {metric: compared[metric][name] for metric in COMPARED} for name in others},
+        differences={name: {metric: found[name] for metric, found in compared.items()} for name in others},
     )
 
 
@@ -89,10 +88,13 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
         ReliabitError: The tables are not about the same questions.
     """
     check_same_questions(tables, splits=(settings.reported,))
-    suite = replace(suite_of(settings), only=frozenset(SLICED))
+    suite = Suite(_SLICED)
     rows = reported_rows(tables[baseline], settings.reported)
     report = slice_report(
-        {name: measured(table, MAXPROB, split=settings.reported, suite=suite)[0] for name, table in tables.items()},
+        {
+            name: metric_inputs(table, MAXPROB, split=settings.reported, suite=suite)[0]
+            for name, table in tables.items()
+        },
         image_keys(rows),
         {column: rows[column].to_pylist() for column in settings.slices},
         baseline=baseline,
@@ -113,6 +115,5 @@ def compare_slices(tables: "Mapping[str, pa.Table]", settings: EvaluationConfig,
             signed(gap.change) if gap.change is not None and gap.configuration != baseline else "",
         ]
         for gap in report.gaps
-        if gap.metric in SLICED
     ]
     return markdown_table(headings, lines)

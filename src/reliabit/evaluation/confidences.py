@@ -1,45 +1,42 @@
 """Confidences compared on the same answers: in the domain, under each shift, and on mixtures of both."""
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from io import StringIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reliabit.evaluation.headline import HEADLINE, SUITE
-from reliabit.evaluation.markdown import markdown_table
-from reliabit.evaluation.roles import (
+from reliabit.evaluation.prediction_columns import (
     MAXPROB,
-    Judged,
-    check_roles,
+    ScoredAnswers,
+    check_not_fitted_on,
     confidences_of,
-    judged,
+    scored_answers,
     seeds_of,
     thresholds_of,
 )
 from reliabit.evaluation.sets import IN_DOMAIN, EvaluationSet, Kind, evaluation_sets
 from reliabit.evaluation.settings import EvaluationConfig
-from reliabit.metrics import Predictions, evaluate
+from reliabit.evaluation.tables import csv_table, ends, markdown_table, signed
+from reliabit.metrics import Predictions, Suite, evaluate
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
+from reliabit.metrics.definitions import AUGRC, AURC, coverage_at, ece
 from reliabit.metrics.intervals import Difference, Interval
+from reliabit.metrics.metric import Metric
+from reliabit.metrics.suite import headline, headline_suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DIFFERENCES = (
-    "calibration/ece_15",
-    "selective/coverage_at_1pct_risk",
-    "selective/coverage_at_5pct_risk",
-    "selective/aurc",
-    "selective/augrc",
-)
-SPREAD = ("selective/coverage_at_1pct_risk", "selective/aurc")
+DIFFERENCES = (ece(15), coverage_at(0.01), coverage_at(0.05), AURC, AUGRC)
+"""What is compared with MaxProb."""
+
+_SPREAD = (coverage_at(0.01), AURC)
+"""What is compared between seeds."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class ConfidenceMeasurement:
     """One confidence on one set.
 
     Attributes:
@@ -48,7 +45,7 @@ class Measured:
         shifted_share: Its share of shifted questions.
         confidence: Which confidence.
         questions: How many.
-        values: The metrics of `HEADLINE`, with intervals.
+        values: The headline metrics by name, with intervals.
         against_maxprob: The paired differences to MaxProb; none for MaxProb itself.
         seeds: The same metric of the same estimator trained with every seed.
     """
@@ -67,9 +64,9 @@ class Measured:
 class ConfidenceReport:
     """Every confidence on every set."""
 
-    measured: list[Measured]
+    measured: list[ConfidenceMeasurement]
 
-    def find(self, set_name: str, confidence: str) -> Measured | None:
+    def find(self, set_name: str, confidence: str) -> ConfidenceMeasurement | None:
         """One confidence on one set, if it was measured."""
         found = (row for row in self.measured if (row.set_name, row.confidence) == (set_name, confidence))
         return next(found, None)
@@ -95,7 +92,7 @@ class ConfidenceReport:
     def markdown(self) -> str:
         """Two tables in per cent: the metrics, and the paired differences to MaxProb."""
         lines = [[row.set_name, row.confidence, str(row.questions), *_shown(row)] for row in self.measured]
-        text = markdown_table(["questions", "confidence", "n", *HEADLINE.values()], lines)
+        text = markdown_table(["questions", "confidence", "n", *(metric.heading for metric in headline())], lines)
         compared = [row for row in self.measured if row.against_maxprob]
         if compared:
             lines = [
@@ -104,22 +101,14 @@ class ConfidenceReport:
             ]
             text += f"\nDifferences to {MAXPROB} on the same answers, in percentage points; "
             text += "each interval by itself (* excludes zero).\n\n"
-            headings = ["questions", "confidence", *(f"Δ {HEADLINE[name]}" for name in DIFFERENCES)]
+            headings = ["questions", "confidence", *(f"Δ {metric.heading}" for metric in DIFFERENCES)]
             text += markdown_table(headings, lines)
         return text
 
     def csv(self) -> str:
         """Every metric with its interval, one row each, as fractions."""
-        text = StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["set", "shifted_share", "confidence", "questions", "metric", "value", "low", "high"])
-        for row in self.measured:
-            where = (row.set_name, f"{row.shifted_share:.6g}", row.confidence, row.questions)
-            writer.writerows([*where, name, *_ends(found)] for name, found in row.values.items())
-            writer.writerows(
-                [*where, f"{name} minus {MAXPROB}", *_ends(found)] for name, found in row.against_maxprob.items()
-            )
-        return text.getvalue()
+        headings = ["set", "shifted_share", "confidence", "questions", "metric", "value", "low", "high"]
+        return csv_table(headings, (line for row in self.measured for line in _csv_lines(row)))
 
 
 def compare_confidences(predictions: "pa.Table", settings: EvaluationConfig) -> ConfidenceReport:
@@ -133,70 +122,101 @@ def compare_confidences(predictions: "pa.Table", settings: EvaluationConfig) -> 
     """
     import pyarrow.compute as pc
 
-    names = confidences_of(predictions)
+    suite, names = headline_suite(), confidences_of(predictions)
     for name in names:
-        check_roles(predictions, name, split=settings.reported)
+        check_not_fitted_on(predictions, name, split=settings.reported)
     reported = predictions.filter(pc.equal(predictions["split"], settings.reported))
-    thresholds = {name: thresholds_of(predictions, name, suite=SUITE) for name in names}
-    answers = {name: judged(reported, name) for name in names}
-    others = {name: [judged(reported, column) for column in seeds_of(predictions, name)] for name in names}
-    measured: list[Measured] = []
+    thresholds = {name: thresholds_of(predictions, name, suite=suite) for name in names}
+    answers = {name: scored_answers(reported, name) for name in names}
+    others = {name: [scored_answers(reported, column) for column in seeds_of(predictions, name)] for name in names}
+    measured: list[ConfidenceMeasurement] = []
     for part in evaluation_sets(reported, settings):
         taken = {name: found.take(part.rows) for name, found in answers.items()}
-        drawn = cluster_bootstrap(
-            {name: Predictions(found.confidence, found.accuracy, thresholds[name]) for name, found in taken.items()},
-            taken[MAXPROB].images,
-            suite=SUITE,
-            n_resamples=settings.resamples,
-            seed=settings.seed,
-        )
+        drawn = resample_answers(taken, thresholds, suite=suite, settings=settings)
         for name in names:
-            seeds = [found.take(part.rows) for found in others[name]]
+            seeds = [_estimates(found.take(part.rows), suite) for found in others[name]]
             measured.append(_measured(part, name, drawn, seeds=seeds, level=settings.level))
     return ConfidenceReport(measured)
 
 
+def _estimates(answers: ScoredAnswers, suite: Suite) -> dict[str, float]:
+    return evaluate(Predictions(answers.confidence, answers.accuracy), suite=suite)
+
+
 def _measured(
-    part: EvaluationSet, confidence: str, drawn: Bootstrap, *, seeds: Sequence[Judged], level: float
-) -> Measured:
-    names = [name for name in HEADLINE if name in drawn.estimates[confidence]]
-    differences = {}
-    if confidence != MAXPROB:
-        both = Bootstrap(
-            {name: drawn.estimates[name] for name in (MAXPROB, confidence)},
-            {name: drawn.replicates[name] for name in (MAXPROB, confidence)},
-        )
-        differences = {name: both.compare(MAXPROB, name, level=level)[confidence] for name in DIFFERENCES}
-    every = [drawn.estimates[confidence], *(_estimates(found) for found in seeds)]
-    return Measured(
+    part: EvaluationSet, confidence: str, drawn: Bootstrap, *, seeds: Sequence[Mapping[str, float]], level: float
+) -> ConfidenceMeasurement:
+    found = measurement_of(
+        part, confidence, drawn, names=(MAXPROB, confidence), metrics=headline(), compared=DIFFERENCES, level=level
+    )
+    if not seeds:
+        return found
+    every = [drawn.estimates[confidence], *seeds]
+    return replace(found, seeds={one.name: [values[one.name] for values in every] for one in _SPREAD})
+
+
+def measurement_of(
+    part: EvaluationSet,
+    confidence: str,
+    drawn: Bootstrap,
+    *,
+    names: tuple[str, str],
+    metrics: Iterable[Metric],
+    compared: Iterable[Metric],
+    level: float,
+) -> ConfidenceMeasurement:
+    """Read a confidence on a set off the bootstrap of that set.
+
+    Args:
+        part: The set.
+        confidence: The confidence.
+        drawn: The bootstrap.
+        names: What MaxProb and the confidence are called in the bootstrap.
+        metrics: Whose values are wanted, where they are known.
+        compared: Whose differences to MaxProb are wanted.
+        level: Level of the intervals; each holds by itself.
+    """
+    baseline, own = names
+    return ConfidenceMeasurement(
         set_name=part.name,
         kind=part.kind,
         shifted_share=part.shifted_share,
         confidence=confidence,
         questions=len(part.rows),
-        values={name: drawn.interval(confidence, name, level=level) for name in names},
-        against_maxprob=differences,
-        seeds={name: [values[name] for values in every] for name in SPREAD} if seeds else {},
+        values={
+            metric.name: drawn.interval(own, metric.name, level=level)
+            for metric in metrics
+            if metric.name in drawn.estimates[own]
+        },
+        against_maxprob={}
+        if own == baseline
+        else {metric.name: drawn.compare(baseline, metric.name, others=[own], level=level)[own] for metric in compared},
     )
 
 
-def _estimates(answers: Judged) -> dict[str, float]:
-    return evaluate(Predictions(answers.confidence, answers.accuracy), suite=SUITE)
+def resample_answers(
+    answers: Mapping[str, ScoredAnswers],
+    thresholds: Mapping[str, Mapping[float, float]],
+    *,
+    suite: Suite,
+    settings: EvaluationConfig,
+) -> Bootstrap:
+    """The bootstrap of answers to the same questions, and of the thresholds that were chosen for them."""
+    return cluster_bootstrap(
+        {name: Predictions(one.confidence, one.accuracy, thresholds[name]) for name, one in answers.items()},
+        next(iter(answers.values())).images,
+        suite=suite,
+        n_resamples=settings.resamples,
+        seed=settings.seed,
+    )
 
 
-def signed(difference: Interval) -> str:
-    """A difference in percentage points with its interval; a star where that excludes zero.
-
-    >>> signed(Interval(-0.012, -0.02, -0.004, 0.95))
-    '-1.20 [-2.00, -0.40]*'
-    """
-    star = "*" if difference.low > 0 or difference.high < 0 else ""
-    return f"{100 * difference.estimate:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]{star}"
+def _shown(row: ConfidenceMeasurement) -> list[str]:
+    return [one.text(row.values[one.name].estimate) if one.name in row.values else "-" for one in headline()]
 
 
-def _shown(row: Measured) -> list[str]:
-    return [f"{100 * row.values[name].estimate:.2f}" if name in row.values else "-" for name in HEADLINE]
-
-
-def _ends(found: Interval) -> list[str]:
-    return [f"{value:.6g}" for value in (found.estimate, found.low, found.high)]
+def _csv_lines(row: ConfidenceMeasurement) -> Iterator[list[object]]:
+    where = [row.set_name, f"{row.shifted_share:.6g}", row.confidence, row.questions]
+    compared = {f"{name} minus {MAXPROB}": found for name, found in row.against_maxprob.items()}
+    for name, found in {**row.values, **compared}.items():
+        yield [*where, name, *ends(found)]

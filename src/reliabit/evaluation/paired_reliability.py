@@ -8,19 +8,77 @@ import numpy as np
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell, costs_of
 from reliabit.evaluation.certification import certificates_of
-from reliabit.evaluation.contrasts import Resampled
-from reliabit.evaluation.pairing import check_same_questions
-from reliabit.evaluation.resampled_means import resampled_mean
-from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS, judged, measured, rows_of
+from reliabit.evaluation.prediction_columns import (
+    CERTIFIED,
+    CONFIDENCE_PREFIX,
+    THRESHOLDS,
+    ScoredAnswers,
+    check_same_questions,
+    metric_inputs,
+    rows_of,
+    scored_answers,
+)
+from reliabit.evaluation.resampled import Resampled, resampled_mean
 from reliabit.evaluation.settings import ParetoSettings
-from reliabit.metrics import Certificate, Suite, cluster_bootstrap, one_per_image
+from reliabit.metrics import Bootstrap, Certificate, Predictions, Suite, cluster_bootstrap, definitions, one_per_image
 from reliabit.metrics.cluster_mean import cluster_mean
-from reliabit.metrics.functional import augrc_parts
 from reliabit.metrics.intervals import Interval, corrected_level
-from reliabit.metrics.suite import percent
+from reliabit.metrics.metric import Metric, metric_named
 
-ACCURACY = "accuracy/mean"
-AUGRC = "selective/augrc"
+ACCURACY, AUGRC = definitions.ACCURACY.name, definitions.AUGRC.name
+"""Qualities of every cell, by name."""
+
+
+@dataclass(frozen=True)
+class ParetoSettings:
+    """What is measured of each configuration, and how.
+
+    Attributes:
+        confidence: The confidence that abstains: `maxprob`, `selector`, ...
+        risk: The selective risk of coverage at risk and of the certified coverage that are compared.
+        certified_risks: All risks to certify, `risk` among them.
+        delta: The probability with which each certificate may fail.
+        reported: The split that reports.
+        resamples: Resamples of the bootstrap by image.
+        level: Confidence level.
+        seed: Seeds the resamples and the draw of calibration questions.
+        latency_tolerance: The relative difference of latencies that means nothing.
+    """
+
+    confidence: str
+    risk: float
+    certified_risks: tuple[float, ...]
+    delta: float
+    reported: str
+    resamples: int
+    level: float
+    seed: int
+    latency_tolerance: float
+
+    @property
+    def coverage(self) -> str:
+        """The metric of coverage at risk, such as that of 5 %."""
+        return definitions.coverage_at(self.risk).name
+
+    @property
+    def certified_coverage(self) -> str:
+        """The metric of certified coverage, such as that of 5 %."""
+        return definitions.certified_coverage_at(self.risk).name
+
+
+def pareto_settings(config: RegistryConfig) -> ParetoSettings:
+    """The settings of a promotion policy."""
+    return ParetoSettings(
+        confidence=config.confidence,
+        risk=config.required_risk,
+        certified_risks=tuple(config.certified_risks),
+        delta=config.delta,
+        reported=config.reported,
+        resamples=config.resamples,
+        level=config.level,
+        seed=config.seed,
+        latency_tolerance=config.latency_tolerance,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +159,7 @@ def heading(metric: str) -> str:
     >>> heading("certified/coverage_at_5pct_risk"), heading("selective/coverage_at_0_5pct_risk")
     ('certified C@5%', 'C@0.5%')
     """
-    known = {ACCURACY: "accuracy", AUGRC: "AUGRC", "selective/aurc": "AURC", "calibration/ece_15": "ECE"}
-    if metric in known:
-        return known[metric]
-    risk = metric.partition("coverage_at_")[2].removesuffix("pct_risk").replace("_", ".")
-    return f"{'certified ' if metric.startswith('certified/') else ''}C@{risk}%"
+    return metric_named(metric).phrase
 
 
 def label(metric: str, confidence: str, *, comparisons: int = 1) -> str:
@@ -117,7 +171,7 @@ def label(metric: str, confidence: str, *, comparisons: int = 1) -> str:
     'certified C@5% selector (best of 9)'
     """
     by = "" if metric == ACCURACY else f" {confidence}"
-    among = f" (best of {comparisons})" if metric.startswith("certified/") else ""
+    among = f" (best of {comparisons})" if metric_named(metric).certified else ""
     return f"{heading(metric)}{by}{among}"
 
 
@@ -139,16 +193,9 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
             confidence has seen an image that would judge it.
     """
     check_same_questions({cell.name: cell.answers for cell in cells}, splits=(settings.reported, THRESHOLDS, CERTIFIED))
-    metrics = (ACCURACY, AUGRC, f"selective/coverage_at_{percent(settings.required_risk)}pct_risk")
     # Confidences need not be probabilities to be ranked by.
-    suite = Suite(risks=(settings.required_risk,), calibration=False, only=frozenset(metrics))
-    prepared = []
-    for cell in cells:
-        if f"{PREFIX}{settings.confidence}" not in cell.answers.column_names:
-            raise ReliabitError(
-                f"{cell.name} has no confidence {settings.confidence}; run it with confidence=selector or all"
-            )
-        prepared.append(measured(cell.answers, settings.confidence, split=settings.reported, suite=suite))
+    suite = Suite((definitions.ACCURACY, definitions.AUGRC, definitions.coverage_at(settings.risk)))
+    prepared = [_prepared(cell, settings, suite) for cell in cells]
     # By their places: the version that is live may have the name of what would replace it.
     drawn = cluster_bootstrap(
         {str(place): predictions for place, (predictions, _) in enumerate(prepared)},
@@ -158,7 +205,8 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
         seed=settings.seed,
     )
     found = []
-    for place, cell in enumerate(cells):
+    for place, (cell, (_, answers)) in enumerate(zip(cells, prepared, strict=True)):
+        qualities = {metric.name: _quality(metric, answers, drawn, str(place)) for metric in suite.metrics}
         certificates = certificates_of(
             cell.answers,
             confidence=settings.confidence,
@@ -167,21 +215,29 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
             seed=settings.seed,
             comparisons=comparisons,
         )
-        estimates, replicates = drawn.estimates[str(place)], drawn.replicates[str(place)]
-        qualities = {metric: Resampled(estimates[metric], replicates[metric]) for metric in metrics}
-        answers = prepared[place][1]
-        values = {ACCURACY: answers.accuracy, AUGRC: augrc_parts(answers.confidence, answers.accuracy)}
-        for metric, each in values.items():
-            qualities[metric] = replace(qualities[metric], mean=cluster_mean(each, answers.images))
-        certified = [one for one in certificates if one.risk == settings.required_risk]
+        certified = [one for one in certificates if one.risk == settings.risk]
         if certified:
             qualities[settings.certified_coverage] = _acceptance(cell, certified[0].threshold, settings)
         found.append(Reliability(cell.name, costs_of(cell.name, cell.metrics), qualities, tuple(certificates)))
     return found
 
 
+def _prepared(cell: Cell, settings: ParetoSettings, suite: Suite) -> tuple[Predictions, ScoredAnswers]:
+    if f"{CONFIDENCE_PREFIX}{settings.confidence}" not in cell.answers.column_names:
+        raise ReliabitError(
+            f"{cell.name} has no confidence {settings.confidence}; run it with confidence=selector or all"
+        )
+    return metric_inputs(cell.answers, settings.confidence, split=settings.reported, suite=suite)
+
+
+def _quality(metric: Metric, answers: ScoredAnswers, drawn: Bootstrap, name: str) -> Resampled:
+    parts = metric.parts and metric.parts(answers.confidence, answers.accuracy)
+    mean = None if parts is None else cluster_mean(parts, answers.images)
+    return Resampled(drawn.estimates[name][metric.name], drawn.replicates[name][metric.name], mean)
+
+
 def _acceptance(cell: Cell, threshold: float, settings: ParetoSettings) -> Resampled:
-    asked = judged(rows_of(cell.answers, CERTIFIED), settings.confidence)
+    asked = scored_answers(rows_of(cell.answers, CERTIFIED), settings.confidence)
     kept = asked.take(one_per_image(asked.images, seed=settings.seed))
     accepted = (kept.confidence >= threshold).astype(np.float64)
     resampled = resampled_mean(accepted, kept.images, n_resamples=settings.resamples, seed=settings.seed)

@@ -23,9 +23,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.paired_reliability import Reliability
+from reliabit.evaluation.cells import LATENCY, STORED, Cell
+from reliabit.evaluation.paired_reliability import Measurements, Reliability, label
 from reliabit.metrics.intervals import corrected_level
-from reliabit.metrics.suite import higher_is_better
+from reliabit.metrics.metric import higher_is_better
 
 Standing: TypeAlias = Literal["front", "undecided", "dominated"]
 
@@ -49,6 +50,58 @@ class Place:
         return self.standing != "dominated"
 
 
+@dataclass(frozen=True, eq=False)
+class Pareto:
+    """Cells and where they stand.
+
+    Attributes:
+        points: The cells, widest stored weights first.
+        places: Where each stands.
+        measurements: How they were measured.
+    """
+
+    points: tuple[Reliability, ...]
+    places: Mapping[str, Place]
+    measurements: Measurements
+
+    @property
+    def certified_label(self) -> str:
+        """What certified coverage is called here and elsewhere."""
+        measurements = self.measurements
+        settings = measurements.settings
+        return label(settings.certified_coverage, settings.confidence, comparisons=measurements.comparisons)
+
+    @property
+    def certified(self) -> dict[str, float]:
+        """The certified coverage of each cell for which one was measured."""
+        metric = self.measurements.settings.certified_coverage
+        return {point.name: point.qualities[metric].estimate for point in self.points if metric in point.qualities}
+
+
+def pareto_front(cells: Sequence[Cell], measurements: Measurements) -> Pareto:
+    """Measure cells on the same questions and place them.
+
+    Args:
+        cells: The cells.
+        measurements: What to measure, and for the best of how many; every one of them counts as a rival, also those
+            that could not be measured.
+
+    Raises:
+        ReliabitError: They were not asked the same questions, or one lacks a cost, the confidence or the split.
+    """
+    settings = measurements.settings
+    points = sorted(measurements.of(cells), key=lambda point: -point.costs[STORED])
+    return Pareto(
+        points=tuple(points),
+        places=places(
+            points,
+            level=level_of_each(settings.level, points=measurements.comparisons),
+            steps={LATENCY: settings.latency_tolerance},
+        ),
+        measurements=measurements,
+    )
+
+
 def places(
     points: Sequence[Reliability], *, level: float, steps: Mapping[str, float] | None = None
 ) -> dict[str, Place]:
@@ -66,9 +119,9 @@ def places(
         Name to place, in the order of the points; at least one point is on the front.
 
     Raises:
-        ReliabitError: Reliabilitys lack a name of their own, an objective that others have, or a number.
+        ReliabitError: Points lack a name of their own, an objective that others have, or a number.
 
-    >>> from reliabit.evaluation.contrasts import Resampled
+    >>> from reliabit.evaluation.paper._contrasts import Resampled
     >>> accuracy = lambda *values: {"accuracy/mean": Resampled(np.mean(values), np.array(values))}
     >>> found = places(
     ...     [
@@ -87,7 +140,7 @@ def places(
 
     def dominates(one: Reliability, other: Reliability, *, reach: float) -> bool:
         saved = [stepped[other.name][cost] - stepped[one.name][cost] for cost in one.costs]
-        gains = [lowest_gain(metric, one, other, reach=reach) for metric in one.qualities]
+        gains = [_lowest_gain(metric, one, other, reach=reach) for metric in one.qualities]
         return min([*saved, *gains]) >= 0 < max([*saved, *gains])
 
     found = {}
@@ -110,7 +163,7 @@ def level_of_each(level: float, *, points: int) -> float:
     return corrected_level(level, points - 1)
 
 
-def lowest_gain(metric: str, one: Reliability, other: Reliability, *, reach: float) -> float:
+def _lowest_gain(metric: str, one: Reliability, other: Reliability, *, reach: float) -> float:
     """By how much one point is better than another in a quality, less so many standard errors of the difference."""
     difference = one.qualities[metric].minus(other.qualities[metric])
     gain = difference if higher_is_better(metric) else difference.times(-1.0)

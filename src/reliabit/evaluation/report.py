@@ -1,37 +1,37 @@
 """The report of one predictions table: metrics with intervals, certificates and slices.
 
-Figures are drawn of it elsewhere (`reliabit.evaluation.report_figures`): a run is known by what computes its numbers.
+Figures are drawn of it elsewhere (`reliabit.evaluation.figures`): a run is known by what computes its numbers.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.certification import certificates_of
 from reliabit.evaluation.confidences import ConfidenceReport, compare_confidences
-from reliabit.evaluation.curves import risk_coverage_table
-from reliabit.evaluation.roles import (
+from reliabit.evaluation.prediction_columns import (
     MAXPROB,
     confidences_of,
     image_keys,
-    judged,
-    measured,
+    metric_inputs,
     reported_rows,
+    scored_answers,
 )
 from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.evaluation.tables import risk_coverage_table
 from reliabit.files import replacing
-from reliabit.metrics import Certificate, Predictions, SliceReport, Suite, slice_report
+from reliabit.metrics import Certificate, Predictions, SliceReport, Suite, full_suite, slice_report
 from reliabit.metrics.bootstrap import cluster_bootstrap
+from reliabit.metrics.definitions import QUESTIONS, certified_coverage_at
 from reliabit.metrics.intervals import Interval
-from reliabit.metrics.suite import percent
+from reliabit.metrics.metric import metric_named
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-INTERVALS_RECORDED = ("accuracy/mean", "calibration/ece_15", "selective/aurc", "selective/augrc")
-"""Metrics whose intervals stand among a run's metrics; `report.json` holds all of them."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Report:
     curves: str
 
     def recorded(self) -> dict[str, float]:
-        """The metrics that a run records, headline intervals among them as `<name>.low` and `<name>.high`."""
-        names = [name for name in self.intervals if name in INTERVALS_RECORDED or "coverage_at" in name]
+        """The metrics that a run records, and the ends of some intervals; `report.json` holds those of all."""
+        names = [name for name in self.intervals if metric_named(name).ends_recorded]
         ends = {f"{name}.{end}": getattr(self.intervals[name], end) for name in names for end in ("low", "high")}
         certified = {
-            f"certified/coverage_at_{percent(certificate.risk)}pct_risk{_suffix(confidence)}": certificate.coverage
+            f"{certified_coverage_at(certificate.risk).name}{_suffix(confidence)}": certificate.coverage
             for confidence, certificates in self.certificates.items()
             for certificate in certificates
         }
@@ -67,8 +67,6 @@ class Report:
 
     def write(self, folder: Path) -> list[Path]:
         """Write `metrics.json`, `report.json` and the tables of confidences, each whole or not at all."""
-        import math
-
         full = {
             "intervals": {name: asdict(interval) for name, interval in self.intervals.items()},
             "certificates": {
@@ -91,11 +89,6 @@ class Report:
         return written
 
 
-def suite_of(settings: EvaluationConfig) -> Suite:
-    """The metrics that a configuration asks for."""
-    return Suite(risks=tuple(settings.risks), costs=tuple(settings.costs), n_bins=tuple(settings.n_bins))
-
-
 def build_report(predictions: "pa.Table", settings: EvaluationConfig) -> Report:
     """Measure a predictions table; a pure function of it.
 
@@ -106,33 +99,24 @@ def build_report(predictions: "pa.Table", settings: EvaluationConfig) -> Report:
     Raises:
         ReliabitError: The table lacks the split that reports, or a column to slice by.
     """
-    suite = suite_of(settings)
-    measures, test = measured(predictions, MAXPROB, split=settings.reported, suite=suite)
+    suite = full_suite(risks=settings.risks, costs=settings.costs, n_bins=settings.n_bins)
+    measures, test = metric_inputs(predictions, MAXPROB, split=settings.reported, suite=suite)
     drawn = cluster_bootstrap(
         {"this": measures}, test.images, suite=suite, n_resamples=settings.resamples, seed=settings.seed
     )
     estimates = drawn.estimates["this"]
     confidences = compare_confidences(predictions, settings)
-    rows = reported_rows(predictions, settings.reported)
-    certificates = {name: certify(predictions, settings, confidence=name) for name in confidences_of(predictions)}
+    rows, names = reported_rows(predictions, settings.reported), confidences_of(predictions)
+    certify = partial(
+        certificates_of, predictions, risks=settings.certified_risks, delta=settings.delta, seed=settings.seed
+    )
     return Report(
-        metrics={**estimates, "accuracy/questions": float(len(test.accuracy))},
+        metrics={**estimates, QUESTIONS.name: float(len(test.accuracy))},
         intervals={name: drawn.interval("this", name, level=settings.level) for name in estimates},
-        certificates=certificates,
+        certificates={name: certify(confidence=name) for name in names},
         slices=_slices(predictions, measures, suite=suite, settings=settings),
         confidences=confidences,
-        curves=risk_coverage_table({name: judged(rows, name) for name in confidences_of(predictions)}),
-    )
-
-
-def certify(predictions: "pa.Table", settings: EvaluationConfig, *, confidence: str = MAXPROB) -> list[Certificate]:
-    """Certify a threshold for each risk that a configuration asks for; see `certificates_of`."""
-    return certificates_of(
-        predictions,
-        confidence=confidence,
-        risks=settings.certified_risks,
-        delta=settings.delta,
-        seed=settings.seed,
+        curves=risk_coverage_table({name: scored_answers(rows, name) for name in names}),
     )
 
 

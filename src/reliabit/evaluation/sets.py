@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from reliabit.data.mixtures import SHARES, largest_size, mixture
-from reliabit.evaluation.roles import image_keys
+from reliabit.evaluation.prediction_columns import image_keys
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.predictions import NO_SHIFT
 

@@ -6,12 +6,11 @@ The torchmetrics classes are loaded when first used, so that all else needs no t
 from typing import TYPE_CHECKING
 
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
-from reliabit.metrics.certificate import Certificate
-from reliabit.metrics.certify import certify_threshold, one_per_image
-from reliabit.metrics.certify_variants import DomainCertificate, certify_domains, sgr_threshold
+from reliabit.metrics.certify import Certificate, certify_threshold, one_per_image
 from reliabit.metrics.intervals import Difference, Interval
+from reliabit.metrics.metric import Metric, higher_is_better
 from reliabit.metrics.slices import SliceGap, SliceReport, SliceValue, slice_report
-from reliabit.metrics.suite import Predictions, Suite, evaluate, higher_is_better
+from reliabit.metrics.suite import Predictions, Suite, evaluate, full_suite
 
 if TYPE_CHECKING:
     from reliabit.metrics.ranked import (
@@ -46,10 +45,10 @@ __all__ = [
     "Certificate",
     "CoverageAtRisk",
     "Difference",
-    "DomainCertificate",
     "EffectiveReliability",
     "Interval",
     "MeanAccuracy",
+    "Metric",
     "NegativeLogLikelihood",
     "PredictionRejectionRatio",
     "Predictions",
@@ -60,13 +59,12 @@ __all__ = [
     "SliceValue",
     "Suite",
     "VQAAccuracy",
-    "certify_domains",
     "certify_threshold",
     "cluster_bootstrap",
     "evaluate",
+    "full_suite",
     "higher_is_better",
     "one_per_image",
-    "sgr_threshold",
     "slice_report",
 ]
 

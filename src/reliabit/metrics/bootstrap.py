@@ -25,12 +25,12 @@ from reliabit.metrics.intervals import (
     interval,
     two_sided_p_value,
 )
-from reliabit.metrics.suite import Predictions, Suite, higher_is_better
+from reliabit.metrics.suite import Predictions, Suite, suite_for
 
 Key = TypeVar("Key", bound=Hashable)
 
 # Elements of one array that stay in the cache of a core between the passes over them.
-CACHED_ELEMENTS = 1 << 17
+_CACHED_ELEMENTS = 1 << 17
 DRAWN_ELEMENTS = 1 << 20
 
 
@@ -66,13 +66,20 @@ class Bootstrap:
         return interval(self.estimates[configuration][metric], self.replicates[configuration][metric], level=level)
 
     def compare(
-        self, baseline: str, metric: str, *, correction: Correction = "holm", level: float = 0.95
+        self,
+        baseline: str,
+        metric: str,
+        *,
+        others: Sequence[str] | None = None,
+        correction: Correction = "holm",
+        level: float = 0.95,
     ) -> dict[str, Difference]:
-        """Differences of every other configuration to a baseline, corrected for their number.
+        """Differences of other configurations to a baseline, corrected for their number.
 
         Args:
             baseline: The configuration to subtract.
             metric: The metric.
+            others: Those that are compared with it; all by default.
             correction: Of the p-values. Unless `none`, the intervals hold all at once (Bonferroni) in either case,
                 because Holm's procedure has no intervals of its own.
             level: Confidence level of all intervals together.
@@ -85,7 +92,7 @@ class Bootstrap:
         """
         if baseline not in self.estimates:
             raise ReliabitError(f"baseline is {baseline!r}; it must be one of {', '.join(self.estimates)}")
-        others = [name for name in self.estimates if name != baseline]
+        others = [name for name in self.estimates if name != baseline] if others is None else others
         comparisons = 1 if correction == "none" else max(1, len(others))
         deltas = {name: self.replicates[name][metric] - self.replicates[baseline][metric] for name in others}
         p_values = correct_p_values([two_sided_p_value(delta) for delta in deltas.values()], correction)
@@ -95,27 +102,6 @@ class Bootstrap:
             ends = interval(estimate, delta, level=corrected_level(level, comparisons))
             found[name] = Difference(ends.estimate, ends.low, ends.high, ends.level, p_value, comparisons)
         return found
-
-    def best(self, baseline: str, metric: str, *, level: float = 0.95) -> tuple[str, Difference]:
-        """The configuration with the best value, and its difference to a baseline, corrected for having been picked.
-
-        Args:
-            baseline: The configuration to compare with; it cannot be the best itself.
-            metric: The metric; its name says whether more is better.
-            level: Confidence level.
-
-        Returns:
-            The name and its Bonferroni-corrected difference.
-
-        Raises:
-            ReliabitError: There is no other configuration.
-        """
-        compared = self.compare(baseline, metric, correction="bonferroni", level=level)
-        if not compared:
-            raise ReliabitError(f"configurations has only the baseline {baseline!r}; the best needs at least one other")
-        sign = 1 if higher_is_better(metric) else -1
-        name = max(compared, key=lambda other: _rankable(sign * compared[other].estimate))
-        return name, compared[name]
 
 
 def cluster_bootstrap(
@@ -132,7 +118,7 @@ def cluster_bootstrap(
     Args:
         configurations: Name to predictions, all about the same N questions in the same order.
         image_ids: Shape `(N,)`, the image of each question.
-        suite: Which metrics.
+        suite: Which metrics; every one by default.
         n_resamples: How many resamples.
         seed: Seed of the draws; resample i is the same for the same seed and number of images, whatever else differs.
         workers: Threads; the result does not depend on them.
@@ -148,7 +134,7 @@ def cluster_bootstrap(
     >>> result.interval("bf16", "accuracy/mean").estimate
     0.75
     """
-    chosen = suite or Suite()
+    chosen = suite or suite_for(configurations.values())
     clusters, n_clusters = number_images(image_ids)
     jobs = {}
     for name, predictions in configurations.items():
@@ -219,7 +205,7 @@ def draw_counts(n_clusters: int, resamples: range, seed: int) -> IntArray:
 
 
 def _job_values(job: Job, counts: IntArray, suite: Suite) -> Iterator[dict[str, FloatArray]]:
-    rows = max(1, CACHED_ELEMENTS // job.ranking.n_items)
+    rows = max(1, _CACHED_ELEMENTS // job.ranking.n_items)
     for start in range(0, len(counts), rows):
         weights = counts[start : start + rows].take(job.clusters, axis=1)
         yield suite.values(job.ranking.groups(weights), job.thresholds)
@@ -227,7 +213,3 @@ def _job_values(job: Job, counts: IntArray, suite: Suite) -> Iterator[dict[str, 
 
 def _concatenate(chunks: list[dict[str, FloatArray]]) -> dict[str, FloatArray]:
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-
-
-def _rankable(value: float) -> float:
-    return -np.inf if np.isnan(value) else value

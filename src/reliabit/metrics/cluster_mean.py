@@ -38,10 +38,10 @@ from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.metrics.intervals import Interval
 
 # Of the integral: what is left out at its end, relative errors, and where halving the step ends.
-NEGLIGIBLE = 1e-16
-PRECISION = 1e-8
-SMALLEST_STEP = 1e-3
-BISECTIONS = 60
+_NEGLIGIBLE = 1e-16
+_PRECISION = 1e-8
+_SMALLEST_STEP = 1e-3
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +245,7 @@ def _probability_of_loss(weights: FloatArray, counts: FloatArray) -> float:
 
     # The function to be integrated is convex on (-1, 0) and infinite at both ends.
     left, right = -1.0, 0.0
-    for _ in range(BISECTIONS):
+    for _ in range(_BISECTIONS):
         saddle = (left + right) / 2
         left, right = (saddle, right) if slope(saddle) < 0 else (left, saddle)
     relative = weights / (1 - weights * saddle)
@@ -266,13 +266,13 @@ def _probability_of_loss(weights: FloatArray, counts: FloatArray) -> float:
 
     # The modulus falls along the line, as fast as a power of it at least.
     reach = 2.0
-    while modulus(scale * np.sinh(reach) * relative) * np.cosh(reach) > NEGLIGIBLE:
+    while modulus(scale * np.sinh(reach) * relative) * np.cosh(reach) > _NEGLIGIBLE:
         reach += 1.0
     step = 1 / 4
     total = step * float(integrand(np.arange(0.0, reach, step)).sum() - 0.5)
     while True:
         step /= 2
         finer = total / 2 + step * float(integrand(np.arange(step, reach, 2 * step)).sum())
-        if abs(finer - total) <= PRECISION * abs(finer) or step < SMALLEST_STEP:
+        if abs(finer - total) <= _PRECISION * abs(finer) or step < _SMALLEST_STEP:
             return float(np.clip(height * scale * finer / np.pi, 0.0, 1.0))
         total = finer

@@ -12,7 +12,7 @@ from reliabit.metrics.functional.inputs import FloatArray
 
 Correction: TypeAlias = Literal["holm", "bonferroni", "none"]
 
-RESOLVED_TAIL = 10
+_RESOLVED_TAIL = 10
 """From how many resamples in a tail on its percentile is taken at its word."""
 
 
@@ -66,7 +66,7 @@ def interval(estimate: float, replicates: FloatArray, *, level: float = 0.95) ->
     tail = (1 - level) / 2
     low, high = (float(end) for end in np.quantile(defined, [tail, (1 + level) / 2]))
     # One resample has no spread.
-    if tail * len(replicates) < RESOLVED_TAIL and len(defined) > 1:
+    if tail * len(replicates) < _RESOLVED_TAIL and len(defined) > 1:
         reach = NormalDist().inv_cdf(1 - tail) * float(defined.std(ddof=1))
         low, high = min(low, estimate - reach), max(high, estimate + reach)
     return Interval(estimate, low, high, level)

@@ -11,20 +11,12 @@ import numpy as np
 from reliabit.metrics.functional.inputs import FloatArray
 
 # A sum of tenths is rarely whole in floating point; a true remainder is never this small.
-CEIL_SLACK = 1e-9
-BISECTIONS = 60
+_CEIL_SLACK = 1e-9
+_BISECTIONS = 60
 
 
 def binomial_p_value(n_accepted: int, n_wrong: int, risk: float) -> float:
-    """Exact binomial tail P(Bin(n, alpha) <= k), for losses that are 0 or 1.
-
-    Args:
-        n_accepted: n.
-        n_wrong: k.
-        risk: alpha in (0, 1).
-
-    Returns:
-        The p-value.
+    """Exact binomial tail P(Bin(n, alpha) <= k) for k wrong of n accepted answers, whose losses are 0 or 1.
 
     >>> round(binomial_p_value(299, 0, 0.01), 6)
     0.049536
@@ -34,29 +26,10 @@ def binomial_p_value(n_accepted: int, n_wrong: int, risk: float) -> float:
     return float(bdtr(n_wrong, n_accepted, risk)) if n_accepted else 1.0
 
 
-def clopper_pearson_upper(n_accepted: int, n_wrong: int, delta: float) -> float:
-    """The risk at which `binomial_p_value` equals delta: an exact upper bound (Clopper and Pearson 1934).
-
-    >>> round(clopper_pearson_upper(299, 0, 0.05), 6)
-    0.009969
-    """
-    from scipy.special import betaincinv
-
-    return float(betaincinv(n_wrong + 1, n_accepted - n_wrong, 1 - delta)) if n_wrong < n_accepted else 1.0
-
-
 def hoeffding_bentkus_p_value(n_accepted: int, loss_sum: float, risk: float) -> float:
     """Hoeffding-Bentkus p-value for losses in [0, 1] (Bates et al. 2021, Angelopoulos et al. 2021).
 
-    min(exp(-n kl(r, alpha)), e P(Bin(n, alpha) <= ceil(s))) with r = s/n < alpha, else 1.
-
-    Args:
-        n_accepted: n.
-        loss_sum: s.
-        risk: alpha in (0, 1).
-
-    Returns:
-        The p-value.
+    min(exp(-n kl(r, alpha)), e P(Bin(n, alpha) <= ceil(s))) for a loss of s in all, with r = s/n < alpha, else 1.
 
     >>> round(hoeffding_bentkus_p_value(1000, 10.4, 0.02), 6)
     0.055565
@@ -69,7 +42,7 @@ def hoeffding_bentkus_p_value(n_accepted: int, loss_sum: float, risk: float) -> 
     if risk >= 1:
         return 0.0
     divergence = xlogy(mean, mean / risk) + xlogy(1 - mean, (1 - mean) / (1 - risk))
-    bentkus = np.e * bdtr(np.ceil(loss_sum - CEIL_SLACK), n_accepted, risk)
+    bentkus = np.e * bdtr(np.ceil(loss_sum - _CEIL_SLACK), n_accepted, risk)
     return float(min(np.exp(-n_accepted * divergence), bentkus, 1.0))
 
 
@@ -84,9 +57,6 @@ def betting_p_value(losses: FloatArray, risk: float, *, delta: float) -> float:
         losses: Shape `(n,)` in [0, 1], in an order that was fixed without regard to them or to the confidences.
         risk: alpha.
         delta: The level that the bets aim at; any value is valid.
-
-    Returns:
-        The p-value.
 
     >>> losses = np.tile([0, 0.1, 0, 0, 0.4, 0, 0, 0, 0, 0], 20)
     >>> round(betting_p_value(losses, 0.1, delta=0.1), 9)
@@ -112,18 +82,13 @@ def _bets(losses: FloatArray, delta: float) -> FloatArray:
 def upper_bound(p_value: Callable[[float], float], delta: float) -> float:
     """The smallest risk that the evidence rejects at level delta, by bisection of a p-value that falls with the risk.
 
-    Args:
-        p_value: Risk to p-value.
-        delta: The level.
-
-    Returns:
-        The bound in [0, 1]; 1 where nothing is rejected.
+    It lies in [0, 1], and is 1 where nothing is rejected.
 
     >>> round(upper_bound(lambda risk: binomial_p_value(299, 0, risk), 0.05), 6)
     0.009969
     """
     low, high = 0.0, 1.0
-    for _ in range(BISECTIONS):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         if p_value(middle) <= delta:
             high = middle

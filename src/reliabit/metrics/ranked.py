@@ -1,10 +1,9 @@
-"""torchmetrics classes that rank; the maths is in `reliabit.metrics.functional`.
+"""torchmetrics classes that rank; the maths is in `reliabit.metrics.definitions`.
 
 A rank depends on every other prediction, so the states keep all confidences and accuracies as float64, concatenated
 over processes: what several processes gather is what one would have seen, up to an order that does not matter.
 """
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -14,10 +13,11 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from reliabit.metrics import functional
-from reliabit.metrics.functional.discrimination import Criterion
-from reliabit.metrics.functional.inputs import VectorLike, as_pair, as_risk
-from reliabit.metrics.suite import Predictions, Suite, evaluate
+from reliabit.metrics import definitions
+from reliabit.metrics.functional.discrimination import Criterion, check_criterion
+from reliabit.metrics.functional.inputs import VectorLike, as_pair
+from reliabit.metrics.metric import Metric as Definition
+from reliabit.metrics.suite import Predictions, Suite, evaluate, full_suite
 
 
 class _PredictionsMetric(Metric):  # type: ignore[misc]  # torchmetrics is not type-checked here
@@ -62,9 +62,9 @@ class ReliabilitySuite(_PredictionsMetric):
         self, *, suite: Suite | None = None, thresholds: Mapping[float, float] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.suite = suite or Suite()
         self.thresholds = dict(thresholds or {})
-        self.probability = self.suite.calibration
+        self.suite = suite or full_suite(costs=self.thresholds)
+        self.probability = self.suite.probability
 
     def compute(self) -> dict[str, Tensor]:
         """Metric name to a float64 scalar."""
@@ -72,18 +72,21 @@ class ReliabilitySuite(_PredictionsMetric):
         return {name: torch.tensor(value, dtype=torch.float64, device=self.device) for name, value in values.items()}
 
 
-class _RankedMetric(_PredictionsMetric):
-    """One pure function of all predictions."""
+class _DefinedMetric(_PredictionsMetric):
+    """One metric of `reliabit.metrics.definitions`."""
+
+    def __init__(self, definition: Definition, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.definition = definition
+        self.probability = definition.probability
 
     def compute(self) -> Tensor:
         """The metric of all predictions so far, a float64 scalar."""
-        return torch.tensor(self._evaluate(*self._seen()), dtype=torch.float64, device=self.device)
-
-    @abstractmethod
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float: ...
+        (value,) = evaluate(Predictions(*self._seen()), suite=Suite((self.definition,))).values()
+        return torch.tensor(value, dtype=torch.float64, device=self.device)
 
 
-class AURC(_RankedMetric):
+class AURC(_DefinedMetric):
     """Area under the risk-coverage curve; see `functional.aurc`.
 
     >>> metric = AURC()
@@ -94,61 +97,49 @@ class AURC(_RankedMetric):
 
     higher_is_better = False
 
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
-        return functional.aurc(confidence, accuracy)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(definitions.AURC, **kwargs)
 
 
-class EAURC(_RankedMetric):
+class EAURC(_DefinedMetric):
     """AURC in excess of the best possible one; see `functional.e_aurc`."""
 
     higher_is_better = False
 
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
-        return functional.e_aurc(confidence, accuracy)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(definitions.E_AURC, **kwargs)
 
 
-class AUGRC(_RankedMetric):
+class AUGRC(_DefinedMetric):
     """Area under the generalised risk-coverage curve; see `functional.augrc`."""
 
     higher_is_better = False
 
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
-        return functional.augrc(confidence, accuracy)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(definitions.AUGRC, **kwargs)
 
 
-class PredictionRejectionRatio(_RankedMetric):
+class PredictionRejectionRatio(_DefinedMetric):
     """Prediction-rejection ratio; see `functional.prediction_rejection_ratio`."""
 
     higher_is_better = True
 
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
-        return functional.prediction_rejection_ratio(confidence, accuracy)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(definitions.PRR, **kwargs)
 
 
-class AUROC(_RankedMetric):
-    """AUROC of correctness; see `functional.auroc`.
-
-    Args:
-        criterion: What counts as right.
-        **kwargs: torchmetrics' own arguments.
-    """
+class AUROC(_DefinedMetric):
+    """AUROC of correctness; see `functional.auroc`, also for the criterion of what counts as right."""
 
     higher_is_better = True
 
     def __init__(self, *, criterion: Criterion = "half", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.criterion: Criterion = criterion
-
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
-        return functional.auroc(confidence, accuracy, criterion=self.criterion)
+        check_criterion(criterion)
+        super().__init__(definitions.AUROC[criterion], **kwargs)
 
 
-class CoverageAtRisk(_RankedMetric):
-    """C@R, the coverage alone; see `functional.coverage_at_risk`.
-
-    Args:
-        risk: The risk tolerance in [0, 1].
-        **kwargs: torchmetrics' own arguments.
+class CoverageAtRisk(_DefinedMetric):
+    """C@R, the coverage alone, at a risk tolerance in [0, 1]; see `functional.coverage_at_risk`.
 
     >>> metric = CoverageAtRisk(0.25)
     >>> metric.update([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0])
@@ -159,45 +150,22 @@ class CoverageAtRisk(_RankedMetric):
     higher_is_better = True
 
     def __init__(self, risk: float | Fraction, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.risk = as_risk(risk)
-
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
-        return functional.coverage_at_risk(confidence, accuracy, self.risk)[0]
+        super().__init__(definitions.coverage_at(risk), **kwargs)
 
 
-class RiskAtCoverage(_RankedMetric):
-    """Selective risk at a coverage; see `functional.risk_at_coverage`.
-
-    Args:
-        coverage: In (0, 1].
-        **kwargs: torchmetrics' own arguments.
-    """
+class RiskAtCoverage(_DefinedMetric):
+    """Selective risk at a coverage in (0, 1]; see `functional.risk_at_coverage`."""
 
     higher_is_better = False
 
     def __init__(self, coverage: float | Fraction = 0.8, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.coverage = coverage
-
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
-        return functional.risk_at_coverage(confidence, accuracy, self.coverage)
+        super().__init__(definitions.risk_at(coverage), **kwargs)
 
 
-class AdaptiveCalibrationError(_RankedMetric):
-    """Calibration error with bins of equal mass; see `functional.calibration_error`.
-
-    Args:
-        n_bins: How many bins.
-        **kwargs: torchmetrics' own arguments.
-    """
+class AdaptiveCalibrationError(_DefinedMetric):
+    """Calibration error with bins of equal mass; see `functional.calibration_error`."""
 
     higher_is_better = False
-    probability = True
 
     def __init__(self, n_bins: int = 15, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.n_bins = n_bins
-
-    def _evaluate(self, confidence: Tensor, accuracy: Tensor) -> float:
-        return functional.calibration_error(confidence, accuracy, self.n_bins, binning="mass")
+        super().__init__(definitions.ece_mass(n_bins), **kwargs)

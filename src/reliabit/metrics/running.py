@@ -15,8 +15,9 @@ from torchmetrics import Metric
 from reliabit.errors import ReliabitError
 from reliabit.metrics import functional
 from reliabit.metrics.functional.answers import Variant
-from reliabit.metrics.functional.binning import equal_width_bins
+from reliabit.metrics.functional.calibration import equal_width_bins
 from reliabit.metrics.functional.inputs import FloatArray, VectorLike, as_accuracy, as_cost, as_pair
+from reliabit.metrics.functional.ranking import cross_entropy
 
 
 class _SumMetric(Metric):  # type: ignore[misc]  # torchmetrics is not type-checked here
@@ -120,8 +121,7 @@ class NegativeLogLikelihood(_SumMetric):
     def update(self, confidence: VectorLike, accuracy: VectorLike) -> None:
         """Add predictions, both of shape `(N,)`."""
         promised, kept = as_pair(confidence, accuracy, probability=True)
-        self._add(np.array([functional.negative_log_likelihood(promised, kept) * len(kept)]))
-        self.count += len(kept) - 1
+        self._add(cross_entropy(promised, kept, eps=1e-12))
 
 
 class EffectiveReliability(_SumMetric):

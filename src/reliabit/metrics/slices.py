@@ -11,7 +11,8 @@ from reliabit.errors import ReliabitError
 from reliabit.metrics.bootstrap import Job, check_rows, estimate, number_images, replicate
 from reliabit.metrics.functional.inputs import FloatArray, IntArray, as_pair
 from reliabit.metrics.intervals import Interval, corrected_level, interval
-from reliabit.metrics.suite import Predictions, Suite, higher_is_better
+from reliabit.metrics.metric import higher_is_better
+from reliabit.metrics.suite import Predictions, Suite, suite_for
 
 Column = Sequence[Hashable] | npt.NDArray[Any]
 Key = tuple[str, str, str]  # configuration, column, value
@@ -139,7 +140,7 @@ def slice_report(
     >>> report.gap("bf16", "answer_type", "accuracy/mean").worst
     'other'
     """
-    chosen = suite or Suite()
+    chosen = suite or suite_for(configurations.values())
     if baseline is not None and baseline not in configurations:
         raise ReliabitError(f"baseline is {baseline!r}; it must be one of {', '.join(configurations)}")
     clusters, n_clusters = number_images(image_ids)
@@ -190,7 +191,7 @@ def _jobs(
 ) -> dict[Key, Job]:
     jobs = {}
     for name, predictions in configurations.items():
-        pair = as_pair(predictions.confidence, predictions.accuracy, probability=suite.calibration)
+        pair = as_pair(predictions.confidence, predictions.accuracy, probability=suite.probability)
         check_rows(name, len(pair[0]), len(clusters))
         for column, positions in parts.items():
             for value, where in positions.items():

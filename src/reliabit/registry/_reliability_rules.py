@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.confidences import signed
-from reliabit.evaluation.contrasts import Resampled
 from reliabit.evaluation.paired_reliability import ACCURACY, Reliability, label
-from reliabit.evaluation.pareto_table import shown
-from reliabit.evaluation.roles import image_keys, reported_rows
+from reliabit.evaluation.prediction_columns import image_keys, reported_rows
+from reliabit.evaluation.resampled import Resampled
+from reliabit.evaluation.tables import shown, signed
 from reliabit.metrics.cluster_mean import ClusterMean, cluster_mean
 from reliabit.metrics.intervals import Interval
 from reliabit.registry.decision import Reason

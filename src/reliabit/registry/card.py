@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.paired_reliability import label
-from reliabit.evaluation.pareto_table import shown
-from reliabit.evaluation.roles import MAXPROB
+from reliabit.evaluation.prediction_columns import MAXPROB
+from reliabit.evaluation.tables import markdown_table, shown
 from reliabit.metrics import Certificate
+from reliabit.metrics.definitions import AURC, ece
 from reliabit.quant.settings import UNQUANTIZED
 from reliabit.registry.decision import Decision
 from reliabit.serving.bundle.description import Description, certificate_id
 
-RECORDED = ("calibration/ece_15", "selective/aurc")
+RECORDED = (ece(15).name, AURC.name)
 """What the card shows of a run's own metrics; the others are those that the gate measured."""
 
 SIZES: Mapping[str, str] = {

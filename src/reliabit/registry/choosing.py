@@ -6,10 +6,10 @@ from typing import Any
 
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.markdown import markdown_table
 from reliabit.evaluation.paired_reliability import AUGRC, Measurements, Reliability
-from reliabit.evaluation.pareto_points import Pareto, pareto_of
-from reliabit.evaluation.pareto_table import pareto_markdown
+from reliabit.evaluation.pareto import Pareto
+from reliabit.evaluation.pareto_report import pareto_markdown
+from reliabit.evaluation.tables import markdown_table
 from reliabit.metrics import higher_is_better
 from reliabit.registry.decision import Decision, Reason, decision_on
 from reliabit.registry.gate import comparable, decide

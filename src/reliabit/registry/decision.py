@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.markdown import markdown_table
+from reliabit.evaluation.tables import markdown_table
 from reliabit.metrics import Certificate
 from reliabit.metrics.intervals import Interval
 from reliabit.registry.policy import Policy

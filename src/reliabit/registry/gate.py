@@ -10,8 +10,7 @@ from functools import partial
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell, costs_of
 from reliabit.evaluation.paired_reliability import Measurements, Reliability
-from reliabit.evaluation.pairing import check_same_questions
-from reliabit.evaluation.roles import CERTIFIED, PREFIX, THRESHOLDS
+from reliabit.evaluation.prediction_columns import CERTIFIED, CONFIDENCE_PREFIX, THRESHOLDS, check_same_questions
 from reliabit.registry._reliability_rules import accuracy_kept, certified_coverage, slices_kept
 from reliabit.registry.decision import Decision, Reason, decision_on
 from reliabit.registry.incumbent import (
@@ -134,7 +133,7 @@ def comparable(roles: Roles, policy: Policy, *, live: Terms | None = None) -> Re
     lacking = [f"{role} {one.name} recorded no predictions" for role, one in roles.items() if one.predictions is None]
     tables = {f"{role} {one.name}": one.predictions for role, one in roles.items() if one.predictions is not None}
     for name, table in tables.items():
-        columns = [f"{PREFIX}{abstains.get(name, policy.settings.confidence)}", *policy.slices]
+        columns = [f"{CONFIDENCE_PREFIX}{abstains.get(name, policy.settings.confidence)}", *policy.slices]
         lacking += [f"{name} has no column {column}" for column in columns if column not in table.column_names]
     if lacking:
         return Reason(rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs.")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import LATENCY, Cell
-from reliabit.evaluation.confidences import signed
 from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Reliability, heading
-from reliabit.evaluation.pareto_table import COSTS as SHOWN
+from reliabit.evaluation.pareto_report import COSTS as SHOWN
+from reliabit.evaluation.tables import signed
 from reliabit.metrics import higher_is_better
 from reliabit.metrics.intervals import corrected_level
 from reliabit.registry._reliability_rules import gain, too_few

@@ -13,7 +13,7 @@ from reliabit.composition import to_config
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.roles import CERTIFIED, judged, rows_of
+from reliabit.evaluation.prediction_columns import CERTIFIED, rows_of, scored_answers
 from reliabit.identity import FINGERPRINT, Fingerprint, explain
 from reliabit.inference.predictions import NO_SHIFT
 from reliabit.paths import project_root
@@ -73,7 +73,7 @@ def bundle_of(candidate: Cell, decision: Decision, tracker: Tracker, *, config: 
     confidence = decision.policy.confidence
     with TemporaryDirectory() as made:
         folder = Path(made, "bundle")
-        sample = judged(rows_of(candidate.answers, CERTIFIED), confidence)
+        sample = scored_answers(rows_of(candidate.answers, CERTIFIED), confidence)
         write_bundle(
             folder,
             description=description,

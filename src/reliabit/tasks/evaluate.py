@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 
 from reliabit.config import Config
 from reliabit.evaluation.comparison import compare
+from reliabit.evaluation.figures import report_figures, write_figures
 from reliabit.evaluation.report import build_report
-from reliabit.evaluation.report_figures import report_figures, write_figures
 from reliabit.files import replacing, sha256, write_manifest
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
+from reliabit.metrics.definitions import AURC
 from reliabit.tracking.settings import TrackingConfig
 
 RUN = "runs:/"
@@ -36,7 +37,7 @@ def evaluate(config: Config) -> float:
         with replacing(output / "comparison.md") as unfinished:
             unfinished.write_text(comparison)
         sys.stdout.write(comparison)
-    return report.metrics["selective/aurc"]
+    return report.metrics[AURC.name]
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from reliabit.config import Config
 from reliabit.data.prepared_table import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.report_figures import report_figures, write_figures
+from reliabit.evaluation.figures import report_figures, write_figures
 from reliabit.identity import CELL_TAG, Fingerprint, identify
 from reliabit.inference.cell_record import KERNELS, kernels_text
+from reliabit.metrics.definitions import AURC
 from reliabit.paths import project_root
 from reliabit.tasks._answer_stores import calibration_digest
 from reliabit.tasks._asked_questions import BAD_SAMPLES, source_spec
@@ -66,7 +67,7 @@ def _reuse(finished: "Run", tracker: Tracker, *, name: str, folder: Path) -> flo
         f"{name} is finished already: run {finished.info.run_id} has the same identity; its files are in "
         f"{folder} (sweep.force=true repeats it)\n"
     )
-    return float(finished.data.metrics["selective/aurc"])
+    return float(finished.data.metrics[AURC.name])
 
 
 def _run(config: Config, run: TrackedRun, *, title: str) -> float:
@@ -82,7 +83,7 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> float:
     written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
     run.log_metrics(measured.recorded())
     run.log_files(written, root=output)
-    return report.metrics["selective/aurc"]
+    return report.metrics[AURC.name]
 
 
 def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from reliabit.config import Config
-from reliabit.evaluation.pareto_figure import pareto_figure
+from reliabit.evaluation.pareto_report import pareto_figure
 from reliabit.files import staged_folder
 from reliabit.paths import project_root
 from reliabit.registry.choosing import Choice, choose

@@ -22,7 +22,14 @@ from reliabit.confidence.leakage import FittedOn
 from reliabit.config import Config
 from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.roles import MAXPROB, PREFIX, SEED_PREFIX, image_keys, seeds_of, with_fitted_on
+from reliabit.evaluation.prediction_columns import (
+    CONFIDENCE_PREFIX,
+    MAXPROB,
+    SEED_PREFIX,
+    image_keys,
+    seeds_of,
+    with_fitted_on,
+)
 from reliabit.files import write_manifest
 from reliabit.inference.features import FEATURES, read_features
 from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
@@ -167,7 +174,7 @@ class Family:
     def columns(self) -> "dict[str, FittedEstimator]":
         """The column of each member: the confidence itself, and the same with other seeds."""
         others = {f"{SEED_PREFIX}{self.name}_{number}": found for number, found in enumerate(self.members) if number}
-        return {f"{PREFIX}{self.name}": self.members[0], **others}
+        return {f"{CONFIDENCE_PREFIX}{self.name}": self.members[0], **others}
 
 
 def _fit(
@@ -249,5 +256,7 @@ def _roles(predictions: "pa.Table") -> dict[str, list[str]]:
 def _without(predictions: "pa.Table", families: "Sequence[Family]") -> "pa.Table":
     """The table without what the same estimators said before; MaxProb is the model's own and stays."""
     names = [family.name for family in families if family.name != MAXPROB]
-    stale = [f"{PREFIX}{name}" for name in names] + [column for name in names for column in seeds_of(predictions, name)]
+    stale = [f"{CONFIDENCE_PREFIX}{name}" for name in names] + [
+        column for name in names for column in seeds_of(predictions, name)
+    ]
     return predictions.drop_columns([column for column in stale if column in predictions.column_names])

@@ -1,9 +1,9 @@
 """Reliability metrics as pure functions of confidences and accuracies.
 
-Arguments are one-dimensional tensors, arrays or lists; higher confidence is surer; accuracies lie in [0, 1]; results
-are fractions, not percent, computed in float64; a threshold accepts confidence >= threshold, and an impossible one
-is inf. `paper_compat=True` reproduces what the published evaluators do, faults included, and is meant for comparing
-with published tables only.
+Arguments are one-dimensional tensors, arrays or lists; one that is unusable raises a `ReliabitError` that names it.
+Higher confidence is surer; accuracies lie in [0, 1]; results are fractions, not percent, computed in float64; a
+threshold accepts confidence >= threshold, and an impossible one is inf. `paper_compat=True` reproduces what the
+published evaluators do, faults included, and is meant for comparing with published tables only.
 """
 
 from reliabit.metrics.functional.answers import (
@@ -19,7 +19,6 @@ from reliabit.metrics.functional.area import (
     aurc,
     aurc_boundary,
     aurc_mean,
-    aurc_rescaled,
     e_aurc,
     prediction_rejection_ratio,
 )
@@ -39,7 +38,6 @@ from reliabit.metrics.functional.risk_coverage import (
     RiskCoverageCurve,
     coverage_at_risk,
     operating_point,
-    oracle_coverage_at_risk,
     risk_at_coverage,
     risk_coverage_curve,
 )
@@ -57,7 +55,6 @@ __all__ = [
     "aurc",
     "aurc_boundary",
     "aurc_mean",
-    "aurc_rescaled",
     "auroc",
     "brier_decomposition",
     "brier_score",
@@ -70,7 +67,6 @@ __all__ = [
     "negative_log_likelihood",
     "normalize_answer",
     "operating_point",
-    "oracle_coverage_at_risk",
     "prediction_rejection_ratio",
     "reliability_diagram",
     "risk_at_coverage",

@@ -7,17 +7,16 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.functional.contractions import CONTRACTIONS
 
 Variant: TypeAlias = Literal["official", "evalai", "reliable_vqa"]
 
-PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-ARTICLES = frozenset({"a", "an", "the"})
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_ARTICLES = frozenset({"a", "an", "the"})
 _COUNTING = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-NUMBER_WORDS = {"none": "0"} | {word: str(number) for number, word in enumerate(_COUNTING)}
+_NUMBER_WORDS = {"none": "0"} | {word: str(number) for number, word in enumerate(_COUNTING)}
 
-_CLASS = f"[{re.escape(PUNCTUATION)}]"
-_EDGE = f"[ {re.escape(PUNCTUATION)}]"
+_CLASS = f"[{re.escape(_PUNCTUATION)}]"
+_EDGE = f"[ {re.escape(_PUNCTUATION)}]"
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 _LEADING = re.compile(rf"\A{_EDGE}+(?=[a-zA-Z0-9 ])")
@@ -25,6 +24,59 @@ _TRAILING = re.compile(rf"(?<=[a-zA-Z0-9 ]){_EDGE}+\Z")
 _COMMAS_IN_NUMBER = re.compile(r"(?<=\d),+(?=\d)")
 _BESIDE_BREAK = re.compile(rf"(?<={_EDGE}){_CLASS}|{_CLASS}(?={_EDGE})")
 _BETWEEN_LETTERS = re.compile(rf"(?<=[a-zA-Z]){_CLASS}(?=[a-zA-Z])")
+
+
+# The spellings that the VQA evaluators map to a contraction, built from their structure. The official table has 120
+# entries. Four of them start with a capital and can never match lower-cased text ("Im", "Ive", "Id've", "I'dve"), so
+# "im" stays "im"; they are left out here without any change in behaviour.
+_STEMS = {
+    "n't": "ai are ca could did does do had has have is might must need ought sha should was were wo would",
+    "'ve": "could might must not should they we what where who would you",
+    "'d": "he how it someone something there they where who you",
+    "'ll": "how it somebody someone something they what who why you",
+    "'s": "he how somebody someone that there what when where who why",
+    "'re": "there they what why you",
+}
+# Two apostrophes, of which either one may be missing: "couldnt've" and "couldn'tve" both mean "couldn't've".
+_DOUBLE_STEMS = (
+    "couldn't hadn't he'd it'd mightn't she'd shouldn't somebody'd someone'd something'd there'd they'd we'd who'd "
+    "wouldn't you'd"
+)
+_IRREGULAR = {
+    "maam": "ma'am",
+    "oclock": "o'clock",
+    "twas": "'twas",
+    "yall": "y'all",
+    "yall'll": "y'all'll",
+    "y'allll": "y'all'll",
+    "yall'd've": "y'all'd've",
+    "y'alld've": "y'all'd've",
+    "y'all'dve": "y'all'd've",
+    "ow's'at": "'ow's'at",
+    "'ows'at": "'ow's'at",
+    "'ow'sat": "'ow's'at",
+    # The official table has this one the wrong way round; both sides of a comparison go through it.
+    "somebody'd": "somebodyd",
+}
+
+
+def _contractions() -> dict[str, str]:
+    """Map each misspelt contraction to the right one.
+
+    >>> _contractions()["shouldnt've"]
+    "shouldn't've"
+    """
+    table = dict(_IRREGULAR)
+    for ending, stems in _STEMS.items():
+        for stem in stems.split():
+            table[(stem + ending).replace("'", "")] = stem + ending
+    for stem in _DOUBLE_STEMS.split():
+        table[stem.replace("'", "") + "'ve"] = stem + "'ve"
+        table[stem + "ve"] = stem + "'ve"
+    return table
+
+
+CONTRACTIONS = _contractions()
 
 
 def normalize_answer(text: str, *, variant: Variant = "official") -> str:
@@ -68,7 +120,7 @@ def _drop_punctuation(text: str) -> str:
     # Each mark is judged by the original text: one spaced occurrence deletes all of its kind, without a space.
     has_number = _DIGIT_COMMA_DIGIT.search(text) is not None
     result = text
-    for mark in PUNCTUATION:
+    for mark in _PUNCTUATION:
         spaced = f"{mark} " in text or f" {mark}" in text
         result = result.replace(mark, "" if spaced or has_number else " ")
     return result
@@ -81,8 +133,8 @@ def _space_punctuation(text: str) -> str:
 
 
 def _normalize_words(text: str) -> str:
-    words = (NUMBER_WORDS.get(word, word) for word in text.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    words = (_NUMBER_WORDS.get(word, word) for word in text.lower().split())
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def comparable_answer(text: str, *, variant: Variant = "official") -> tuple[str, str]:

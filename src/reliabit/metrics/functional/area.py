@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from reliabit.metrics.functional.arrays import ratio, take_last
 from reliabit.metrics.functional.inputs import FloatArray, VectorLike
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import TieGroups, rank, ratio, take_last
 
 
 def aurc(confidence: VectorLike, accuracy: VectorLike, *, paper_compat: bool = False) -> float:
     """Area under the risk-coverage curve, as Whitehead et al. 2022 and Dancette et al. 2023 define it.
 
     Trapezoids over the points (k/N, R_k), k = 1..N, without a point at coverage 0 and without rescaling, so that a
-    model that is always wrong has 1 - 1/N. Equal confidences count in expected order, see `risk_coverage_curve`.
+    model that is always wrong has 1 - 1/N; divided by that it is torch-uncertainty's AURC. Equal confidences count in
+    expected order, see `risk_coverage_curve`.
 
     Args:
         confidence: Shape `(N,)`, higher is surer.
@@ -20,9 +20,6 @@ def aurc(confidence: VectorLike, accuracy: VectorLike, *, paper_compat: bool = F
 
     Returns:
         The area in [0, 1), lower is better.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> round(aurc([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0]), 6)
     0.156667
@@ -40,33 +37,10 @@ def aurc_mean(confidence: VectorLike, accuracy: VectorLike) -> float:
     Returns:
         The mean in [0, 1], lower is better.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> round(aurc_mean([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0]), 6)
     0.196667
     """
     return float(aurc_mean_of(rank(confidence, accuracy).groups()))
-
-
-def aurc_rescaled(confidence: VectorLike, accuracy: VectorLike) -> float:
-    """`aurc` divided by the width 1 - 1/N of its support, which is torch-uncertainty's AURC.
-
-    Args:
-        confidence: Shape `(N,)`, higher is surer.
-        accuracy: Shape `(N,)` in [0, 1].
-
-    Returns:
-        The area in [0, 1], lower is better; NaN for a single prediction.
-
-    Raises:
-        ReliabitError: An argument is unusable.
-
-    >>> round(aurc_rescaled([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0]), 6)
-    0.195833
-    """
-    groups = rank(confidence, accuracy).groups()
-    return float(ratio(groups.total * aurc_of(groups), groups.total - 1))
 
 
 def aurc_boundary(confidence: VectorLike, accuracy: VectorLike) -> float:
@@ -80,9 +54,6 @@ def aurc_boundary(confidence: VectorLike, accuracy: VectorLike) -> float:
 
     Returns:
         The area in [0, 1], lower is better.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> round(aurc_boundary([0.9, 0.7, 0.7, 0.7, 0.5], [1, 1, 0, 1, 0]), 6)
     0.14
@@ -103,9 +74,6 @@ def e_aurc(confidence: VectorLike, accuracy: VectorLike) -> float:
     Returns:
         The excess in [0, 1), lower is better, 0 for a perfect ranking.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> round(e_aurc([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0]), 6)
     0.066667
     """
@@ -124,9 +92,6 @@ def augrc(confidence: VectorLike, accuracy: VectorLike) -> float:
 
     Returns:
         The area in [0, 1/2], lower is better.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> round(augrc([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0]), 6)
     0.12
@@ -148,9 +113,6 @@ def augrc_parts(confidence: VectorLike, accuracy: VectorLike) -> FloatArray:
 
     Returns:
         Shape `(N,)`; a difference of two of them lies in [-1, 1] but for the mean losses.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> augrc_parts([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0]).round(2).tolist()
     [-0.12, -0.12, 0.48, 0.08, 0.28]
@@ -177,9 +139,6 @@ def prediction_rejection_ratio(confidence: VectorLike, accuracy: VectorLike) -> 
 
     Returns:
         At most 1, 0 for a random ranking and negative for a worse one; NaN where all accuracies are equal.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> round(prediction_rejection_ratio([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0]), 6)
     0.753086

@@ -1,14 +1,15 @@
 """Calibration: how far confidences are from the accuracies they promise. Confidences must be probabilities."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.functional.arrays import Sums, cross_entropy, ratio
-from reliabit.metrics.functional.binning import Binning, Closed, check_bins, equal_mass_cuts, equal_width_cuts
 from reliabit.metrics.functional.inputs import FloatArray, IntArray, VectorLike, as_accuracy, as_pair
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import Sums, TieGroups, cross_entropy, rank, ratio
+
+Binning: TypeAlias = Literal["width", "mass"]
+Closed: TypeAlias = Literal["right", "left"]
 
 
 class ReliabilityDiagram(NamedTuple):
@@ -67,17 +68,14 @@ def calibration_error(
     Returns:
         The error in [0, 1], lower is better.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> round(calibration_error([0.95, 0.85, 0.75, 0.65], [1, 1, 0, 1], 10), 6)
     0.325
     """
-    check_bins(n_bins, binning, closed)
+    _check_bins(n_bins, binning, closed)
     groups = rank(confidence, accuracy, probability=True).groups()
     if binning == "mass":
         return float(equal_mass_error_of(groups, n_bins))
-    cuts = equal_width_cuts(groups.confidence, n_bins, closed=closed, drop_zero=paper_compat)
+    cuts = _equal_width_cuts(groups.confidence, n_bins, closed=closed, drop_zero=paper_compat)
     return float(_error(groups, cuts))
 
 
@@ -95,19 +93,16 @@ def reliability_diagram(
     Returns:
         The bins.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> reliability_diagram([0.2, 0.9, 0.8], [0, 1, 1], 2).size.tolist()
     [1, 2]
     """
-    check_bins(n_bins, binning, "right")
+    _check_bins(n_bins, binning, "right")
     groups = rank(confidence, accuracy, probability=True).groups()
     if binning == "width":
-        cuts = equal_width_cuts(groups.confidence, n_bins)
+        cuts = _equal_width_cuts(groups.confidence, n_bins)
         lower, upper = np.arange(n_bins) / n_bins, np.arange(1, n_bins + 1) / n_bins
     else:
-        cuts = equal_mass_cuts(groups, n_bins)
+        cuts = _equal_mass_cuts(groups, n_bins)
         held = cuts[1:] > cuts[:-1]
         upper = np.where(held, groups.confidence[np.minimum(cuts[:-1], len(groups.confidence) - 1)], np.nan)[::-1]
         lower = np.where(held, groups.confidence[cuts[1:] - 1], np.nan)[::-1]
@@ -125,9 +120,6 @@ def brier_score(confidence: VectorLike, accuracy: VectorLike) -> float:
 
     Returns:
         The score in [0, 1], lower is better.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> round(brier_score([0.8, 0.4], [1.0, 0.3]), 6)
     0.025
@@ -147,9 +139,6 @@ def brier_decomposition(confidence: VectorLike, accuracy: VectorLike, n_bins: in
 
     Returns:
         The three terms.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> [round(term, 6) for term in brier_decomposition([0.8, 0.8, 0.2], [1, 0, 0], 5)]
     [0.073333, 0.055556, 0.222222]
@@ -176,9 +165,6 @@ def negative_log_likelihood(confidence: VectorLike, accuracy: VectorLike, *, eps
     Returns:
         A number from 0, lower is better.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> round(negative_log_likelihood([0.3], [0.3]), 4)
     0.6109
     """
@@ -190,12 +176,12 @@ def negative_log_likelihood(confidence: VectorLike, accuracy: VectorLike, *, eps
 
 def equal_width_error_of(groups: TieGroups, n_bins: int) -> FloatArray:
     """`calibration_error` with bins of equal width of tie groups, shape `()` or `(B,)`."""
-    return _error(groups, equal_width_cuts(groups.confidence, n_bins))
+    return _error(groups, _equal_width_cuts(groups.confidence, n_bins))
 
 
 def equal_mass_error_of(groups: TieGroups, n_bins: int) -> FloatArray:
     """`calibration_error` with bins of equal mass of tie groups, shape `()` or `(B,)`."""
-    return _error(groups, equal_mass_cuts(groups, n_bins))
+    return _error(groups, _equal_mass_cuts(groups, n_bins))
 
 
 def brier_score_of(groups: TieGroups) -> FloatArray:
@@ -216,3 +202,52 @@ def _error(groups: TieGroups, cuts: IntArray) -> FloatArray:
 
 def _between(values: Sums, cuts: IntArray) -> Sums:
     return np.diff(np.append(0, np.cumsum(values))[cuts])
+
+
+def _equal_width_cuts(
+    confidence: FloatArray, n_bins: int, *, closed: Closed = "right", drop_zero: bool = False
+) -> IntArray:
+    """Where descending confidences change bins, from the highest bin down: positions from 0 to G.
+
+    Edges are the doubles nearest to i/n, so that a confidence written as 0.3 lies on the edge 3/10 exactly.
+    """
+    ascending = confidence[::-1]
+    n_edges = n_bins if closed == "right" else n_bins + 1
+    edges = np.arange(n_edges)[::-1] / n_bins
+    cuts = len(ascending) - np.searchsorted(ascending, edges, side="right" if closed == "right" else "left")
+    if closed == "right" and not drop_zero:
+        cuts[-1] = len(ascending)
+    return np.append(0, cuts)
+
+
+def equal_width_bins(confidence: FloatArray, n_bins: int) -> IntArray:
+    """Bin of each confidence, in bins (lo, hi] of equal width of which the first also has 0.
+
+    >>> equal_width_bins(np.array([0.0, 0.3, 0.31]), 10).tolist()
+    [0, 2, 3]
+    """
+    edges = np.arange(n_bins) / n_bins
+    return np.maximum(np.searchsorted(edges, confidence, side="left") - 1, 0)
+
+
+def _equal_mass_cuts(groups: TieGroups, n_bins: int) -> IntArray:
+    """Positions from 0 to G that give each bin its share, shape `(n_bins + 1,)` or `(B, n_bins + 1)`.
+
+    A group of equal confidences goes whole to the bin of its middle rank.
+    """
+    # Doubled middle ranks are whole, so the comparison with the doubled bin limits is exact.
+    doubled = np.atleast_2d(2 * groups.accepted - groups.size)
+    limits = -(-2 * np.atleast_1d(groups.total)[:, None] * np.arange(1, n_bins) // n_bins)
+    inner = [np.searchsorted(middle, limit) for middle, limit in zip(doubled, limits, strict=True)]
+    cuts = np.pad(np.stack(inner), ((0, 0), (1, 1)), constant_values=(0, doubled.shape[-1]))
+    return cuts.reshape(*groups.total.shape, n_bins + 1)
+
+
+def _check_bins(n_bins: int, binning: str, closed: str) -> None:
+    """Refuse what no binning is."""
+    if n_bins < 1:
+        raise ReliabitError(f"n_bins is {n_bins}; it must be at least 1")
+    if binning not in get_args(Binning):
+        raise ReliabitError(f"binning is {binning!r}; it must be one of {', '.join(get_args(Binning))}")
+    if closed not in get_args(Closed):
+        raise ReliabitError(f"closed is {closed!r}; it must be one of {', '.join(get_args(Closed))}")

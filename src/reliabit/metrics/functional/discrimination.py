@@ -5,9 +5,8 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.functional.arrays import ratio
 from reliabit.metrics.functional.inputs import FloatArray, IntArray, VectorLike, as_confidence
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import TieGroups, rank, ratio
 
 Criterion: TypeAlias = Literal["half", "any"]
 
@@ -23,13 +22,10 @@ def auroc(confidence: VectorLike, accuracy: VectorLike, *, criterion: Criterion 
     Returns:
         A number in [0, 1], 1/2 for an uninformative confidence; NaN where all are right or all are wrong.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> auroc([0.9, 0.8, 0.8], [1, 1, 0])
     0.75
     """
-    _check_criterion(criterion)
+    check_criterion(criterion)
     return float(auroc_of(rank(confidence, accuracy).groups(), criterion=criterion))
 
 
@@ -46,13 +42,10 @@ def aupr_error(confidence: VectorLike, accuracy: VectorLike, *, criterion: Crite
     Returns:
         A number in [0, 1], the error rate for an uninformative confidence; NaN where there are no errors.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> aupr_error([0.9, 0.8, 0.7], [1, 0, 1])
     0.5
     """
-    _check_criterion(criterion)
+    check_criterion(criterion)
     return float(aupr_error_of(rank(confidence, accuracy).groups(), criterion=criterion))
 
 
@@ -107,6 +100,7 @@ def _wrong(groups: TieGroups, criterion: Criterion) -> tuple[IntArray, IntArray]
     return groups.minority, groups.accepted_minority
 
 
-def _check_criterion(criterion: str) -> None:
+def check_criterion(criterion: str) -> None:
+    """Refuse what is none."""
     if criterion not in get_args(Criterion):
         raise ReliabitError(f"criterion is {criterion!r}; it must be one of {', '.join(get_args(Criterion))}")

@@ -4,9 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from reliabit.metrics.functional.arrays import Sums, ratio, take_last
 from reliabit.metrics.functional.inputs import FloatArray, VectorLike, as_cost, as_pair, as_scalar
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import Sums, TieGroups, rank, ratio, take_last
 from reliabit.metrics.functional.risk_coverage import INT64_ROOM, RELATIVE_TOLERANCE, last_accepted
 
 
@@ -27,9 +26,6 @@ def effective_reliability(
 
     Returns:
         A number in [-c, 1], higher is better.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> effective_reliability([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], 10, 0.75)
     -2.25
@@ -56,9 +52,6 @@ def effective_reliability_threshold(
 
     Returns:
         The threshold from which to accept, possibly inf.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> effective_reliability_threshold([0.85, 0.75, 0.65, 0.55], [1, 1, 0, 1], 10)
     0.75

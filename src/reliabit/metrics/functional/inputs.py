@@ -20,22 +20,11 @@ VectorLike: TypeAlias = "npt.ArrayLike | torch.Tensor"
 # The VQA accuracy is a multiple of 1/10 for ten annotators, and of 1/7560 for any number of them up to ten
 # (7560 is the least common multiple of 3n, n = 1..10). Losses counted in such units add up without rounding.
 UNITS = (10, 7560)
-DOUBLE_SLACK = 1e-14
+_DOUBLE_SLACK = 1e-14
 
 
-def as_vector(values: VectorLike, name: str) -> tuple[FloatArray, float]:
-    """Convert to a float64 vector.
-
-    Args:
-        values: Shape `(N,)`, N >= 1; a tensor on any device, an array or a list.
-        name: What the values are called in errors.
-
-    Returns:
-        The vector, and the rounding error that its original type had at 1 (0 for integers and booleans).
-
-    Raises:
-        ReliabitError: Not numbers, not one-dimensional, or empty.
-    """
+def _as_vector(values: VectorLike, name: str) -> tuple[FloatArray, float]:
+    """A float64 vector, and the rounding error that its original type had at 1 (0 for integers and booleans)."""
     array, precision = _from_tensor(values) if hasattr(values, "detach") else _from_array(values, name)
     if array.ndim != 1:
         raise ReliabitError(f"{name} must have one dimension and has the shape {tuple(array.shape)}")
@@ -86,7 +75,7 @@ def as_confidence(values: VectorLike, *, name: str = "confidence", probability: 
     >>> as_confidence([0.5, 2])
     array([0.5, 2. ])
     """
-    vector, _ = as_vector(values, name)
+    vector, _ = _as_vector(values, name)
     if probability:
         rule = "a calibration metric needs probabilities in [0, 1], and logits are not converted"
         _reject(~((vector >= 0) & (vector <= 1)), vector, name, rule)
@@ -112,7 +101,7 @@ def as_accuracy(values: VectorLike, *, name: str = "accuracy") -> FloatArray:
     >>> as_accuracy(np.float32([0.9, 0.3])).tolist()
     [0.9, 0.3]
     """
-    vector, precision = as_vector(values, name)
+    vector, precision = _as_vector(values, name)
     _reject(~((vector >= 0) & (vector <= 1)), vector, name, "every accuracy must lie in [0, 1]")
     if precision > np.finfo(np.float64).eps:
         for unit in UNITS:
@@ -125,27 +114,17 @@ def as_accuracy(values: VectorLike, *, name: str = "accuracy") -> FloatArray:
 def as_pair(
     confidence: VectorLike, accuracy: VectorLike, *, probability: bool = False, prefix: str = ""
 ) -> tuple[FloatArray, FloatArray]:
-    """Check a confidence and an accuracy a prediction; see `as_confidence` and `as_accuracy`.
+    """Check a confidence and an accuracy a prediction, both of shape `(N,)`; see `as_confidence` and `as_accuracy`.
 
-    Args:
-        confidence: Shape `(N,)`.
-        accuracy: Shape `(N,)`.
-        probability: Whether the confidences must lie in [0, 1].
-        prefix: What precedes the two names in errors, such as `cal_`.
-
-    Returns:
-        Both, float64.
-
-    Raises:
-        ReliabitError: See there; or the lengths differ.
+    The prefix, such as `cal_`, precedes the two names in errors.
     """
     ranked = as_confidence(confidence, name=f"{prefix}confidence", probability=probability)
     scored = as_accuracy(accuracy, name=f"{prefix}accuracy")
-    same_length(ranked, scored, names=(f"{prefix}confidence", f"{prefix}accuracy"))
+    _same_length(ranked, scored, names=(f"{prefix}confidence", f"{prefix}accuracy"))
     return ranked, scored
 
 
-def same_length(first: npt.NDArray[Any], second: npt.NDArray[Any], *, names: tuple[str, str]) -> None:
+def _same_length(first: npt.NDArray[Any], second: npt.NDArray[Any], *, names: tuple[str, str]) -> None:
     """Refuse vectors of different lengths, naming the first index that only one of them has."""
     if len(first) != len(second):
         index = min(len(first), len(second))
@@ -199,7 +178,7 @@ def loss_units(accuracy: FloatArray) -> tuple[IntArray | FloatArray, int]:
     """
     for unit in UNITS:
         scaled = accuracy * unit
-        if _is_whole(scaled, slack=unit * DOUBLE_SLACK):
+        if _is_whole(scaled, slack=unit * _DOUBLE_SLACK):
             return unit - np.rint(scaled).astype(np.int64), unit
     return 1.0 - accuracy, 1
 

@@ -7,11 +7,14 @@ metrics the shape `(B,)`, from the one sort.
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from reliabit.metrics.functional.arrays import Sums, cross_entropy, ratio
 from reliabit.metrics.functional.inputs import FloatArray, IntArray, VectorLike, as_pair, loss_units
+
+Sums: TypeAlias = npt.NDArray[Any]  # int64 where losses are whole units, else float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,17 +89,11 @@ def rank(
     """Check and sort predictions.
 
     Args:
-        confidence: Shape `(N,)`, higher is surer.
-        accuracy: Shape `(N,)` in [0, 1].
+        confidence: Shape `(N,)`.
+        accuracy: Shape `(N,)`.
         split_ties: Whether equal confidences are ordered by their accuracy, best first, each a group of its own. That
             is the optimistic order of the published evaluators and of no use but parity with them.
         probability: Whether confidences must lie in [0, 1].
-
-    Returns:
-        The ranking.
-
-    Raises:
-        ReliabitError: An argument is unusable; see `as_pair`.
 
     >>> rank([0.5, 0.9, 0.5], [1.0, 0.9, 0.0]).groups().loss
     array([ 1, 10])
@@ -237,3 +234,41 @@ class TieGroups:
 @lru_cache(maxsize=4)
 def _harmonic(bits: int) -> FloatArray:
     return np.append(0.0, np.cumsum(1.0 / np.arange(1, 1 << bits)))
+
+
+def cross_entropy(confidence: FloatArray, accuracy: FloatArray, *, eps: float) -> FloatArray:
+    """-[a log c + (1 - a) log(1 - c)] of each prediction, with c clipped to [eps, 1 - eps].
+
+    >>> cross_entropy(np.array([1.0, 0.5]), np.array([1.0, 0.5]), eps=0.0).round(4).tolist()
+    [0.0, 0.6931]
+    """
+    clipped = np.clip(confidence, eps, 1 - eps)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        right, wrong = accuracy * np.log(clipped), (1 - accuracy) * np.log1p(-clipped)
+    # 0 log 0 is 0: a confidence of 1 that is fully right costs nothing even without clipping.
+    return np.abs(np.nan_to_num(right, neginf=-np.inf) + np.nan_to_num(wrong, neginf=-np.inf))
+
+
+def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> FloatArray:
+    """Divide, with NaN instead of a warning where the denominator is 0.
+
+    >>> ratio([1, 0], [2, 0]).tolist()
+    [0.5, nan]
+    """
+    top, bottom = np.broadcast_arrays(np.asarray(numerator, np.float64), np.asarray(denominator, np.float64))
+    quotient: FloatArray = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
+    return quotient
+
+
+def take_last(values: npt.NDArray[Any], index: npt.ArrayLike, *, empty: float = 0.0) -> npt.NDArray[Any]:
+    """Read each row of `(..., G)` at its own index `(...,)`, with `empty` where the index is -1.
+
+    >>> take_last(np.array([[1, 2], [3, 4]]), [1, -1])
+    array([2, 0])
+    """
+    where = np.asarray(index)
+    if values.ndim == 1:
+        found = values[np.maximum(where, 0)]
+    else:
+        found = np.take_along_axis(values, np.maximum(where, 0)[..., None], axis=-1)[..., 0]
+    return np.where(where >= 0, found, np.asarray(empty, dtype=values.dtype))

@@ -5,19 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reliabit.metrics.functional.arrays import ratio, take_last
 from reliabit.metrics.functional.inputs import (
     BoolArray,
     FloatArray,
     IntArray,
     VectorLike,
-    as_accuracy,
     as_decimal,
     as_pair,
     as_risk,
     as_scalar,
 )
-from reliabit.metrics.functional.ranking import TieGroups, rank
+from reliabit.metrics.functional.ranking import TieGroups, rank, ratio, take_last
 
 # Only for losses that no unit makes whole; whole ones are compared exactly.
 RELATIVE_TOLERANCE = 1e-12
@@ -70,9 +68,6 @@ def risk_coverage_curve(
     Returns:
         The curve.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> risk_coverage_curve([0.9, 0.5, 0.5], [1, 1, 0]).risk.round(4).tolist()
     [0.0, 0.25, 0.3333]
     """
@@ -110,9 +105,6 @@ def coverage_at_risk(
     Returns:
         Coverage in [0, 1], and the threshold from which to accept; 0 and inf where no threshold qualifies.
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> coverage_at_risk([0.9, 0.7, 0.7, 0.5], [1, 1, 0, 1], 0.3)
     (1.0, 0.5)
     >>> coverage_at_risk([0.9, 0.7, 0.7, 0.5], [1, 1, 0, 1], 0.1)
@@ -123,27 +115,6 @@ def coverage_at_risk(
     groups = rank(confidence, accuracy).groups()
     last = last_within_risk(groups, as_risk(risk), strict=strict)
     return float(covered(groups, last)), float(take_last(groups.confidence, last, empty=np.inf))
-
-
-def oracle_coverage_at_risk(accuracy: VectorLike, risk: float | Fraction) -> float:
-    """C@R of a confidence that ranks every right answer above every worse one, ties in confidence set aside.
-
-    Args:
-        accuracy: Shape `(N,)` in [0, 1].
-        risk: The tolerance in [0, 1].
-
-    Returns:
-        Coverage in [0, 1].
-
-    Raises:
-        ReliabitError: An argument is unusable.
-
-    >>> oracle_coverage_at_risk([1, 1, 0, 0], 0)
-    0.5
-    """
-    scored = as_accuracy(accuracy)
-    groups = rank(scored, scored, split_ties=True).groups()
-    return float(covered(groups, last_within_risk(groups, as_risk(risk))))
 
 
 def last_within_risk(groups: TieGroups, risk: Fraction, *, strict: bool = False) -> IntArray:
@@ -192,9 +163,6 @@ def risk_at_coverage(confidence: VectorLike, accuracy: VectorLike, coverage: flo
     Returns:
         Risk in [0, 1].
 
-    Raises:
-        ReliabitError: An argument is unusable.
-
     >>> risk_at_coverage([0.9, 0.8, 0.7, 0.6, 0.5], [1, 1, 0, 1, 0], 0.8)
     0.25
     """
@@ -222,9 +190,6 @@ def operating_point(confidence: VectorLike, accuracy: VectorLike, threshold: flo
 
     Returns:
         The operating point.
-
-    Raises:
-        ReliabitError: An argument is unusable.
 
     >>> operating_point([0.9, 0.8, 0.7], [1, 0, 1], 0.8)
     OperatingPoint(coverage=0.6666666666666666, risk=0.5, accuracy=0.5, threshold=0.8)

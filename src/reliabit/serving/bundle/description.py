@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any, Literal, get_args
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.certificate import Certificate
+from reliabit.metrics.certify import Certificate
 
 FORMAT = 1
 Confidence = Literal["maxprob", "selector"]

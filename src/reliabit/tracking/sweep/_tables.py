@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from reliabit.evaluation.cells import SPEED, Cell, families_of, numbered
 from reliabit.evaluation.comparison import compare, compare_slices
-from reliabit.evaluation.confidence_figures import overlay_figure
-from reliabit.evaluation.markdown import markdown_table
+from reliabit.evaluation.figures import overlay_figure
 from reliabit.evaluation.paired_reliability import Measurements, pareto_settings
-from reliabit.evaluation.pareto_points import Pareto, pareto_of
-from reliabit.evaluation.roles import MAXPROB, judged, reported_rows
+from reliabit.evaluation.pareto import Pareto, pareto_front
+from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
 from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.evaluation.tables import markdown_table
+from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece
 from reliabit.registry.policy import Policy
 from reliabit.tracking.recorded_cells import labels
 from reliabit.tracking.tags import PARENT_TAG, REUSED
@@ -34,14 +35,14 @@ class Column:
 
 
 COLUMNS = (
-    Column("accuracy %", "accuracy/mean", ".1f", 100),
-    Column("ECE maxprob %", "calibration/ece_15", ".1f", 100),
-    Column("C@1% maxprob %", "selective/coverage_at_1pct_risk", ".1f", 100),
-    Column("C@5% maxprob %", "selective/coverage_at_5pct_risk", ".1f", 100),
-    Column("AURC maxprob %", "selective/aurc", ".2f", 100),
-    Column("C@1% selector %", "selective/coverage_at_1pct_risk.selector", ".1f", 100),
-    Column("C@5% selector %", "selective/coverage_at_5pct_risk.selector", ".1f", 100),
-    Column("AURC selector %", "selective/aurc.selector", ".2f", 100),
+    Column("accuracy %", ACCURACY.name, ".1f", 100),
+    Column("ECE maxprob %", ece(15).name, ".1f", 100),
+    Column("C@1% maxprob %", coverage_at(0.01).name, ".1f", 100),
+    Column("C@5% maxprob %", coverage_at(0.05).name, ".1f", 100),
+    Column("AURC maxprob %", AURC.name, ".2f", 100),
+    Column("C@1% selector %", f"{coverage_at(0.01).name}.selector", ".1f", 100),
+    Column("C@5% selector %", f"{coverage_at(0.05).name}.selector", ".1f", 100),
+    Column("AURC selector %", f"{AURC.name}.selector", ".2f", 100),
 )
 
 COSTS = (
@@ -145,7 +146,9 @@ def compare_with_baselines(
         tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
         if settings.slices:
             tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
-        curves = {name: judged(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()}
+        curves = {
+            name: scored_answers(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()
+        }
         figures[f"risk_coverage.{where}.png"] = overlay_figure(curves, title=f"{where} · {MAXPROB}")
     return tables, figures
 
@@ -167,5 +170,5 @@ def pareto_of_sweep(cells: Sequence[Cell], *, policy: Policy, compared: int) -> 
         everywhere = all(settings.confidence in cell.confidences for cell in members)
         own = settings if everywhere else replace(settings, confidence=MAXPROB)
         where = numbered(members[0].place, fronts, between=" · ")
-        fronts[where] = pareto_of(members, Measurements(own, comparisons=compared))
+        fronts[where] = pareto_front(members, Measurements(own, comparisons=compared))
     return fronts

@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.pareto_figure import pareto_figure
-from reliabit.evaluation.pareto_table import pareto_csv, pareto_markdown
+from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.recorded_cells import cells_of
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from reliabit.evaluation.cells import Cell
-    from reliabit.evaluation.pareto_points import Pareto
+    from reliabit.evaluation.pareto import Pareto
 
 
 @dataclass

@@ -4,66 +4,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-import numpy as np
-
-from reliabit.metrics.cluster_mean import ClusterMean
-from reliabit.metrics.functional.inputs import FloatArray
-from reliabit.metrics.intervals import Interval, interval
+from reliabit.evaluation.resampled import Resampled
+from reliabit.metrics.intervals import Interval
+from reliabit.metrics.metric import Metric
 
 Verdict: TypeAlias = Literal["supported", "not supported", "undecided", "not measured"]
-
-
-@dataclass(frozen=True, eq=False)
-class Resampled:
-    """A quantity on the data and on its resamples.
-
-    Attributes:
-        estimate: On the data itself.
-        replicates: Shape `(n_resamples,)`.
-        mean: The same as a mean of bounded values by image, where it is one: its interval holds for few images and few
-            differences, of which resamples know nothing.
-    """
-
-    estimate: float
-    replicates: FloatArray
-    mean: ClusterMean | None = None
-
-    def minus(self, other: "Resampled") -> "Resampled":
-        """The difference to another quantity on the same resamples.
-
-        >>> one = Resampled(2.0, np.array([1.0, 3.0]))
-        >>> one.minus(one).replicates.tolist()
-        [0.0, 0.0]
-        """
-        mean = self.mean.minus(other.mean) if self.mean and other.mean else None
-        return Resampled(self.estimate - other.estimate, self.replicates - other.replicates, mean)
-
-    def minus_independent(self, other: "Resampled") -> "Resampled":
-        """The difference to a quantity of other images.
-
-        Resample i draws the same positions wherever sets have equally many images; one resample apart, draws are
-        independent. Where the images do overlap, the interval is wider than it need be.
-
-        >>> one = Resampled(2.0, np.array([1.0, 3.0]))
-        >>> one.minus_independent(one).replicates.tolist()
-        [-2.0, 2.0]
-        """
-        return Resampled(self.estimate - other.estimate, self.replicates - np.roll(other.replicates, 1))
-
-    def times(self, factor: float) -> "Resampled":
-        """A multiple."""
-        mean = self.mean.times(factor) if self.mean else None
-        return Resampled(factor * self.estimate, factor * self.replicates, mean)
-
-    def interval(self, *, level: float) -> Interval:
-        """That of the mean by image, if it is one; else see `reliabit.metrics.intervals.interval`.
-
-        >>> Resampled(500.0, np.arange(1001.0)).interval(level=0.5)
-        Interval(estimate=500.0, low=250.0, high=750.0, level=0.5)
-        """
-        if self.mean:
-            return self.mean.interval(level=level)
-        return interval(self.estimate, self.replicates, level=level)
 
 
 @dataclass(frozen=True)
@@ -125,7 +70,7 @@ class Planned:
     """
 
     what: str
-    metric: str
+    metric: Metric
     set_name: str
     value: Resampled
     expected: Expectation
@@ -141,7 +86,7 @@ class Contrast:
     """A judged contrast; see `Planned`."""
 
     what: str
-    metric: str
+    metric: Metric
     set_name: str
     found: Interval
     expected: str

@@ -1,11 +1,11 @@
-"""Who does what among the rows of a predictions table: `val` chooses, `cal` certifies, the reported split reports.
+"""The columns and splits of a predictions table: `val` chooses, `cal` certifies, the reported split reports.
 
 An estimator that was fitted carries the images that it has seen; reporting or certifying on one of them is an error.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ THRESHOLDS, CERTIFIED = "val", "cal"
 MAXPROB = "maxprob"
 """The confidence that every table has and all others are compared with."""
 
-PREFIX = "conf_"
+CONFIDENCE_PREFIX = "conf_"
 SEED_PREFIX = "seed_"
 """Columns of confidences, and of the same estimator trained with other seeds."""
 
@@ -34,7 +34,7 @@ FITTED_ON = b"reliabit.fitted_on"
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class ScoredAnswers:
     """Answers with one confidence, as arrays of shape `(N,)`.
 
     Attributes:
@@ -47,14 +47,16 @@ class Judged:
     accuracy: "np.ndarray[Any, Any]"
     images: list[str]
 
-    def take(self, rows: "np.ndarray[Any, Any]") -> "Judged":
+    def take(self, rows: "np.ndarray[Any, Any]") -> "ScoredAnswers":
         """Some of the answers."""
-        return Judged(self.confidence[rows], self.accuracy[rows], [self.images[row] for row in rows])
+        return ScoredAnswers(self.confidence[rows], self.accuracy[rows], [self.images[row] for row in rows])
 
 
 def confidences_of(predictions: "pa.Table") -> list[str]:
     """The confidences that a table holds."""
-    return [name.removeprefix(PREFIX) for name in predictions.column_names if name.startswith(PREFIX)]
+    return [
+        name.removeprefix(CONFIDENCE_PREFIX) for name in predictions.column_names if name.startswith(CONFIDENCE_PREFIX)
+    ]
 
 
 def seeds_of(predictions: "pa.Table", confidence: str) -> list[str]:
@@ -70,10 +72,12 @@ def rows_of(predictions: "pa.Table", split: str, *, shift: str = NO_SHIFT) -> "p
     return predictions.filter(pc.and_(pc.equal(predictions["split"], split), pc.equal(predictions["shift"], shift)))
 
 
-def judged(rows: "pa.Table", confidence: str) -> Judged:
+def scored_answers(rows: "pa.Table", confidence: str) -> ScoredAnswers:
     """The answers of some rows with one confidence, or with another column of confidences by its full name."""
-    column = confidence if confidence.startswith(SEED_PREFIX) else f"{PREFIX}{confidence}"
-    return Judged(confidence=rows[column].to_numpy(), accuracy=rows["accuracy"].to_numpy(), images=image_keys(rows))
+    column = confidence if confidence.startswith(SEED_PREFIX) else f"{CONFIDENCE_PREFIX}{confidence}"
+    return ScoredAnswers(
+        confidence=rows[column].to_numpy(), accuracy=rows["accuracy"].to_numpy(), images=image_keys(rows)
+    )
 
 
 def image_keys(rows: "pa.Table") -> list[str]:
@@ -101,23 +105,25 @@ def thresholds_of(predictions: "pa.Table", confidence: str, *, suite: Suite) -> 
     rows = rows_of(predictions, THRESHOLDS)
     if not rows.num_rows:
         return {}
-    chosen = judged(rows, confidence)
+    chosen = scored_answers(rows, confidence)
     return suite.fit_thresholds(chosen.confidence, chosen.accuracy)
 
 
-def measured(predictions: "pa.Table", confidence: str, *, split: str, suite: Suite) -> tuple[Predictions, Judged]:
+def metric_inputs(
+    predictions: "pa.Table", confidence: str, *, split: str, suite: Suite
+) -> tuple[Predictions, ScoredAnswers]:
     """What the metrics need of one confidence: the reported rows, and thresholds that `val` chose.
 
     Raises:
         ReliabitError: The table lacks the split, or the estimator has seen one of its images.
     """
-    check_roles(predictions, confidence, split=split)
-    answers = judged(reported_rows(predictions, split), confidence)
+    check_not_fitted_on(predictions, confidence, split=split)
+    answers = scored_answers(reported_rows(predictions, split), confidence)
     thresholds = thresholds_of(predictions, confidence, suite=suite)
     return Predictions(answers.confidence, answers.accuracy, thresholds), answers
 
 
-def check_roles(predictions: "pa.Table", confidence: str, *, split: str) -> None:
+def check_not_fitted_on(predictions: "pa.Table", confidence: str, *, split: str) -> None:
     """Check that an estimator has seen no image that reports on it or certifies it.
 
     Raises:
@@ -157,3 +163,38 @@ def fitted_on_of(predictions: "pa.Table") -> dict[str, FittedOn]:
             "the predictions table does not tell which images its estimators have seen "
             f"({FITTED_ON.decode()} among its metadata is damaged); run task=select again"
         ) from error
+
+
+ASKED = ("source", "split", "shift", "question_id", "image_id")
+"""Columns that say what was asked."""
+
+
+def check_same_questions(tables: "Mapping[str, pa.Table]", *, splits: Sequence[str]) -> None:
+    """Check that predictions can be paired, row by row.
+
+    Args:
+        tables: Predictions by what messages call them.
+        splits: The splits that are compared, asked as they are and under shifts.
+
+    Raises:
+        ReliabitError: They were not asked the same questions about the same images in the same order.
+    """
+    names = list(tables)
+    if not names:
+        raise ReliabitError("there is no configuration to measure; finish at least one")
+    first = _asked(tables[names[0]], splits)
+    for name in names[1:]:
+        if _asked(tables[name], splits) != first:
+            raise ReliabitError(
+                f"{name} and {names[0]} were not asked the same questions in the same order, so they cannot be paired; "
+                "answer both with the same data settings"
+            )
+
+
+def _asked(table: "pa.Table", splits: Sequence[str]) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    asked = table.select(list(ASKED))
+    rows = asked.filter(pc.is_in(asked["split"], pa.array(splits)))
+    return rows.replace_schema_metadata().combine_chunks()

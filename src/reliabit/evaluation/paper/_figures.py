@@ -4,23 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reliabit.evaluation.cells import SELECTOR
-from reliabit.evaluation.headline import TABLE
-from reliabit.evaluation.paper_measurement import mixture_of
-from reliabit.evaluation.paper_rows import PaperRow, PaperRows
-from reliabit.evaluation.roles import MAXPROB
+from reliabit.evaluation.figures import draw_with_interval, panel_grid
+from reliabit.evaluation.paper._measurement import PaperRow, PaperRows, mixture_of
+from reliabit.evaluation.prediction_columns import MAXPROB
+from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at
+from reliabit.metrics.metric import Metric
 from reliabit.quant.settings import UNQUANTIZED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ACCURACY = "accuracy/mean"
-OF_WIDTHS = (ACCURACY, "selective/coverage_at_1pct_risk", "selective/aurc")
-OF_MIXTURES = ("selective/coverage_at_1pct_risk", "selective/aurc")
-LINES = {MAXPROB: "--", SELECTOR: "-"}
+_OF_WIDTHS = (ACCURACY, coverage_at(0.01), AURC)
+_OF_MIXTURES = (coverage_at(0.01), AURC)
+_LINES = {MAXPROB: "--", SELECTOR: "-"}
 """The confidences that are drawn; tables have the others."""
 
-SHOWN_BITS = (4, 2)
+_MARGIN = 2.4
+"""Inches beside the panels, for the legend."""
+
+_SHOWN_BITS = (4, 2)
 """The widths that figures of mixtures show beside the unquantized model."""
 
 
@@ -46,11 +49,13 @@ def widths_figure(rows: PaperRows) -> "Figure | None":
     if not quantizers:
         return None
     colors = {UNQUANTIZED: "0.4"} | {name: f"C{number % 10}" for number, name in enumerate(quantizers)}
-    figure, grid = _grid(rows=len(models), columns=len(OF_WIDTHS), title="Widths, questions as they are")
+    figure, grid = panel_grid(
+        rows=len(models), columns=len(_OF_WIDTHS), margin=_MARGIN, title="Widths, questions as they are"
+    )
     for panels, (model, found) in zip(grid, models.items(), strict=True):
-        for axes, metric in zip(panels, OF_WIDTHS, strict=True):
+        for axes, metric in zip(panels, _OF_WIDTHS, strict=True):
             _draw_widths(axes, found, metric=metric, colors=colors)
-            axes.set(title=model, xlabel="bits", ylabel=f"{TABLE[metric]}, %")
+            axes.set(title=model, xlabel="bits", ylabel=metric.axis)
     # Accuracy has one line a quantizer; the last panel has all.
     _legend(figure, grid[0][-1])
     return figure
@@ -66,27 +71,29 @@ def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
     mixtures = list(dict.fromkeys(mixture_of(name) for name in sets))
     if not mixtures:
         return None
-    figure, grid = _grid(rows=len(mixtures), columns=len(OF_MIXTURES), title=f"{model}: shifted questions")
+    figure, grid = panel_grid(
+        rows=len(mixtures), columns=len(_OF_MIXTURES), margin=_MARGIN, title=f"{model}: shifted questions"
+    )
     for panels, mixture in zip(grid, mixtures, strict=True):
         found = [_drawn(rows.of(model, set_name=name)) for name in sets if mixture_of(name) == mixture]
         # Rows of all sets come in the same order of cells and confidences.
         series = [
-            same for same in zip(*found, strict=True) if same[0].cell.unquantized or same[0].cell.bits in SHOWN_BITS
+            same for same in zip(*found, strict=True) if same[0].cell.unquantized or same[0].cell.bits in _SHOWN_BITS
         ]
         names = list(dict.fromkeys(same[0].cell.quantization for same in series))
-        for axes, metric in zip(panels, OF_MIXTURES, strict=True):
+        for axes, metric in zip(panels, _OF_MIXTURES, strict=True):
             for same in series:
                 at = [100 * row.measured.shifted_share for row in same]
                 _line(axes, at, same, metric=metric, color=f"C{names.index(same[0].cell.quantization) % 10}")
-            axes.set(title=mixture, xlabel="shifted questions, %", ylabel=f"{TABLE[metric]}, %", ylim=(0, None))
+            axes.set(title=mixture, xlabel="shifted questions, %", ylabel=metric.axis, ylim=(0, None))
     _legend(figure, grid[0][0])
     return figure
 
 
-def _draw_widths(axes: "Axes", found: Sequence[PaperRow], *, metric: str, colors: Mapping[str, str]) -> None:
+def _draw_widths(axes: "Axes", found: Sequence[PaperRow], *, metric: Metric, colors: Mapping[str, str]) -> None:
     widths = sorted({row.cell.bits for row in found if not row.cell.unquantized})
     for quantizer, color in colors.items():
-        for confidence in (MAXPROB,) if metric == ACCURACY else LINES:
+        for confidence in (MAXPROB,) if metric is ACCURACY else _LINES:
             line = [row for row in found if (row.cell.quantizer, row.measured.confidence) == (quantizer, confidence)]
             if line and quantizer == UNQUANTIZED:
                 _band(axes, line[0], metric=metric, color=color)
@@ -98,40 +105,25 @@ def _draw_widths(axes: "Axes", found: Sequence[PaperRow], *, metric: str, colors
 
 
 def _line(
-    axes: "Axes", at: Sequence[float], line: Sequence[PaperRow], *, metric: str, color: str, label: str = ""
+    axes: "Axes", at: Sequence[float], line: Sequence[PaperRow], *, metric: Metric, color: str, label: str = ""
 ) -> None:
-    first = line[0]
-    values = [row.measured.values[metric] for row in line]
-    axes.plot(
-        at,
-        [100 * value.estimate for value in values],
-        marker=".",
-        color=color,
-        linestyle=LINES[first.measured.confidence],
-        label=f"{label or first.cell.quantization}, {first.measured.confidence}",
+    cell, confidence = line[0].cell, line[0].measured.confidence
+    values = [row.measured.values[metric.name] for row in line]
+    label = f"{label or cell.quantization}, {confidence}"
+    draw_with_interval(
+        axes, at, values, metric=metric, alpha=0.12, color=color, linestyle=_LINES[confidence], label=label
     )
-    low, high = [100 * value.low for value in values], [100 * value.high for value in values]
-    axes.fill_between(at, low, high, alpha=0.12, color=color, linewidth=0)
 
 
-def _band(axes: "Axes", row: PaperRow, *, metric: str, color: str) -> None:
-    value, confidence = row.measured.values[metric], row.measured.confidence
+def _band(axes: "Axes", row: PaperRow, *, metric: Metric, color: str) -> None:
+    value, confidence = row.measured.values[metric.name], row.measured.confidence
     axes.axhspan(100 * value.low, 100 * value.high, alpha=0.12, color=color, linewidth=0)
-    axes.axhline(100 * value.estimate, color=color, linestyle=LINES[confidence], label=f"{UNQUANTIZED}, {confidence}")
+    axes.axhline(100 * value.estimate, color=color, linestyle=_LINES[confidence], label=f"{UNQUANTIZED}, {confidence}")
 
 
 def _drawn(rows: Sequence[PaperRow]) -> list[PaperRow]:
-    return [row for row in rows if row.measured.confidence in LINES]
+    return [row for row in rows if row.measured.confidence in _LINES]
 
 
 def _legend(figure: "Figure", axes: "Axes") -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7, handlelength=3.5)
-
-
-def _grid(*, rows: int, columns: int, title: str) -> "tuple[Figure, list[list[Axes]]]":
-    # Not pyplot: it keeps every figure alive, and chooses a backend for the whole process.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(2.4 + 4.2 * columns, 0.8 + 3.2 * rows), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    return figure, figure.subplots(rows, columns, squeeze=False).tolist()

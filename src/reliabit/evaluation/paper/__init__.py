@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.findings import Findings, check_findings
-from reliabit.evaluation.paper_figures import paper_figures
-from reliabit.evaluation.paper_measurement import measure_models
-from reliabit.evaluation.paper_rows import PaperRows, paper_rows
-from reliabit.evaluation.paper_tables import paper_csv, paper_markdown
+from reliabit.evaluation.figures import write_figures
+from reliabit.evaluation.paper._figures import paper_figures
+from reliabit.evaluation.paper._findings import Findings, check_findings
+from reliabit.evaluation.paper._measurement import PaperRows, measure_models, paper_rows
+from reliabit.evaluation.paper._tables import paper_csv, paper_markdown
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.files import replacing
 
@@ -29,7 +29,7 @@ class PaperReport:
     level: float
 
     def markdown(self) -> str:
-        """The paper's table for each model beside the published values; see `paper_tables.paper_markdown`."""
+        """The paper's table for each model beside the published values."""
         return paper_markdown(self.rows, level=self.level)
 
     def csv(self) -> str:
@@ -47,11 +47,7 @@ class PaperReport:
         for name, text in texts.items():
             with replacing(folder / name) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
-        figures = paper_figures(self.rows)
-        for name, figure in figures.items():
-            with replacing(folder / name) as unfinished:
-                figure.savefig(unfinished, format="png", dpi=120)
-        return [folder / name for name in (*texts, *figures)]
+        return [*(folder / name for name in texts), *write_figures(paper_figures(self.rows), folder)]
 
 
 def paper_report(cells: Sequence[Cell], settings: EvaluationConfig) -> PaperReport:
@@ -63,7 +59,7 @@ def paper_report(cells: Sequence[Cell], settings: EvaluationConfig) -> PaperRepo
             those of the paper's table (15 bins, as the paper's number is not known).
 
     Raises:
-        ReliabitError: The cells cannot be compared; see `paper_measurement.measure_models`.
+        ReliabitError: The cells cannot be compared; see `_measurement.measure_models`.
     """
     # A plan with a width for each component has no place on an axis of widths.
     models = measure_models([cell for cell in cells if not cell.mixed], settings)

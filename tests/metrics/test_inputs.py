@@ -12,7 +12,6 @@ NAN = float("nan")
 PAIRED = [
     fn.aurc,
     fn.aurc_mean,
-    fn.aurc_rescaled,
     fn.aurc_boundary,
     fn.augrc,
     fn.e_aurc,

@@ -4,7 +4,7 @@ import pytest
 
 from reliabit.errors import ReliabitError
 from reliabit.metrics import functional as fn
-from reliabit.metrics.functional.contractions import CONTRACTIONS
+from reliabit.metrics.functional.answers import CONTRACTIONS
 
 VARIANTS = ("official", "evalai", "reliable_vqa")
 SAME = {

@@ -5,18 +5,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reliabit.evaluation.claims import CLAIMS, Claim
-from reliabit.evaluation.confidences import signed
-from reliabit.evaluation.contrasts import Condition, Contrast, Verdict, every
-from reliabit.evaluation.headline import HEADLINE
-from reliabit.evaluation.markdown import markdown_table
-from reliabit.evaluation.paper_measurement import MeasuredModel
+from reliabit.evaluation.paper._claims import CLAIMS, Claim
+from reliabit.evaluation.paper._contrasts import Condition, Contrast, Verdict, every
+from reliabit.evaluation.paper._measurement import MeasuredModel
+from reliabit.evaluation.tables import markdown_table, signed
 from reliabit.metrics.intervals import corrected_level
 
 
 @dataclass(frozen=True)
 class JudgedCondition:
-    """A part of a claim on one model; see `contrasts.Condition`."""
+    """A part of a claim on one model; see `_contrasts.Condition`."""
 
     model: str
     name: str
@@ -154,7 +152,7 @@ def _section(finding: Finding) -> str:
         [
             condition.model,
             contrast.what,
-            HEADLINE[contrast.metric],
+            contrast.metric.heading,
             contrast.set_name,
             signed(contrast.found),
             contrast.expected,
@@ -196,7 +194,7 @@ def _contrast_as_json(contrast: Contrast) -> dict[str, object]:
     ends = {name: getattr(contrast.found, name) for name in ("estimate", "low", "high")}
     return {
         "what": contrast.what,
-        "metric": contrast.metric,
+        "metric": contrast.metric.name,
         "set": contrast.set_name,
         **{name: value if math.isfinite(value) else None for name, value in ends.items()},
         "expected": contrast.expected,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from reliabit.evaluation.cells import SELECTOR, Cell
-from reliabit.evaluation.contrasts import (
+from reliabit.evaluation.paper._contrasts import (
     ABOVE_ZERO,
     BELOW_ZERO,
     NOT_BELOW_ZERO,
@@ -20,15 +20,17 @@ from reliabit.evaluation.contrasts import (
     some,
     within,
 )
-from reliabit.evaluation.paper_measurement import MeasuredModel, mixture_of
-from reliabit.evaluation.roles import MAXPROB
+from reliabit.evaluation.paper._measurement import MeasuredModel, mixture_of
+from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.evaluation.sets import IN_DOMAIN, mixture_name
+from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at
+from reliabit.metrics.metric import Metric
 
-ACCURACY, AURC, COVERAGE = "accuracy/mean", "selective/aurc", "selective/coverage_at_1pct_risk"
-LOW_BITS = (4, 3, 2)
-DATA_FREE, DATA_AWARE = "hqq", "mbq"
-KEPT_ACCURACY, KEPT = 0.98, "98 %"
-EQUIVALENCE_MARGIN = 0.004
+COVERAGE = coverage_at(0.01)
+_LOW_BITS = (4, 3, 2)
+_DATA_FREE, _DATA_AWARE = "hqq", "mbq"
+_KEPT_ACCURACY, _KEPT = 0.98, "98 %"
+_EQUIVALENCE_MARGIN = 0.004
 
 
 @dataclass(frozen=True)
@@ -51,31 +53,31 @@ class Claim:
 
 
 def _lower_bits_lose_accuracy(model: MeasuredModel) -> list[Condition]:
-    planned = _against_unquantized(model, LOW_BITS, {ACCURACY: BELOW_ZERO})
+    planned = _against_unquantized(model, _LOW_BITS, {ACCURACY: BELOW_ZERO})
     return [Condition("every width below 8 bits is less accurate", planned)]
 
 
 def _lower_bits_lose_reliability(model: MeasuredModel) -> list[Condition]:
-    planned = _against_unquantized(model, LOW_BITS, {AURC: ABOVE_ZERO, COVERAGE: BELOW_ZERO})
+    planned = _against_unquantized(model, _LOW_BITS, {AURC: ABOVE_ZERO, COVERAGE: BELOW_ZERO})
     return [Condition("every width below 8 bits is less reliable", planned)]
 
 
 def _eight_bits_are_as_good(model: MeasuredModel) -> list[Condition]:
-    equivalent = within(EQUIVALENCE_MARGIN)
+    equivalent = within(_EQUIVALENCE_MARGIN)
     planned = _against_unquantized(model, (8,), {ACCURACY: equivalent, AURC: equivalent, COVERAGE: equivalent})
     return [Condition("8 bits are equivalent", planned)]
 
 
 def _data_aware_loses_less(model: MeasuredModel) -> list[Condition]:
     planned = []
-    for bits in LOW_BITS:
-        aware, free = model.find(DATA_AWARE, bits), model.find(DATA_FREE, bits)
+    for bits in _LOW_BITS:
+        aware, free = model.find(_DATA_AWARE, bits), model.find(_DATA_FREE, bits)
         if aware and free:
             planned += [
                 _paired(model, (aware, MAXPROB), (free, MAXPROB), metric, expected=expected)
                 for metric, expected in ((ACCURACY, ABOVE_ZERO), (AURC, BELOW_ZERO))
             ]
-    return [Condition(f"{DATA_AWARE} beats {DATA_FREE} at every width", planned)]
+    return [Condition(f"{_DATA_AWARE} beats {_DATA_FREE} at every width", planned)]
 
 
 def _selector_beats_maxprob(model: MeasuredModel) -> list[Condition]:
@@ -106,12 +108,12 @@ def _selector_softens_collapse(model: MeasuredModel) -> list[Condition]:
 
 
 def _best_trade_off(model: MeasuredModel) -> list[Condition]:
-    chosen, unquantized = model.find(DATA_AWARE, 4), model.unquantized
+    chosen, unquantized = model.find(_DATA_AWARE, 4), model.unquantized
     if chosen not in _with_selector(model) or chosen is None or unquantized is None:
         return [Condition("4 bits, data-aware, with the Selector")]
     accuracy, coverage = _both_conditions(model, chosen, unquantized, expected=NOT_BELOW_ZERO)
     conditions = [
-        Condition(f"{chosen.quantization} keeps {KEPT} of the accuracy", [accuracy]),
+        Condition(f"{chosen.quantization} keeps {_KEPT} of the accuracy", [accuracy]),
         Condition(f"{chosen.quantization} with the Selector covers no less than none with MaxProb", [coverage]),
     ]
     narrower = [
@@ -130,15 +132,15 @@ def _both_conditions(
     model: MeasuredModel, cell: Cell, unquantized: Cell, *, expected: Expectation
 ) -> tuple[Planned, Planned]:
     accuracy, reference = (model.resampled(one, MAXPROB, ACCURACY, set_name=IN_DOMAIN) for one in (cell, unquantized))
-    kept = accuracy.minus(reference.times(KEPT_ACCURACY))
+    kept = accuracy.minus(reference.times(_KEPT_ACCURACY))
     return (
-        Planned(f"{cell.quantization} - {KEPT} of {unquantized.quantization}", ACCURACY, IN_DOMAIN, kept, expected),
+        Planned(f"{cell.quantization} - {_KEPT} of {unquantized.quantization}", ACCURACY, IN_DOMAIN, kept, expected),
         _paired(model, (cell, SELECTOR), (unquantized, MAXPROB), COVERAGE, expected=expected),
     )
 
 
 def _against_unquantized(
-    model: MeasuredModel, bits: Collection[int], expected: Mapping[str, Expectation]
+    model: MeasuredModel, bits: Collection[int], expected: Mapping[Metric, Expectation]
 ) -> list[Planned]:
     """Every quantizer at some widths against the unquantized model, with MaxProb; nothing without the latter."""
     unquantized = model.unquantized
@@ -156,7 +158,7 @@ def _paired(
     model: MeasuredModel,
     one: tuple[Cell, str],
     other: tuple[Cell, str],
-    metric: str,
+    metric: Metric,
     *,
     expected: Expectation,
     set_name: str = IN_DOMAIN,
@@ -193,7 +195,7 @@ CLAIMS = (
     Claim(
         "b, side remark",
         "8 bits are as good as none.",
-        f"With MaxProb, accuracy, AURC and C@1% at 8 bits are within {100 * EQUIVALENCE_MARGIN:g} points of those of "
+        f"With MaxProb, accuracy, AURC and C@1% at 8 bits are within {100 * _EQUIVALENCE_MARGIN:g} points of those of "
         "the unquantized model, for every quantizer.",
         "an unquantized cell and one at 8 bits",
         _eight_bits_are_as_good,
@@ -224,7 +226,7 @@ CLAIMS = (
     Claim(
         "f",
         "4 bits, data-aware, with the Selector is the best trade-off.",
-        f"The accuracy of mbq at 4 bits is at least {KEPT} of that of the unquantized model; C@1% of mbq at 4 bits "
+        f"The accuracy of mbq at 4 bits is at least {_KEPT} of that of the unquantized model; C@1% of mbq at 4 bits "
         "with the Selector is not below that of the unquantized model with MaxProb; and every narrower cell with the "
         "Selector, of any quantizer, misses one of the two. So `supported` means that this is the narrowest measured "
         "configuration that does both. It says nothing about other metrics, or about hqq at 4 bits.",

@@ -32,7 +32,8 @@ def test_areas(cases, case):
     assert 100 * fn.augrc(confidence, accuracy) == pytest.approx(augrc, abs=5e-5)
     assert 100 * fn.augrc(accuracy, accuracy) == pytest.approx(oracle, abs=5e-5)
     if rescaled is not None:
-        assert 100 * fn.aurc_rescaled(confidence, accuracy) == pytest.approx(rescaled, abs=5e-5)
+        width = 1 - 1 / len(confidence)
+        assert 100 * fn.aurc(confidence, accuracy) / width == pytest.approx(rescaled, abs=5e-5)
 
 
 def test_curve_of_case_c_by_hand(cases):
@@ -83,7 +84,7 @@ def test_coverage_at_risk_does_not_fall_into_the_float_trap():
 
 
 def test_oracle_coverage_ignores_ties_of_confidence(cases):
-    assert fn.oracle_coverage_at_risk(cases["F"][1], 0) == 0.5
+    assert fn.coverage_at_risk(cases["F"][1], cases["F"][1], 0)[0] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,15 @@ import csv
 import numpy as np
 import pytest
 
-from reliabit.evaluation.curves import POINTS, risk_coverage_table
-from reliabit.evaluation.roles import Judged
+from reliabit.evaluation.prediction_columns import ScoredAnswers
+from reliabit.evaluation.tables import POINTS, risk_coverage_table
 
 
-def judged(questions: int, seed: int) -> Judged:
+def judged(questions: int, seed: int) -> ScoredAnswers:
     rng = np.random.default_rng(seed)
     # Distinct confidences: every order of the questions is the only one.
     confidence = rng.permutation(questions) / questions
-    return Judged(confidence, rng.integers(0, 2, questions).astype(float), [f"s/{i}" for i in range(questions)])
+    return ScoredAnswers(confidence, rng.integers(0, 2, questions).astype(float), [f"s/{i}" for i in range(questions)])
 
 
 def read(text: str) -> dict[str, np.ndarray]:

@@ -1,19 +1,17 @@
 """The report of a sweep as text: the paper's table in Markdown beside the published values, and everything as CSV."""
 
-import csv
 from collections.abc import Iterator, Sequence
-from io import StringIO
 
-from reliabit.evaluation.confidences import signed
-from reliabit.evaluation.headline import TABLE
-from reliabit.evaluation.markdown import markdown_table
-from reliabit.evaluation.paper_measurement import mixture_of
-from reliabit.evaluation.paper_rows import DIFFERENCES, PaperRow, PaperRows
-from reliabit.evaluation.published import FAMILIES, SOURCE, Published, family_of, published
-from reliabit.evaluation.roles import MAXPROB
+from reliabit.evaluation.confidences import ConfidenceMeasurement
+from reliabit.evaluation.paper._measurement import DIFFERENCES, TABLE, PaperRow, PaperRows, mixture_of
+from reliabit.evaluation.paper._published import FAMILIES, SOURCE, Published, family_of, published
+from reliabit.evaluation.prediction_columns import MAXPROB
+from reliabit.evaluation.tables import csv_table, ends, markdown_table, signed
+from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at
 from reliabit.metrics.intervals import Interval
+from reliabit.metrics.metric import Metric
 
-ACROSS_SETS = ("accuracy/mean", "selective/coverage_at_1pct_risk", "selective/aurc")
+_ACROSS_SETS = (ACCURACY, coverage_at(0.01), AURC)
 """The metrics shown for shifts and mixtures; the CSV has all."""
 
 UNKNOWN = "-"
@@ -37,15 +35,9 @@ def paper_markdown(rows: PaperRows, *, level: float) -> str:
 
 def paper_csv(rows: PaperRows) -> str:
     """Every metric and every difference to MaxProb with its interval, one row each, as fractions."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     cell = ["model", "quantizer", "bits", "run", "stored_bytes", "effective_bits"]
-    writer.writerow(
-        [*cell, "set", "kind", "shifted_share", "questions", "confidence", "metric", "value", "low", "high"]
-    )
-    for row in rows.rows:
-        writer.writerows(_csv_lines(row))
-    return text.getvalue()
+    about = ["set", "kind", "shifted_share", "questions", "confidence", "metric", "value", "low", "high"]
+    return csv_table([*cell, *about], (line for row in rows.rows for line in _csv_lines(row)))
 
 
 def _csv_lines(row: PaperRow) -> Iterator[list[object]]:
@@ -55,7 +47,7 @@ def _csv_lines(row: PaperRow) -> Iterator[list[object]]:
     named = [*measured.values.items()]
     named += [(f"{metric} minus {MAXPROB}", found) for metric, found in measured.against_maxprob.items()]
     for metric, found in named:
-        yield [*about, measured.confidence, metric, *(f"{end:.6g}" for end in (found.estimate, found.low, found.high))]
+        yield [*about, measured.confidence, metric, *ends(found)]
 
 
 def _model(rows: PaperRows, model: str, *, level: float) -> str:
@@ -85,13 +77,13 @@ def _model(rows: PaperRows, model: str, *, level: float) -> str:
 
 
 def _values(plain: Sequence[PaperRow], *, family: str | None) -> str:
-    headings = ["quantizer", "bits", "bits stored", "size, MB", "confidence", *TABLE.values()]
+    headings = ["quantizer", "bits", "bits stored", "size, MB", "confidence", *(metric.heading for metric in TABLE)]
     full = [f"published, full size: {name}" for name in ("Acc", "ECE", "C@1%")] if family else []
     lines = []
     for row in plain:
         cell, measured = row.cell, row.measured
         about = [cell.quantizer, str(cell.bits), f"{cell.effective_bits:.2f}", f"{cell.stored_bytes / 1e6:.1f}"]
-        values = [_percent(measured.values.get(metric)) for metric in TABLE]
+        values = [_value(measured, metric) for metric in TABLE]
         known = published(family, quantizer=cell.quantizer, bits=cell.bits, confidence=measured.confidence)
         lines.append([*about, measured.confidence, *values, *(_published(known) if family else ())])
     return markdown_table([*headings, *full], lines)
@@ -99,42 +91,49 @@ def _values(plain: Sequence[PaperRow], *, family: str | None) -> str:
 
 def _intervals(plain: Sequence[PaperRow]) -> str:
     lines = [
-        [row.cell.quantization, row.measured.confidence, *(_ends(row.measured.values.get(metric)) for metric in TABLE)]
+        [
+            row.cell.quantization,
+            row.measured.confidence,
+            *(_ends(row.measured.values.get(metric.name)) for metric in TABLE),
+        ]
         for row in plain
     ]
-    return markdown_table(["configuration", "confidence", *TABLE.values()], lines)
+    return markdown_table(["configuration", "confidence", *(metric.heading for metric in TABLE)], lines)
 
 
 def _differences(rows: Sequence[PaperRow]) -> str:
     lines = [
         [row.measured.set_name, row.cell.quantization, row.measured.confidence]
-        + [signed(row.measured.against_maxprob[metric]) for metric in DIFFERENCES]
+        + [signed(row.measured.against_maxprob[metric.name]) for metric in DIFFERENCES]
         for row in rows
     ]
-    return markdown_table(["questions", "configuration", "confidence", *(f"Δ {TABLE[m]}" for m in DIFFERENCES)], lines)
+    return markdown_table(
+        ["questions", "configuration", "confidence", *(f"Δ {metric.heading}" for metric in DIFFERENCES)], lines
+    )
 
 
 def _across(rows: PaperRows, model: str, set_names: Sequence[str], *, title: str, headings: Sequence[str]) -> str:
     found = [rows.of(model, set_name=name) for name in set_names]
     questions = ", ".join(str(part[0].measured.questions) for part in found)
     text = f"\n### {model}: {title}\n\nQuestions: {questions}. Intervals are in the CSV.\n"
-    for metric in ACROSS_SETS:
+    for metric in _ACROSS_SETS:
         # Rows of all sets come in the same order of cells and confidences.
         lines = [
             [
                 same[0].cell.quantization,
                 same[0].measured.confidence,
-                *(_percent(row.measured.values.get(metric)) for row in same),
+                *(_value(row.measured, metric) for row in same),
             ]
             for same in zip(*found, strict=True)
-            if metric != "accuracy/mean" or same[0].measured.confidence == MAXPROB
+            if metric is not ACCURACY or same[0].measured.confidence == MAXPROB
         ]
-        text += f"\n{TABLE[metric]}\n\n" + markdown_table(["configuration", "confidence", *headings], lines)
+        text += f"\n{metric.heading}\n\n" + markdown_table(["configuration", "confidence", *headings], lines)
     return text
 
 
-def _percent(found: Interval | None) -> str:
-    return f"{100 * found.estimate:.2f}" if found else UNKNOWN
+def _value(measured: ConfidenceMeasurement, metric: Metric) -> str:
+    found = measured.values.get(metric.name)
+    return metric.text(found.estimate) if found else UNKNOWN
 
 
 def _ends(found: Interval | None) -> str:
