@@ -1,17 +1,18 @@
 """From conf/ to a checked configuration: what Hydra must know, and what is checked before any work."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.config import Config
-from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.paths import project_root
-from reliabit.quant.settings import QuantConfig
+from reliabit.quant.record import quantized_as
+from reliabit.quant.settings import UNQUANTIZED, QuantConfig
 from reliabit.settings import check, listed
 
 
@@ -58,72 +59,24 @@ def validate(config: Config) -> None:
         ReliabitError: Names the key, its value, and what it may be.
     """
     check(config, key="")
-    _check_template(config.model.template, key="model.template", fields=("question",))
-    for key, data in {"data": config.data, **{f"other_data.{k}": d for k, d in config.other_data.items()}}.items():
-        _check_data(data, key=key)
-    if len(set(config.data.shifts)) < len(config.data.shifts):
-        raise ReliabitError(f"data.shifts={config.data.shifts} names a shift twice; ask each once")
 
 
-def _check_template(template: str, *, key: str, fields: Sequence[str]) -> None:
-    try:
-        template.format(**dict.fromkeys(fields, ""))
-    except (KeyError, IndexError, ValueError) as error:
-        raise ReliabitError(f"{key}={template!r} cannot be filled in ({error}); double every other brace") from error
-    for name in fields:
-        if f"{{{name}}}" not in template:
-            raise ReliabitError(f"{key}={template!r} lacks {{{name}}}, where the {name} goes")
+def as_quantized(quant: QuantConfig, folder: Path) -> QuantConfig:
+    """What runs of a checkpoint are called by: one that is quantized already must not pass for the baseline.
 
-
-def _check_data(data: DataConfig, *, key: str) -> None:
-    if data.name == "scenes" and data.questions_per_image is None:
-        raise ReliabitError(f"{key}.questions_per_image is null, and {key}.name=scenes needs it")
-    for part in ("splits", "ask"):
-        for split, images in getattr(data, part).items():
-            if images is not None and images < 0:
-                raise ReliabitError(f"{key}.{part}.{split}={images} is negative; give the number of images, 0 for none")
-    for split, images in data.ask.items():
-        if images and not data.splits.get(split):
-            raise ReliabitError(f"{key}.ask.{split}={images} asks a split that {key}.splits leaves empty")
-    _check_template(data.template, key=f"{key}.template", fields=("question",))
-    _check_shares(data, key=key)
-    cut = sorted(split for split, images in data.splits.items() if images)
-    listed = sorted(split for split, file in data.split_ids.items() if file is not None)
-    if listed and listed != cut:
-        raise ReliabitError(
-            f"{key}.split_ids has files for {', '.join(listed)} and {key}.splits has {', '.join(cut)}; give a file for "
-            f"each, or set the others of {key}.splits to 0"
-        )
-
-
-def _check_shares(data: DataConfig, *, key: str) -> None:
-    """Splits are numbers of images or shares of them, never both; a share is what is written with a point."""
-    shares = [size for size in data.splits.values() if isinstance(size, float)]
-    if not shares:
-        return
-    if data.name in ("easy_vqa", "scenes"):
-        raise ReliabitError(
-            f"{key}.splits={data.splits} has shares, and {key}.name={data.name} takes numbers of images"
-        )
-    if len(shares) < sum(size != 0 for size in data.splits.values()):
-        raise ReliabitError(f"{key}.splits={data.splits} mixes shares with numbers of images; write 0.5 or 5, not both")
-    if sum(shares) > 1 + 1e-9:
-        raise ReliabitError(
-            f"{key}.splits={data.splits} has shares of more than all images; let them add up to 1 at most"
-        )
-
-
-def _check_quant(quant: QuantConfig) -> None:
-    if (quant.calibration.chat is None) != (quant.calibration.chat_images is None):
-        raise ReliabitError("quant.calibration.chat and quant.calibration.chat_images go together; set both or neither")
-    if quant.method == "none":
-        return
-    if not quant.rules:
-        raise ReliabitError(f"quant.rules is empty, and quant.method={quant.method} needs to know which modules")
-    if quant.bits is None and not all("bits" in rule for rule in quant.rules):
-        raise ReliabitError(f"quant.bits is null, and a rule of quant.name={quant.name} brings no bits of its own")
-    if quant.solver == "library" and quant.method != "hqq":
-        raise ReliabitError(f"quant.solver=library runs quant.method=hqq alone, and quant.method={quant.method}")
+    Args:
+        quant: How it is to be quantized. A name that was given stays.
+        folder: The checkpoint.
+    """
+    found = None if quant.method != UNQUANTIZED else quantized_as(folder)
+    if found is None:
+        return quant
+    return replace(
+        quant,
+        name=found.method if quant.name == UNQUANTIZED else quant.name,
+        bits=found.bits if quant.bits is None else quant.bits,
+        group_size=found.group_size if quant.group_size is None else quant.group_size,
+    )
 
 
 def _type_of(schema: Any, *names: str) -> Any:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.composition import register, to_config
+from reliabit.composition import as_quantized, register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import check_arguments, in_one_line, refusals
 from reliabit.disk_errors import plain_disk_errors
@@ -33,8 +33,6 @@ def run_task(config: Config) -> float | None:
     Returns:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
-    from reliabit.composition import as_quantized
-
     config.model.path = _model_folder(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
@@ -108,7 +106,7 @@ def _run() -> Exception | None:
     except refusals() as error:
         refused = True
         return error
-    except Refusal as refusal:
+    except JobExit as refusal:
         refused = isinstance(refusal.error, refusals())
         return refusal.error
     finally:

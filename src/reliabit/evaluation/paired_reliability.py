@@ -29,58 +29,6 @@ ACCURACY, AUGRC = definitions.ACCURACY.name, definitions.AUGRC.name
 """Qualities of every cell, by name."""
 
 
-@dataclass(frozen=True)
-class ParetoSettings:
-    """What is measured of each configuration, and how.
-
-    Attributes:
-        confidence: The confidence that abstains: `maxprob`, `selector`, ...
-        risk: The selective risk of coverage at risk and of the certified coverage that are compared.
-        certified_risks: All risks to certify, `risk` among them.
-        delta: The probability with which each certificate may fail.
-        reported: The split that reports.
-        resamples: Resamples of the bootstrap by image.
-        level: Confidence level.
-        seed: Seeds the resamples and the draw of calibration questions.
-        latency_tolerance: The relative difference of latencies that means nothing.
-    """
-
-    confidence: str
-    risk: float
-    certified_risks: tuple[float, ...]
-    delta: float
-    reported: str
-    resamples: int
-    level: float
-    seed: int
-    latency_tolerance: float
-
-    @property
-    def coverage(self) -> str:
-        """The metric of coverage at risk, such as that of 5 %."""
-        return definitions.coverage_at(self.risk).name
-
-    @property
-    def certified_coverage(self) -> str:
-        """The metric of certified coverage, such as that of 5 %."""
-        return definitions.certified_coverage_at(self.risk).name
-
-
-def pareto_settings(config: RegistryConfig) -> ParetoSettings:
-    """The settings of a promotion policy."""
-    return ParetoSettings(
-        confidence=config.confidence,
-        risk=config.required_risk,
-        certified_risks=tuple(config.certified_risks),
-        delta=config.delta,
-        reported=config.reported,
-        resamples=config.resamples,
-        level=config.level,
-        seed=config.seed,
-        latency_tolerance=config.latency_tolerance,
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Reliability:
     """What the answers of one cell are worth, and what they cost.
@@ -194,7 +142,7 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
     """
     check_same_questions({cell.name: cell.answers for cell in cells}, splits=(settings.reported, THRESHOLDS, CERTIFIED))
     # Confidences need not be probabilities to be ranked by.
-    suite = Suite((definitions.ACCURACY, definitions.AUGRC, definitions.coverage_at(settings.risk)))
+    suite = Suite((definitions.ACCURACY, definitions.AUGRC, definitions.coverage_at(settings.required_risk)))
     prepared = [_prepared(cell, settings, suite) for cell in cells]
     # By their places: the version that is live may have the name of what would replace it.
     drawn = cluster_bootstrap(
@@ -215,7 +163,7 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
             seed=settings.seed,
             comparisons=comparisons,
         )
-        certified = [one for one in certificates if one.risk == settings.risk]
+        certified = [one for one in certificates if one.risk == settings.required_risk]
         if certified:
             qualities[settings.certified_coverage] = _acceptance(cell, certified[0].threshold, settings)
         found.append(Reliability(cell.name, costs_of(cell.name, cell.metrics), qualities, tuple(certificates)))

@@ -70,12 +70,19 @@ class ParetoSettings:
     latency_tolerance: float = MISSING
 
     @property
-    def certified_coverage(self) -> str:
-        """The metric of certified coverage, such as `certified/coverage_at_5pct_risk`."""
+    def coverage(self) -> str:
+        """The metric of coverage at risk, such as that of 5 %."""
         # Hydra composes this class for every run, and must not wait for numpy.
-        from reliabit.metrics.suite import percent
+        from reliabit.metrics import definitions
 
-        return f"certified/coverage_at_{percent(self.required_risk)}pct_risk"
+        return definitions.coverage_at(self.required_risk).name
+
+    @property
+    def certified_coverage(self) -> str:
+        """The metric of certified coverage, such as that of 5 %."""
+        from reliabit.metrics import definitions
+
+        return definitions.certified_coverage_at(self.required_risk).name
 
 
 def check_probabilities(settings: object, *names: str, key: str) -> None:

@@ -39,19 +39,6 @@ ANSWERED_BY = b"reliabit.answered_by"
 """Where a predictions table's metadata says what its answers depend on; its features must say the same."""
 
 
-@dataclass(frozen=True)
-class FeatureSettings:
-    """Which states are kept, and how.
-
-    Attributes:
-        layer: A decoder layer, or `None` for the state after the final norm.
-        dtype: `float16` or `float32`, for states beyond 65 504.
-    """
-
-    layer: int | None = None
-    dtype: str = "float16"
-
-
 class StateSink(Protocol):
     """Whoever wants the pooled states of questions as they are answered."""
 

@@ -15,27 +15,12 @@ import torch
 from reliabit.errors import NotFiniteError, ReliabitError
 from reliabit.inference.decoding import end_of_answers, score_tokens
 from reliabit.inference.prediction_loop import Predicting, batches_of, predict
-from reliabit.inference.settings import SelfEvaluationPrompt
+from reliabit.inference.settings import SamplingSettings, SelfEvaluationPrompt
 from reliabit.models.encoding import Batch, Encoder
 from reliabit.models.loading import Checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How answers are drawn.
-
-    Attributes:
-        samples: Answers a question.
-        temperature: Of the distribution that they are drawn from, above 0.
-        seed: Seeds the draws; they also depend on the batch size.
-    """
-
-    samples: int
-    temperature: float
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -129,21 +114,6 @@ def sample_answers(
     loader = batches_of(table, checkpoint.encoder, batch_size=batch_size)
     batches = predict(module, loader, accelerator=accelerator, progress=progress)
     return [SampledAnswers(**fields) for batch in batches for fields in batch]
-
-
-@dataclass(frozen=True)
-class SelfEvaluationPrompt:
-    """The second prompt.
-
-    Attributes:
-        template: Shows `{question}` and `{answer}`, and asks.
-        right: The word that says the answer is right.
-        wrong: The word that says it is wrong.
-    """
-
-    template: str
-    right: str
-    wrong: str
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def choose(configurations: Sequence[Cell], policy: Policy) -> Choice:
         raise ReliabitError("two configurations have the same name; tell them apart")
     measurable = [one for one in configurations if _measurable(one, policy)]
     measurements = Measurements(policy, comparisons=max(1, len(configurations)))
-    pareto = pareto_of(measurable, measurements) if measurable else None
+    pareto = pareto_front(measurable, measurements) if measurable else None
     judged = [_judge(one, configurations, policy, measurements) for one in configurations]
     passing = {decision.candidate for decision in judged if decision.accepted}
     decisions = tuple(_with_place(decision, pareto, passing=passing) for decision in judged)

@@ -74,7 +74,7 @@ def decide(
     ]
     if not reasons[-1].passed:
         return decided(reasons=reasons)
-    measurements = measurements or Measurements(policy.settings, compared)
+    measurements = measurements or Measurements(policy, compared)
     decided = partial(decided, compared=measurements.comparisons)
     try:
         found = _measured(roles, incumbent, measurements)
@@ -133,14 +133,14 @@ def comparable(roles: Roles, policy: Policy, *, live: Terms | None = None) -> Re
     lacking = [f"{role} {one.name} recorded no predictions" for role, one in roles.items() if one.predictions is None]
     tables = {f"{role} {one.name}": one.predictions for role, one in roles.items() if one.predictions is not None}
     for name, table in tables.items():
-        columns = [f"{CONFIDENCE_PREFIX}{abstains.get(name, policy.settings.confidence)}", *policy.slices]
+        columns = [f"{CONFIDENCE_PREFIX}{abstains.get(name, policy.confidence)}", *policy.slices]
         lacking += [f"{name} has no column {column}" for column in columns if column not in table.column_names]
     if lacking:
         return Reason(rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs.")
     try:
         for role, one in roles.items():
             costs_of(f"{role} {one.name}", one.metrics)
-        check_same_questions(tables, splits=(policy.settings.reported, THRESHOLDS, CERTIFIED))
+        check_same_questions(tables, splits=(policy.reported, THRESHOLDS, CERTIFIED))
     except ReliabitError as error:
         return Reason(rule, False, f"{error}.")
     return Reason(rule, True, f"{_listed(roles)} answered the same questions, and the cost of each is known.")

@@ -98,7 +98,7 @@ def live_version(tracker: Tracker, version: Version, *, known: Mapping[str, Cell
 
 def live_already(candidate: Cell, incumbent: Live, policy: Policy) -> Reason | None:
     """The reason to leave what is live as it is, if the candidate is that, at the same terms."""
-    terms = terms_of_settings(policy.settings)
+    terms = terms_of_settings(policy)
     if candidate.fingerprint != incumbent.fingerprint or terms != incumbent.terms:
         return None
     return Reason(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reliabit.confidence.estimator import needed_columns
 from reliabit.config import Config
 from reliabit.data.bad_samples import FAIL, SKIP, judged, summary, tell
 from reliabit.data.image_decoding import image_size
@@ -183,7 +184,7 @@ def _refused(config: Config, questions: "Dataset") -> dict[int, RefusedQuestion]
     admission = admission_of(config.model, answer_tokens=config.model.max_new_tokens)
     texts, sizes = questions["question"][:], _sizes(questions)
     found = {row: refusal for row, refusal in enumerate(admission.refusals(texts, sizes)) if refusal is not None}
-    if "p_true" in config.confidence.estimators:
+    if "p_true" in needed_columns(config.confidence):
         found = {**_refused_with_answer(config, questions, admission, sizes), **found}
     return dict(sorted(found.items()))
 
@@ -192,9 +193,9 @@ def _refused_with_answer(
     config: Config, questions: "Dataset", admission: Admission, sizes: Sequence[Size]
 ) -> dict[int, RefusedQuestion]:
     """The same of the second prompt of P(True), which shows the question and an answer as long as there may be one."""
-    from reliabit.inference.further_passes import SelfEvaluationPrompt, find_verdict, plain_encoder, second_question
+    from reliabit.inference.further_passes import find_verdict, plain_encoder, second_question
 
-    prompt, encoder = SelfEvaluationPrompt(**vars(config.confidence.p_true)), plain_encoder(admission.encoder)
+    prompt, encoder = config.confidence.p_true, plain_encoder(admission.encoder)
     own = Admission(encoder, longest=admission.longest - len(find_verdict(encoder, prompt).shared))
     asked = [row for row, split in enumerate(questions["split"]) if split != TRAINING_SPLIT]
     words = questions.select(asked)["question"][:]

@@ -20,7 +20,6 @@ from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quant
 from reliabit.quant.checkpoint_files import stored_types
 from reliabit.quant.plan import build_plan
 from reliabit.quant.record import OUR_FORMAT, quantized_as
-from reliabit.quant.settings import ScalingConfig
 from reliabit.tasks._calibration_rows import FOLDER, calibration_rows
 from reliabit.tasks._encoders import encoder_of
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from reliabit.inference.answer_store import ChunkAnswerer
     from reliabit.inference.encoded_store import EncodedStore
     from reliabit.quant import Calibration, CalibrationBatch, GroupScale, Statistics
-    from reliabit.quant.settings import ScalingConfig
 
 BASELINE_TYPE = "bfloat16"
 """The type that the weights of the baseline are counted as stored in."""
@@ -141,17 +139,8 @@ def load_calibration(config: Config) -> "Calibration | None":
         return None
     from reliabit.quant import Calibration
 
-    settings = search_settings(config.quant.scaling)
-    statistics, batches = load_statistics(config)
-    return Calibration(statistics, settings, batches if settings.mode == "faithful" else ())
-
-
-def search_settings(scaling: ScalingConfig) -> "ScalingConfig":
-    """The search that a configuration describes."""
-    from reliabit.quant.settings import ScalingConfig
-
-    own = {key: value for key, value in vars(scaling).items() if key != "search"}
-    return ScalingConfig(mode=scaling.search, **own)  # type: ignore[arg-type]
+    settings, (statistics, batches) = config.quant.scaling, load_statistics(config)
+    return Calibration(statistics, settings, batches if settings.search == "faithful" else ())
 
 
 def load_statistics(config: Config) -> "tuple[Statistics, list[CalibrationBatch]]":
@@ -164,12 +153,10 @@ def load_statistics(config: Config) -> "tuple[Statistics, list[CalibrationBatch]
     from reliabit.models.batches import calibration_batches
     from reliabit.quant import collect, folder_digest, read_statistics
     from reliabit.quant import statistics_key as key_of
-    from reliabit.quant.settings import CalibrationConfig
     from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 
-    wanted, model, encoder = config.quant.calibration, Path(config.model.path), encoder_of(config.model)
-    batches = calibration_batches(calibration_rows(config), encoder=encoder, batch_size=wanted.batch_size)
-    settings = CalibrationConfig(tokens=wanted.tokens, contexts=wanted.contexts, gram=wanted.gram, seed=wanted.seed)
+    settings, model, encoder = config.quant.calibration, Path(config.model.path), encoder_of(config.model)
+    batches = calibration_batches(calibration_rows(config), encoder=encoder, batch_size=settings.batch_size)
     layers, dtype = encoder.adapter.decoder_layers, getattr(torch, config.model.dtype)
     key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=layers, dtype=dtype)
     folder = Path(config.paths.cache) / FOLDER / f"{config.model.name}-{key[:12]}"

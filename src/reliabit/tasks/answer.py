@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import evict_lru, touch
-from reliabit.confidence.estimator import needs_training
+from reliabit.confidence.estimator import needed_columns, needs_training
 from reliabit.config import Config
 from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
@@ -101,7 +101,7 @@ def _with_further_passes(
     passes = {"p_true": (_p_true, {"p_true"}), "sampling": (_sampled, {"self_consistency", "semantic_entropy"})}
     seconds = {}
     for name, (ask, columns) in passes.items():
-        if not columns & set(config.confidence.estimators):
+        if not columns & needed_columns(config.confidence):
             continue
         start = time.perf_counter()
         answers = predictions["answer"].take(rows).to_pylist()
@@ -114,20 +114,19 @@ def _with_further_passes(
 def _p_true(
     config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[str], **how: Any
 ) -> dict[str, list[float]]:
-    from reliabit.inference.further_passes import SelfEvaluationPrompt, self_evaluations
+    from reliabit.inference.further_passes import self_evaluations
 
-    prompt = SelfEvaluationPrompt(**vars(config.confidence.p_true))
-    return {"p_true": self_evaluations(questions, answers, checkpoint, prompt=prompt, **how)}
+    return {"p_true": self_evaluations(questions, answers, checkpoint, prompt=config.confidence.p_true, **how)}
 
 
 def _sampled(
     config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[str], **how: Any
 ) -> dict[str, list[float]]:
     from reliabit.confidence.sampling import self_consistency, semantic_entropy
-    from reliabit.inference.further_passes import SamplingSettings, sample_answers
+    from reliabit.inference.further_passes import sample_answers
 
-    settings = SamplingSettings(**vars(config.confidence.sampling), seed=config.seed)
-    drawn = sample_answers(questions, checkpoint, settings=settings, max_new_tokens=config.model.max_new_tokens, **how)
+    settings, longest = config.confidence.sampling, config.model.max_new_tokens
+    drawn = sample_answers(questions, checkpoint, settings=settings, max_new_tokens=longest, **how)
     return {
         "self_consistency": [
             self_consistency(greedy, sampled.answers) for greedy, sampled in zip(answers, drawn, strict=True)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from reliabit.models.families import Adapter
     from reliabit.models.loading import Checkpoint
-    from reliabit.models.recipe import Recipe
 
 TRAINING_RECORD = "training.json"
 

@@ -12,7 +12,6 @@ from reliabit.evaluation.pareto_report import pareto_figure
 from reliabit.files import staged_folder
 from reliabit.paths import project_root
 from reliabit.registry.choosing import Choice, choose
-from reliabit.registry.policy import policy_of
 from reliabit.tracking.recorded_cells import Competing
 
 
@@ -24,7 +23,7 @@ def promote(config: Config) -> None:
     """
     pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
     cells = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
-    choice = choose(cells.read(Path(config.task.place("results"))), policy_of(config.registry))
+    choice = choose(cells.read(Path(config.task.place("results"))), config.registry)
     _write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
     sys.stdout.write(choice.markdown())
 

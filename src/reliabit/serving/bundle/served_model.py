@@ -77,11 +77,13 @@ class ServedModel:
 
         self.description = description = read_description(snapshot)
         checkpoint = load_checkpoint(
-            snapshot / CHECKPOINT,
-            family=description.family,
-            dtype=description.dtype,
-            template=description.template,
-            max_pixels=description.max_pixels,
+            ModelConfig(
+                path=str(snapshot / CHECKPOINT),
+                family=description.family,
+                dtype=description.dtype,
+                template=description.template,
+                max_pixels=description.max_pixels,
+            )
         )
         self.estimator = load_estimator(snapshot, description)
         self.calibration = read_calibration(snapshot)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from reliabit.evaluation.cells import SPEED, Cell, families_of, numbered
 from reliabit.evaluation.comparison import compare, compare_slices
 from reliabit.evaluation.figures import overlay_figure
-from reliabit.evaluation.paired_reliability import Measurements, pareto_settings
+from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import Pareto, pareto_front
 from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
-from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.evaluation.tables import markdown_table
 from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece
-from reliabit.registry.policy import Policy
 from reliabit.tracking.recorded_cells import labels
 from reliabit.tracking.tags import PARENT_TAG, REUSED
 
@@ -153,7 +152,7 @@ def compare_with_baselines(
     return tables, figures
 
 
-def pareto_of_sweep(cells: Sequence[Cell], *, policy: Policy, compared: int) -> dict[str, Pareto]:
+def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: int) -> dict[str, Pareto]:
     """Place the finished cells of a sweep that have costs, by model and data set; several sets of both are numbered.
 
     Args:
@@ -164,11 +163,10 @@ def pareto_of_sweep(cells: Sequence[Cell], *, policy: Policy, compared: int) -> 
     Raises:
         ReliabitError: A cell has no predictions, or lacks the split that reports.
     """
-    settings = pareto_settings(policy)
     fronts: dict[str, Pareto] = {}
     for members in families_of([cell for cell in cells if SPEED in cell.metrics]):
-        everywhere = all(settings.confidence in cell.confidences for cell in members)
-        own = settings if everywhere else replace(settings, confidence=MAXPROB)
+        everywhere = all(policy.confidence in cell.confidences for cell in members)
+        own = policy if everywhere else replace(policy, confidence=MAXPROB)
         where = numbered(members[0].place, fronts, between=" · ")
         fronts[where] = pareto_front(members, Measurements(own, comparisons=compared))
     return fronts

@@ -4,16 +4,16 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from reliabit.confidence.settings import ESTIMATORS, ConfidenceConfig, SelectorSettings
+from reliabit.confidence.settings import ConfidenceConfig
 from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import EvaluationConfig
-from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt, TrainerConfig
+from reliabit.inference.settings import TrainerConfig
 from reliabit.models.recipe import Recipe
 from reliabit.models.settings import ModelConfig
 from reliabit.paths import PathsConfig
-from reliabit.quant.settings import BITS, UNQUANTIZED, UNQUANTIZED_BITS, CalibrationConfig, QuantConfig, ScalingConfig
-from reliabit.registry.policy import Margins, Policy
+from reliabit.quant.settings import QuantConfig
+from reliabit.registry.policy import Policy
 from reliabit.settings import choice
 from reliabit.tracking.settings import SweepConfig, TrackingConfig
 
