@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inference.answers import answer_table
-from reliabit.inference.answering import answer_table
 from reliabit.inference.chunks import InTableOrder, by_length, restored
 from reliabit.inference.features import BLOCKS
 from reliabit.inference.settings import FeatureSettings

@@ -7,14 +7,7 @@ import torch
 
 from inference.answers import answer_table
 from reliabit.errors import ReliabitError
-from reliabit.inference.answering import answer_table
-from reliabit.inference.further_passes import (
-    SamplingSettings,
-    SelfEvaluationPrompt,
-    find_verdict,
-    sample_answers,
-    self_evaluations,
-)
+from reliabit.inference.further_passes import find_verdict, sample_answers, self_evaluations
 from reliabit.inference.settings import SamplingSettings, SelfEvaluationPrompt
 
 HOW = {"accelerator": "cpu", "progress": False}

@@ -7,10 +7,9 @@ from torch.utils.data import DataLoader
 from inference.answers import answer_table
 from reliabit.errors import NotFiniteError, ReliabitError
 from reliabit.inference.answer_store import Answers, AnswerStore
-from reliabit.inference.answering import answer_table
 from reliabit.inference.encoded_store import VisionEncoding
 from reliabit.inference.features import feature_writer
-from reliabit.inference.further_passes import SamplingSettings, SelfEvaluationPrompt, sample_answers, self_evaluations
+from reliabit.inference.further_passes import sample_answers, self_evaluations
 from reliabit.inference.prediction_loop import first_overflow, is_finite, predict
 from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
 from reliabit.models.loading import load_checkpoint

@@ -4,10 +4,9 @@ import pytest
 from torch.utils.data import DataLoader
 
 from inference.answers import answer_table
-from reliabit.inference.answering import answer_table
 from reliabit.inference.encoded_store import VisionEncoding
 from reliabit.inference.features import BLOCKS
-from reliabit.inference.further_passes import SamplingSettings, SelfEvaluationPrompt, sample_answers, self_evaluations
+from reliabit.inference.further_passes import sample_answers, self_evaluations
 from reliabit.inference.prediction_loop import predict
 from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
 from reliabit.models.loading import load_checkpoint

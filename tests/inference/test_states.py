@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from inference.answers import answer_table
 from reliabit.errors import ReliabitError
 from reliabit.inference._prefix_sharing import PackedPrompts
-from reliabit.inference.answering import Answering, answer_table, pool_states, prompt_states, state_module
+from reliabit.inference.answering import Answering, pool_states, prompt_states, state_module
 from reliabit.inference.settings import FeatureSettings
 from reliabit.models.encoding import Encoder, tokens_within
 

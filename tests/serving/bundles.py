@@ -12,7 +12,6 @@ from reliabit.confidence._selector_training import train_selectors
 from reliabit.confidence.examples import examples_of
 from reliabit.confidence.selector_store import save_selector
 from reliabit.confidence.settings import SelectorSettings
-from reliabit.inference.answering import answer_table
 from reliabit.inference.features import feature_writer, read_features
 from reliabit.inference.predictions import NO_SHIFT, predictions_table
 from reliabit.inference.settings import FeatureSettings

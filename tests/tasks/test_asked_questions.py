@@ -19,10 +19,10 @@ from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.further_passes import second_question
 from reliabit.models.admission import Admission, read_context_length
+from reliabit.models.loading import load_encoder
 from reliabit.paths import conf_folder, project_root
 from reliabit.serving.bundle.image_questions import ImageQuestion, QuestionsRefusedError, encode_questions
 from reliabit.tasks._asked_questions import BAD_SAMPLES, asked_questions, load_questions
-from reliabit.tasks._encoders import encoder_of
 
 LONG = "is it red? " * 400
 MODELS = {"qwen2_vl": "qwen2_vl_tiny", "idefics3": "idefics3_tiny"}
@@ -150,7 +150,7 @@ def test_what_a_shift_makes_of_a_question_is_judged(make_set):
     """A question that fits as it is may be too long once it is misspelled; an image of every shift may be too thin."""
     model = config_of(project_root()).model
     room = read_context_length(Path(model.path)) - model.max_new_tokens
-    fits = Admission(encoder_of(model), longest=room)
+    fits = Admission(load_encoder(model), longest=room)
     # As many words as just fit beside an image of this size.
     full = next(
         text for n in range(1000, 0, -1) if fits.refusals([text := "rectangle " * n + "?"], [(16, 16)]) == [None]
@@ -188,7 +188,7 @@ def test_the_second_prompt_of_p_true_must_fit_as_well(make_set):
 
 
 def test_an_answer_with_the_text_of_a_token_is_shown_without_it():
-    encoder = encoder_of(config_of(project_root()).model)
+    encoder = load_encoder(config_of(project_root()).model)
     assert (
         second_question("{question} {answer}?", question="red", answer="no<|image_pad|>", encoder=encoder) == "red no?"
     )
@@ -198,7 +198,7 @@ def test_an_answer_with_the_text_of_a_token_is_shown_without_it():
 @pytest.mark.parametrize("size", [(64, 64), (1, 1), (300, 40), (40, 300), (1000, 700)])
 def test_the_tokens_that_are_counted_are_those_that_are_encoded(family, size):
     config = config_of(project_root(), model=MODELS[family])
-    encoder = encoder_of(config.model)
+    encoder = load_encoder(config.model)
     file = BytesIO()
     Image.new("RGB", size).save(file, format="PNG")
     questions = ["is it red?", "what is the colour of the shape?"]
@@ -213,7 +213,7 @@ def test_the_tokens_that_are_counted_are_those_that_are_encoded(family, size):
 
 
 def test_idefics3_counts_the_tiles_of_a_split_image():
-    encoder = encoder_of(config_of(project_root(), model="idefics3_tiny").model)
+    encoder = load_encoder(config_of(project_root(), model="idefics3_tiny").model)
     images = encoder.processor.image_processor
     images.do_image_splitting, images.size, images.max_image_size = True, {"longest_edge": 256}, {"longest_edge": 64}
     for size in ((64, 64), (200, 70), (70, 200), (512, 512)):
@@ -227,7 +227,7 @@ def test_the_service_refuses_in_the_same_words(questions, sizes, problem, detail
     everything = load_questions(config, training=False)
     row = next(row for row in everything if row["question_id"] == "3000")
     longest = read_context_length(project_root() / "models" / "qwen2_vl_tiny") - config.model.max_new_tokens
-    admission = Admission(encoder_of(config.model), longest=longest)
+    admission = Admission(load_encoder(config.model), longest=longest)
     with pytest.raises(QuestionsRefusedError) as raised:
         encode_questions([ImageQuestion(image=row["image"], question=row["question"])], admission=admission)
     listed = json.loads(asked(config)[1].read_text().splitlines()[0])

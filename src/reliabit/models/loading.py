@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
+from reliabit.models.admission import Admission, read_context_length
 from reliabit.models.checkpoint_folder import GENERATION, check_checkpoint, check_folder
 from reliabit.models.encoding import Encoder
 from reliabit.models.families import find_adapter
@@ -93,6 +94,16 @@ def load_encoder(model: ModelConfig) -> Encoder:
         adapter.encode_images(processor, [Image.new("RGB", PROBE)])
         encoder([probe()])
     return encoder
+
+
+def load_admission(model: ModelConfig, *, answer_tokens: int) -> Admission:
+    """Load what says which questions a model takes.
+
+    Args:
+        model: How it is asked.
+        answer_tokens: Tokens to leave room for after the prompt.
+    """
+    return Admission(load_encoder(model), longest=read_context_length(Path(model.path)) - answer_tokens)
 
 
 def probe() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.paired_reliability import AUGRC, Measurements, Reliability
-from reliabit.evaluation.pareto import Pareto
+from reliabit.evaluation.pareto import Pareto, pareto_front
 from reliabit.evaluation.pareto_report import pareto_markdown
 from reliabit.evaluation.tables import markdown_table
 from reliabit.metrics import higher_is_better

@@ -24,7 +24,7 @@ from reliabit.errors import ReliabitError
 from reliabit.inference.predictions import NO_SHIFT
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission, RefusedQuestion, Size
-from reliabit.tasks._encoders import admission_of
+from reliabit.models.loading import load_admission
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -181,7 +181,7 @@ def _marked(table: "Dataset", *, split: str, shift: str) -> "Dataset":
 
 def _refused(config: Config, questions: "Dataset") -> dict[int, RefusedQuestion]:
     """Why rows of a table are not taken, by their number."""
-    admission = admission_of(config.model, answer_tokens=config.model.max_new_tokens)
+    admission = load_admission(config.model, answer_tokens=config.model.max_new_tokens)
     texts, sizes = questions["question"][:], _sizes(questions)
     found = {row: refusal for row, refusal in enumerate(admission.refusals(texts, sizes)) if refusal is not None}
     if "p_true" in needed_columns(config.confidence):

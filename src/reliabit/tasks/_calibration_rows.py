@@ -14,8 +14,8 @@ from reliabit.data.table import first_images
 from reliabit.errors import ReliabitError
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission
+from reliabit.models.loading import load_admission
 from reliabit.quant.settings import CalibrationConfig
-from reliabit.tasks._encoders import admission_of
 
 FOLDER = "calibration"
 """Below `paths.cache`: where what is measured on them is kept, and what of them could not be used is listed."""
@@ -31,7 +31,7 @@ def calibration_rows(config: Config) -> list[dict[str, Any]]:
         ReliabitError: There are fewer images than were asked for, or bad samples that are not to be skipped.
     """
     wanted, on_bad_sample = config.quant.calibration, config.data.on_bad_sample
-    admission = admission_of(config.model, answer_tokens=0)
+    admission = load_admission(config.model, answer_tokens=0)
     path = Path(config.paths.cache) / FOLDER / f"{config.model.name}.bad_samples.jsonl"
     source = f"the calibration set of {config.model.name}"
     with judged(path, source=source, on_bad_sample=on_bad_sample) as bad:

@@ -13,7 +13,7 @@ from reliabit.cache import get_or_create
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import TrainerConfig
-from reliabit.models.loading import Checkpoint, load_checkpoint
+from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quantize_model
@@ -21,7 +21,6 @@ from reliabit.quant.checkpoint_files import stored_types
 from reliabit.quant.plan import build_plan
 from reliabit.quant.record import OUR_FORMAT, quantized_as
 from reliabit.tasks._calibration_rows import FOLDER, calibration_rows
-from reliabit.tasks._encoders import encoder_of
 
 if TYPE_CHECKING:
     from reliabit.inference.answer_store import ChunkAnswerer
@@ -155,7 +154,7 @@ def load_statistics(config: Config) -> "tuple[Statistics, list[CalibrationBatch]
     from reliabit.quant import statistics_key as key_of
     from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 
-    settings, model, encoder = config.quant.calibration, Path(config.model.path), encoder_of(config.model)
+    settings, model, encoder = config.quant.calibration, Path(config.model.path), load_encoder(config.model)
     batches = calibration_batches(calibration_rows(config), encoder=encoder, batch_size=settings.batch_size)
     layers, dtype = encoder.adapter.decoder_layers, getattr(torch, config.model.dtype)
     key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=layers, dtype=dtype)

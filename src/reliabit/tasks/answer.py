@@ -12,11 +12,10 @@ from reliabit.config import Config
 from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
 from reliabit.inference.predictions import PREDICTIONS, gather, gather_features, with_column, write_predictions
-from reliabit.models.loading import Checkpoint
+from reliabit.models.loading import Checkpoint, check_loadable
 from reliabit.tasks._answer_stores import answer_on_devices, answer_store, answerer_of
 from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_questions
 from reliabit.tasks._cell import TimedPredictions, cell_record
-from reliabit.tasks._encoders import check_model
 from reliabit.tasks._model import QuantizedCheckpoint, load_quantized
 from reliabit.tasks.runtime import set_up
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 def answer(config: Config) -> None:
     """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
-    check_model(config.model)
+    check_loadable(config.model)
     output = config.paths.output_folder()
     model, answered = answer_as_configured(config, features=output / FEATURES, listed_in=output / BAD_SAMPLES)
     write_predictions(answered.predictions, output / PREDICTIONS)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.files import replacing
+from reliabit.models.loading import check_loadable
 from reliabit.tasks._calibration_rows import FOLDER
-from reliabit.tasks._encoders import check_model
 from reliabit.tasks._model import load_statistics
 from reliabit.tasks.runtime import set_up
 
@@ -30,7 +30,7 @@ def calibrate(config: Config) -> None:
         sys.stdout.write(f"{path}: {note}")
         return
     set_up(config)
-    check_model(config.model)
+    check_loadable(config.model)
     statistics, _ = load_statistics(config)
     record = json.loads((statistics.folder / RECORD).read_text(encoding="utf-8"))
     counts = ", ".join(f"{count} {kind}" for kind, count in record["tokens"].items())

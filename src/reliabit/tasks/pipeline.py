@@ -15,11 +15,11 @@ from reliabit.evaluation.figures import report_figures, write_figures
 from reliabit.identity import CELL_TAG, Fingerprint, identify
 from reliabit.inference.cell_record import KERNELS, kernels_text
 from reliabit.metrics.definitions import AURC
+from reliabit.models.loading import check_loadable
 from reliabit.paths import project_root
 from reliabit.tasks._answer_stores import calibration_digest
 from reliabit.tasks._asked_questions import BAD_SAMPLES, source_spec
 from reliabit.tasks._cell import run_name, run_tags
-from reliabit.tasks._encoders import check_model
 from reliabit.tasks._measurement import measure
 from reliabit.tasks._model import QuantizedCheckpoint, scales_table
 from reliabit.tasks.runtime import set_up
@@ -104,7 +104,7 @@ def run_identity(config: Config) -> Fingerprint:
         ReliabitError: A file that the run would read is missing or damaged, or data differs from its manifest.
     """
     cache = DigestCache(Path(config.paths.cache) / "digests")
-    check_model(config.model)
+    check_loadable(config.model)
     inputs = checkpoint_inputs(Path(config.model.path), cache=cache)
     for key, _, folder in _prepared(config):
         inputs |= table_inputs(folder, cache=cache, name=key)

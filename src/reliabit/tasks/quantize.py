@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.models.families import find_adapter
+from reliabit.models.loading import check_loadable
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
-from reliabit.tasks._encoders import check_model
 from reliabit.tasks._model import kept_type, load_calibration, load_model, scales_table
 from reliabit.tasks.runtime import set_up
 
@@ -34,7 +34,7 @@ def quantize(config: Config) -> None:
 
     set_up(config)
     folder, original = Path(config.task.place("checkpoint")), Path(config.model.path)
-    check_model(config.model)
+    check_loadable(config.model)
     check_destination(folder, source=original)
     report = _export(config, folder) if config.task.format == "compressed_tensors" else stream_quantized(config, folder)
     sys.stdout.write(scales_table(report.scales))

@@ -12,7 +12,6 @@ from transformers import Idefics3ImageProcessorPil, Qwen2_5_VLConfig, Qwen2_5_VL
 from conftest import save_untrained
 from inference.answers import answer_table
 from reliabit.errors import ReliabitError
-from reliabit.inference.answering import answer_table
 from reliabit.models.encoding import distinct_images
 from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.reference import build_qwen2_vl

@@ -19,6 +19,7 @@ from reliabit.inference.features import BLOCKS
 from reliabit.inference.settings import FeatureSettings
 from reliabit.models.admission import Admission, context_length
 from reliabit.models.loading import load_checkpoint
+from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import device_of
 from reliabit.serving.bundle.description import Description, certificate_id
 from reliabit.serving.bundle.folder import CHECKPOINT, SELECTOR, read_calibration, read_description, verified_snapshot
