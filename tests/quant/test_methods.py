@@ -14,6 +14,7 @@ from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 from reliabit.quant import QUANTIZERS, Plan, Rule, Scheme, build_plan, plan_from_config, quantize_model, quantize_weight
+from reliabit.quant.mbq.search import nearest
 from reliabit.quant.methods import read_options
 from reliabit.quant.settings import QuantConfig
 from reliabit.settings import check
@@ -93,6 +94,9 @@ def test_a_rule_may_bring_settings_of_its_method(added):
     (rule,) = plan_from_config(rules, defaults={"bits": 3}).rules
     assert rule.scheme == Scheme("clipped", 3, zero="symmetric", options={"share": 0.25})
     assert rule.scheme.record()["options"] == {"share": 0.25}
+    (other,) = plan_from_config([{"components": ["lm_head"], "method": "rtn"}], defaults=vars(rule.scheme)).rules
+    assert other.scheme.options == {}, "the settings of one method say nothing to another"
+    assert nearest({"lm_head": rule.scheme})["lm_head"].options == {}
     assert "options" not in Scheme().record(), "checkpoints of our methods say what they always said"
 
 

@@ -6,7 +6,6 @@ buffers beside what stayed as it was. Importing this module registers the format
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
@@ -77,8 +76,8 @@ class ReliabitQuantizer(HfQuantizer):  # type: ignore[misc]
         # spread over memory and disk is read when it is used.
         missing = [
             name
-            for name, tensor in _stored_tensors(model)
-            if not tensor.is_meta and not getattr(tensor, "_is_hf_initialized", False)
+            for name, tensor in model.state_dict(keep_vars=True).items()
+            if isinstance(tensor, Tensor) and not tensor.is_meta and not getattr(tensor, "_is_hf_initialized", False)
         ]
         if missing:
             raise ReliabitError(
@@ -115,9 +114,6 @@ def attach(model: "PreTrainedModel", schemes: list[dict[str, Any]]) -> None:
 def _check_packed_shapes(model: nn.Module) -> None:
     """Check that packed weights have the shapes of their layouts; transformers before 5.23 takes any.
 
-    Raises:
-        ReliabitError: One has not.
-
     >>> layer = PackedWeight(4, 64, Layout(bits=4, group_size=64))
     >>> layer.weight_codes = layer.weight_codes[:, 1:]
     >>> _check_packed_shapes(nn.ModuleDict({"lm_head": layer}))
@@ -134,11 +130,6 @@ def _check_packed_shapes(model: nn.Module) -> None:
                     f"{part} of {name} is {list(found.shape)}, and {module.layout.bits} bits make it "
                     f"{list(expected.shape)}; the checkpoint's weights are not those that its config.json tells of"
                 )
-
-
-def _stored_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    tensors: dict[str, Tensor] = model.state_dict(keep_vars=True)
-    return [(name, tensor) for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)]
 
 
 # However this module comes to be imported (through the hook, or before transformers is), the format is known after it.

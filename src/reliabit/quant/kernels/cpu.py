@@ -46,13 +46,11 @@ class Int4Pack(Kernel):
 
     @classmethod
     def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
-        """See `Kernel.supports`."""
         has_kernel = hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
         return has_kernel and dtype == torch.bfloat16 and not weight.rows % _INT4_ROWS and bool(_int4_group(weight))
 
     @classmethod
     def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
-        """See `Kernel.prepare`."""
         # Block by block, which the packing allows: it wants four bytes a code.
         blocks = [
             _int4_block(weight, slice(start, min(start + _INT4_BLOCK_ROWS, weight.rows)))
@@ -65,7 +63,6 @@ class Int4Pack(Kernel):
         return cls(dtype, INT4_LARGEST_BATCH[len(planes)], tuple(tensors))
 
     def multiply(self, inputs: Tensor) -> Tensor:
-        """See `Kernel.multiply`."""
         products = [
             torch.ops.aten._weight_int4pack_mm_for_cpu(inputs, packed, inputs.shape[1] // len(parameters), parameters)
             for packed, parameters in zip(self.tensors[::2], self.tensors[1::2], strict=True)
@@ -82,7 +79,6 @@ class Int8Pack(Kernel):
 
     @classmethod
     def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
-        """See `Kernel.supports`."""
         layout = weight.layout
         whole_row = layout.groups(weight.columns) == 1
         fits = whole_row and layout.zero == "symmetric" and layout.bits == 8
@@ -90,13 +86,11 @@ class Int8Pack(Kernel):
 
     @classmethod
     def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
-        """See `Kernel.prepare`."""
         held = weight.quantized_weight()
         codes = (held.codes.to(torch.int16) - 128).to(torch.int8)
         return cls(dtype, _INT8_LARGEST_BATCH, (codes, held.scale.reshape(-1).to(dtype)))
 
     def multiply(self, inputs: Tensor) -> Tensor:
-        """See `Kernel.multiply`."""
         codes, scale = self.tensors
         product: Tensor = torch.ops.aten._weight_int8pack_mm(inputs, codes, scale)
         return product

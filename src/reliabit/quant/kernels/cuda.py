@@ -34,7 +34,6 @@ class _ModuleKernel(Kernel):
     device_type: ClassVar[str] = "cuda"
 
     def multiply(self, inputs: Tensor) -> Tensor:
-        """See `Kernel.multiply`."""
         product: Tensor = self.module(inputs)
         return product
 
@@ -46,14 +45,12 @@ class Humming(_ModuleKernel):
 
     @classmethod
     def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
-        """See `Kernel.supports`."""
         bits = weight.layout.bits
         dense = not weight.columns * bits % _HUMMING_WORD
         return _usable("humming") and dtype in HALF_TYPES and bits in _HUMMING_BITS and dense
 
     @classmethod
     def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
-        """See `Kernel.prepare`."""
         from humming.layer import HummingLayer  # type: ignore[import-not-found, unused-ignore]
         from humming.ops import pack_weight  # type: ignore[import-not-found, unused-ignore]
 
@@ -85,12 +82,10 @@ class GemLite(_ModuleKernel):
 
     @classmethod
     def supports(cls, weight: PackedWeight, dtype: torch.dtype) -> bool:
-        """See `Kernel.supports`."""
         return _usable("gemlite") and dtype in HALF_TYPES and weight.layout.bits in _GEMLITE_BITS
 
     @classmethod
     def prepare(cls, weight: PackedWeight, dtype: torch.dtype) -> Self:
-        """See `Kernel.prepare`."""
         from gemlite.helper import A16Wn  # type: ignore[import-not-found, unused-ignore]
 
         held, layout = weight.quantized_weight(), weight.layout

@@ -1,7 +1,7 @@
 """Walking a decoder a layer at a time, wherever its weights lie."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,13 +78,11 @@ class ResidentDecoder:
     def inputs(self, batch: CalibrationBatch) -> LayerInputs:
         return first_layer_inputs(self.model, self.layers[0], batch)
 
-    @contextmanager
-    def layer(self, index: int) -> Iterator[nn.Module]:
-        yield self.layers[index]
+    def layer(self, index: int) -> AbstractContextManager[nn.Module]:
+        return nullcontext(self.layers[index])
 
-    @contextmanager
-    def logits(self) -> Iterator[nn.Module]:
-        yield Head(self.norm, output_embeddings(self.model))
+    def logits(self) -> AbstractContextManager[nn.Module]:
+        return nullcontext(Head(self.norm, output_embeddings(self.model)))
 
 
 def find_layers(model: nn.Module, path: str) -> tuple[nn.ModuleList, nn.Module]:

@@ -3,7 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,11 @@ class StreamedDecoder:
             _put_placeholders(self.model.get_submodule(name))
 
     def inputs(self, batch: CalibrationBatch) -> LayerInputs:
-        with self.tensors.opened() as reader, self._loading_when_called(self._outside, reader):
+        with self._loading_when_called(self._outside, Reader(self.tensors)):
             return first_layer_inputs(self.model, self.layers[0], batch)
 
-    @contextmanager
-    def layer(self, index: int) -> Iterator[nn.Module]:
-        with self.loaded(f"{self.path}.{index}") as layer:
-            yield layer
+    def layer(self, index: int) -> AbstractContextManager[nn.Module]:
+        return self.loaded(f"{self.path}.{index}")
 
     @contextmanager
     def logits(self) -> Iterator[nn.Module]:

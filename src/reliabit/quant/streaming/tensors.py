@@ -1,7 +1,6 @@
 """The tensors of a checkpoint folder by the names that the model gives them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +32,10 @@ class CheckpointTensors:
         self.aliases = _aliases(names, self.keys)
         self._check(names)
 
-    @contextmanager
-    def opened(self) -> Iterator["Reader"]:
-        """Read some tensors; files stay mapped for the length of the block."""
-        yield Reader(self)
-
     def read(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Read tensors into memory of their own."""
-        with self.opened() as reader:
-            return {name: reader.view(name).clone() for name in names}
+        reader = Reader(self)
+        return {name: reader.view(name).clone() for name in names}
 
     def locate(self, name: str) -> tuple[Path, str]:
         """The file and the key of a tensor."""
@@ -55,8 +49,8 @@ class CheckpointTensors:
         stored: dict[str, list[int]] = {}
         # One file at a time: mapping all of a large checkpoint at once is refused where memory is limited.
         for file in sorted(set(self._file_of.values())):
-            with self.opened() as reader:
-                stored |= {name: reader.shape(name) for name, key in self.keys.items() if self._file_of[key] == file}
+            reader = Reader(self)
+            stored |= {name: reader.shape(name) for name, key in self.keys.items() if self._file_of[key] == file}
         for name, shape in stored.items():
             if shape != list(names[name].shape):
                 raise ReliabitError(
@@ -65,7 +59,7 @@ class CheckpointTensors:
 
 
 class Reader:
-    """Reads tensors from files that it keeps open."""
+    """Reads tensors from files that stay mapped as long as it is there."""
 
     def __init__(self, tensors: CheckpointTensors) -> None:
         """Open nothing yet."""
@@ -109,8 +103,6 @@ def _keys_by_file(folder: Path) -> dict[str, Path]:
     from safetensors import safe_open
 
     files = weight_files(folder)
-    if not files:
-        raise ReliabitError(f"{folder} holds no safetensors file")
     check_shards(files)
     found: dict[str, Path] = {}
     for file in files:
