@@ -25,10 +25,10 @@ PLUMBING = ("__init__.py", "components.py", "disk_errors.py", "errors.py", "file
 
 UNUSED = {
     # They share a module with a function that the task calls.
-    "prepare": ("inference/", "metrics/", "models/", "quant/", "tasks/_encoders.py"),
-    "pretrain": ("inference/", "metrics/", "quant/", "tasks/_asked_questions.py", "tasks/_encoders.py"),
+    "prepare": ("inference/", "metrics/", "models/", "quant/"),
+    "pretrain": ("inference/", "metrics/", "quant/", "tasks/_asked_questions.py"),
     # The names of splits and shifts are read from there, and `reliabit.metrics` imports all it has.
-    "calibrate": ("inference/", "metrics/", "tasks/plan.py", "cache.py"),
+    "calibrate": ("inference/", "metrics/", "cache.py"),
     # What questions the statistics are of is part of their name.
     "quantize": (
         "data/",
@@ -55,7 +55,6 @@ UNUSED = {
         "models/",
         "quant/",
         "tasks/_asked_questions.py",
-        "tasks/_encoders.py",
     ),
     # Predictions come from a file, not from a run.
     "evaluate": ("confidence/", "data/", "inference/", "tracking/"),
