@@ -14,9 +14,10 @@ from registry.bundles import CODE, accepting, register, write_bundle
 from reliabit.cache import entries
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256
-from reliabit.registry import pulling
+from reliabit.registry import champion_source, pulling
+from reliabit.registry.champion_source import ChampionSource
 from reliabit.registry.promotion import promote, rollback
-from reliabit.registry.pulling import ChampionSource, pull
+from reliabit.registry.pulling import pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import DIGEST_TAG, find_version
 from reliabit.serving.manifest import verify_manifest, write_manifest
@@ -216,16 +217,15 @@ def test_a_disk_without_room_is_noticed_before_anything_is_fetched(tracker, vers
 
 @pytest.fixture
 def fetched(monkeypatch):
-    """The versions that were fetched into the cache, in turn; a promotion fetches them as well, to check them."""
+    """The versions that were fetched, in turn."""
     found = []
-    original = pulling.fetch_bundle
+    original = champion_source.fetch_bundle
 
     def fetch(tracker, version, folder):
-        if folder.parent.name == pulling.BUNDLES:
-            found.append(version.number)
+        found.append(version.number)
         original(tracker, version, folder)
 
-    monkeypatch.setattr(pulling, "fetch_bundle", fetch)
+    monkeypatch.setattr(champion_source, "fetch_bundle", fetch)
     return found
 
 

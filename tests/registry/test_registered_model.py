@@ -11,8 +11,8 @@ import pytest
 from registry.bundles import accepting
 from reliabit.data.prepare import load_split, prepare
 from reliabit.data.sources import SourceSpec
+from reliabit.registry.champion_source import ChampionSource
 from reliabit.registry.promotion import promote
-from reliabit.registry.pulling import ChampionSource
 from reliabit.registry.registering import register_bundle
 from reliabit.serving.messages import Request
 from reliabit.serving.served_model import ServedModel
