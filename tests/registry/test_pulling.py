@@ -15,6 +15,7 @@ from reliabit.cache import entries
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256
 from reliabit.registry import pulling
+from reliabit.registry import pulling as champion_source
 from reliabit.registry.promotion import promote, rollback
 from reliabit.registry.pulling import ChampionSource, pull
 from reliabit.registry.registering import register_bundle
@@ -218,13 +219,13 @@ def test_a_disk_without_room_is_noticed_before_anything_is_fetched(tracker, vers
 def fetched(monkeypatch):
     """The versions that were fetched, in turn."""
     found = []
-    original = pulling.fetch_bundle
+    original = champion_source.fetch_bundle
 
     def fetch(tracker, version, folder):
         found.append(version.number)
         original(tracker, version, folder)
 
-    monkeypatch.setattr(pulling, "fetch_bundle", fetch)
+    monkeypatch.setattr(champion_source, "fetch_bundle", fetch)
     return found
 
 

@@ -6,30 +6,23 @@ Only files that the manifest lists are fetched, under names that stay within the
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from reliabit.cache import entry_lock, touch
 from reliabit.disk_errors import what_is_full
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256, staged_folder
 from reliabit.registry.registering import BUNDLE_PATH
-from reliabit.registry.versions import CHAMPION, NAME, Version, registry_client, resolve
+from reliabit.registry.versions import Version, registry_client, resolve
 from reliabit.serving.bundle.description import Description
-from reliabit.serving.bundle.folder import BUNDLE, verified_snapshot
-from reliabit.serving.bundle.manifest import MANIFEST, NoRoomError, read_manifest, verify_manifest
-from reliabit.serving.hosting import Offer
+from reliabit.serving.bundle.folder import BUNDLE
+from reliabit.serving.bundle.manifest import MANIFEST, read_manifest, verify_manifest
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
-
-BUNDLES = "bundles"
-"""The folder below `paths.cache` that services of one machine share; see `reliabit.cache`."""
 
 AGAIN = "pull the bundle again"
 """What the manifest's own check advises; here it is known how."""
@@ -126,63 +119,6 @@ def fetch_bundle(tracker: Tracker, version: Version, folder: Path) -> None:
     except ReliabitError as error:
         # Of no use to anyone: the folder is gone by the time this is read.
         raise ReliabitError(str(error).replace(str(folder), version.uri)) from error
-
-
-@dataclass(frozen=True)
-class ChampionSource:
-    """Where a service that runs on gets the champion: fetched once a version, and shared by services of the machine.
-
-    Attributes:
-        tracker: The store.
-        cache: The folder that is `paths.cache`.
-        name: The registered model.
-        alias: The alias that is followed.
-    """
-
-    tracker: Tracker
-    cache: Path
-    name: str = NAME
-    alias: str = CHAMPION
-
-    def current(self) -> Offer:
-        """The version that the alias names now.
-
-        Raises:
-            ReliabitError: The alias names nothing, or something that Reliabit did not register.
-        """
-        version = resolve(self.tracker, f"models:/{self.name}@{self.alias}")
-        # What is served is of use, however long ago it was loaded.
-        touch([_entry_of(version, cache=self.cache)])
-        return Offer(version.number, lambda: _cached_snapshot(self.tracker, version, cache=self.cache))
-
-
-def _entry_of(version: Version, *, cache: Path) -> Path:
-    """Where the cache has a version's bundle, whether or not it is there: it is named after its content."""
-    return cache / BUNDLES / version.digest
-
-
-@contextmanager
-def _cached_snapshot(tracker: Tracker, version: Version, *, cache: Path) -> Iterator[Path]:
-    """A verified private copy of a version's bundle, for as long as the block lasts.
-
-    The cache is a convenience and nothing that is trusted: what lies there counts as the version's only if the hash of
-    its manifest is the digest that the registry holds, and every file is what that manifest lists. Anything else is
-    fetched anew.
-    """
-    folder = _entry_of(version, cache=cache)
-    with ExitStack() as stack:
-        # One service fetches, and none replaces what another copies.
-        with entry_lock(folder):
-            try:
-                snapshot = stack.enter_context(verified_snapshot(folder, digest=version.digest))
-            except NoRoomError:
-                raise
-            except ReliabitError:
-                with staged_folder(folder) as staging:
-                    fetch_bundle(tracker, version, staging)
-                snapshot = stack.enter_context(verified_snapshot(folder, digest=version.digest))
-            touch([folder])
-        yield snapshot
 
 
 def _fetch_manifest(repository: "ArtifactRepository", version: Version, folder: Path) -> None:
