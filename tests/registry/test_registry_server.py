@@ -13,7 +13,7 @@ from registry.concurrent_work import ROUNDS, enter_and_leave, promote_slowly
 from reliabit.errors import ReliabitError
 from reliabit.registry.history import history
 from reliabit.registry.promotion import promote, rollback
-from reliabit.registry.pulling import ChampionSource, pull
+from reliabit.registry.champion_source import ChampionSource, pull
 from reliabit.registry.versions import delete_version, find_alias, find_version, resolve
 from reliabit.tracking.tracker import Tracker
 from tracking.servers import mlflow_server, postgres

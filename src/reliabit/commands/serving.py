@@ -64,7 +64,7 @@ def _source(config: Config, bundle: Path | None, *, digest: str | None) -> "Sour
 
     if bundle is not None:
         return FolderSource(bundle, digest=digest)
-    from reliabit.registry.pulling import ChampionSource
+    from reliabit.registry.champion_source import ChampionSource
     from reliabit.tracking.tracker import open_tracker
 
     return ChampionSource(open_tracker(config.tracking), cache=Path(config.paths.cache), name=config.registry.model)
