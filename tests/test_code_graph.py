@@ -55,11 +55,12 @@ CHANGED = {
     "inference/predictions.py": ("run",),
     # What decides which questions are asked: kept answers hold the questions themselves.
     "data/corruptions.py": ("run",),
+    "data/_image_store.py": ("run",),
     "tasks/_asked_questions.py": ("run",),
     # What asks.
     "inference/decoding.py": ("run", "answers"),
     "inference/encoded_store.py": ("run", "answers", "encoded"),
-    "data/_image_store.py": ("run", "answers", "encoded"),
+    "data/image_decoding.py": ("run", "answers", "encoded"),
     "models/families/qwen2_vl.py": ("run", "answers", "encoded"),
     # What quantizes.
     "quant/methods/rtn.py": ("run", "answers", "checkpoint"),

@@ -16,8 +16,8 @@ from reliabit.errors import ReliabitError
 from reliabit.files import sha256
 from reliabit.registry import pulling
 from reliabit.registry import pulling as champion_source
-from reliabit.registry.promotion import promote, rollback
 from reliabit.registry.champion_source import ChampionSource
+from reliabit.registry.promotion import promote, rollback
 from reliabit.registry.pulling import pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.versions import DIGEST_TAG, find_version

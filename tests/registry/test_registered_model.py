@@ -11,8 +11,8 @@ import pytest
 from registry.bundles import accepting
 from reliabit.data.prepared_table import load_split, prepare
 from reliabit.data.sources import DataConfig
-from reliabit.registry.promotion import promote
 from reliabit.registry.champion_source import ChampionSource
+from reliabit.registry.promotion import promote
 from reliabit.registry.registering import register_bundle
 from reliabit.serving.bundle.served_model import ServedModel
 from reliabit.serving.http.messages import Request
