@@ -34,7 +34,7 @@ import json, sys
 from pathlib import Path
 folder, src = sys.argv[1:]
 from hydra import compose, initialize_config_dir
-from reliabit.composition import conf_folder, register, to_config
+from reliabit.composition import register, to_config
 from reliabit.tasks.pipeline import pipeline
 
 register()
@@ -44,12 +44,12 @@ overrides = [f"{key}={folder}/{place}" for key, place in places.items()]
 overrides += [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"data.splits={images}", f"data.ask={images}"]
 overrides += ["evaluation.resamples=20", "confidence.selector.epochs=2", "quant.bits=4", "trainer.threads=1"]
 overrides += ["trainer.progress_bar=false"]
-with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+with initialize_config_dir(str(Path(src).parent / "conf"), version_base="1.3"):
     config = to_config(compose("config", overrides=overrides))
 groups = {id(value) for value in vars(config).values() if hasattr(value, "__dataclass_fields__")} | {id(config)}
 HANDED = {"datasets.arrow_dataset.Dataset", "pyarrow.lib.Table"}
 OWN = {"Report", "Judged", "ScoredAnswers", "Predictions", "Cell", "AnsweredCell", "Chunk", "StoredChunk", "Answered",
-    "AnsweredQuestions", "AnsweredChunk", "Examples"}
+    "AnsweredChunk", "TimedPredictions", "CellRecord", "CellMeasurement", "Measured", "Examples"}
 configuration, question = [], []
 
 def note(frame, event, _):

@@ -9,8 +9,7 @@ from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.settings import TrainerConfig
-from reliabit.models.recipe import Recipe
-from reliabit.models.settings import ModelConfig
+from reliabit.models.settings import ModelConfig, Recipe
 from reliabit.paths import PathsConfig
 from reliabit.quant.settings import QuantConfig
 from reliabit.registry.policy import Policy

@@ -7,8 +7,8 @@ import torch
 from reliabit.models.batches import IGNORED, TrainingBatches, by_image, only, turned
 from reliabit.models.encoding import Encoder
 from reliabit.models.pretraining import train
-from reliabit.models.recipe import Recipe
 from reliabit.models.reference import BUILDERS
+from reliabit.models.settings import Recipe
 
 
 def recipe(**changes):

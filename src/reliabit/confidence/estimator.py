@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from reliabit.confidence.examples import AnswerEvidence, Examples
     from reliabit.confidence.leakage import FittedOn
-    from reliabit.confidence.settings import ConfidenceConfig
     from reliabit.metrics.functional.inputs import FloatArray
 
 
@@ -106,23 +105,3 @@ def register(estimator: E) -> E:
     """Make an estimator known by its name."""
     ESTIMATORS.register(estimator.name)(estimator)
     return estimator
-
-
-def chosen(confidence: "ConfidenceConfig") -> list[Estimator]:
-    """The estimators that a configuration asks for."""
-    return [ESTIMATORS[name] for name in confidence.estimators]
-
-
-def needs_training(confidence: "ConfidenceConfig") -> bool:
-    """Whether an estimator is trained, so that the training split must be asked."""
-    return any(estimator.trained for estimator in chosen(confidence))
-
-
-def needs_features(confidence: "ConfidenceConfig") -> bool:
-    """Whether an estimator reads the states of the answering pass."""
-    return any(estimator.features for estimator in chosen(confidence))
-
-
-def needed_columns(confidence: "ConfidenceConfig") -> set[str]:
-    """The columns of the predictions table that estimators read."""
-    return {column for estimator in chosen(confidence) for column in estimator.columns}

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from reliabit.confidence.estimator import ESTIMATORS
+from reliabit.confidence.estimator import ESTIMATORS, Estimator
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
 from reliabit.settings import component, positive, to_settings
@@ -96,6 +96,22 @@ class ConfidenceConfig:
             raise ReliabitError(f"{key}.estimators lacks maxprob, which all others are compared with; add it")
         for name in {**self.options, **dict.fromkeys(self.estimators)}:
             self.settings_of(name)
+
+    def chosen(self) -> list[Estimator]:
+        """The estimators that are asked for."""
+        return [ESTIMATORS[name] for name in self.estimators]
+
+    def needs_training(self) -> bool:
+        """Whether an estimator is trained, so that the training split must be asked."""
+        return any(estimator.trained for estimator in self.chosen())
+
+    def needs_features(self) -> bool:
+        """Whether an estimator reads the states of the answering pass."""
+        return any(estimator.features for estimator in self.chosen())
+
+    def needed_columns(self) -> set[str]:
+        """The columns of the predictions table that estimators read."""
+        return {column for estimator in self.chosen() for column in estimator.columns}
 
     def settings_of(self, name: str) -> Any:
         """The settings of an estimator, of the class that it declares; `None` where it has none.

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from reliabit.data.image_decoding import decode_image
 from reliabit.models.encoding import Encoder
-from reliabit.models.recipe import Recipe
+from reliabit.models.settings import Recipe
 from reliabit.quant.mbq.calibration_set import CalibrationBatch
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from reliabit.models.batches import IGNORED, ImageQuestions, TrainingBatches, ValidationBatches, by_image
 from reliabit.models.encoding import Encoder
-from reliabit.models.recipe import Recipe
+from reliabit.models.settings import Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table

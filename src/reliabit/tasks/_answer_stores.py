@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
-from reliabit.confidence.estimator import needs_features, needs_training
 from reliabit.config import Config
 from reliabit.config_errors import in_one_line
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests, library_versions
@@ -69,7 +68,7 @@ POLL_SECONDS = 1.0
 def answer_store(config: Config) -> AnswerStore:
     """Where the answers of a configuration are kept, under a digest of everything they depend on."""
     features = None
-    if needs_features(config.confidence):
+    if config.confidence.needs_features():
         features = FeatureSettings(layer=config.confidence.features.layer, dtype=config.confidence.features.dtype)
     return AnswerStore(
         folder=Path(config.paths.cache) / "answers",
@@ -279,7 +278,7 @@ def _fill(config: Config, rank: int, devices: Sequence[str], parent: int) -> Non
     from reliabit.tasks.runtime import set_up
 
     set_up(config)
-    questions = asked_questions(config, training=needs_training(config.confidence), listed_in=None)
+    questions = asked_questions(config, training=config.confidence.needs_training(), listed_in=None)
     answerer = answerer_of(config, load_quantized(config), questions=len(questions))
     for _ in answer_store(config).fill(questions, answerer, share=rank / len(devices)):
         # Whoever started this is gone, and nobody waits for what is left.

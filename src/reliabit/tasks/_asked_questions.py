@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.confidence.estimator import needed_columns
 from reliabit.config import Config
 from reliabit.data.bad_samples import FAIL, SKIP, judged, summary, tell
 from reliabit.data.image_decoding import image_size
@@ -184,7 +183,7 @@ def _refused(config: Config, questions: "Dataset") -> dict[int, RefusedQuestion]
     admission = load_admission(config.model, answer_tokens=config.model.max_new_tokens)
     texts, sizes = questions["question"][:], _sizes(questions)
     found = {row: refusal for row, refusal in enumerate(admission.refusals(texts, sizes)) if refusal is not None}
-    if "p_true" in needed_columns(config.confidence):
+    if "p_true" in config.confidence.needed_columns():
         found = {**_refused_with_answer(config, questions, admission, sizes), **found}
     return dict(sorted(found.items()))
 

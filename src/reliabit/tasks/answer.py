@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.cache import evict_lru, touch
-from reliabit.confidence.estimator import needed_columns, needs_training
 from reliabit.config import Config
 from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
@@ -53,7 +52,7 @@ def answer_as_configured(
         listed_in: Where to list what is not asked; `None` where that was done before.
         loaded: Is told of the model before it answers.
     """
-    questions = asked_questions(config, training=needs_training(config.confidence), listed_in=listed_in)
+    questions = asked_questions(config, training=config.confidence.needs_training(), listed_in=listed_in)
     answer_on_devices(config, questions)
     model = load_quantized(config)
     loaded(model)
@@ -100,7 +99,7 @@ def _with_further_passes(
     passes = {"p_true": (_p_true, {"p_true"}), "sampling": (_sampled, {"self_consistency", "semantic_entropy"})}
     seconds = {}
     for name, (ask, columns) in passes.items():
-        if not columns & needed_columns(config.confidence):
+        if not columns & config.confidence.needed_columns():
             continue
         start = time.perf_counter()
         answers = predictions["answer"].take(rows).to_pylist()

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from reliabit.confidence.estimator import chosen, needs_features, needs_training
 from reliabit.config import Config
 from reliabit.data.chat import check_chats
 from reliabit.data.prepared_table import is_prepared
@@ -115,7 +114,7 @@ def check_data(config: Config) -> None:
 
 def check_questions(config: Config) -> None:
     """Check that something is asked, also of what estimators are trained on, and that its files are there."""
-    check_asked(config, training=needs_training(config.confidence))
+    check_asked(config, training=config.confidence.needs_training())
     for data in (config.data, *config.other_data.values()):
         _check_source(data, config=config)
 
@@ -155,9 +154,9 @@ def check_answers(config: Config) -> None:
     """Check that the predictions are there that estimators are fitted to, and the features that they read."""
     path = Path(config.task.place("predictions"))
     _check_table(path, key="task.predictions")
-    if needs_features(config.confidence):
+    if config.confidence.needs_features():
         check_features(path.parent / FEATURES)
-    if any(one.unquantized for one in chosen(config.confidence)) and config.quant.method != "none":
+    if any(one.unquantized for one in config.confidence.chosen()) and config.quant.method != "none":
         # The unquantized model is asked what the transferred Selector learns from.
         check_model(config)
         check_questions(config)

@@ -12,8 +12,7 @@ from reliabit.config import Config
 from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
-from reliabit.models.recipe import Recipe
-from reliabit.models.settings import ModelConfig
+from reliabit.models.settings import ModelConfig, Recipe
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:

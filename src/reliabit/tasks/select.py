@@ -13,7 +13,6 @@ import numpy as np
 from reliabit.confidence.estimator import (
     ESTIMATORS,
     Fitting,
-    needs_features,
 )
 from reliabit.confidence.estimators.formulas import Formula
 from reliabit.confidence.estimators.selectors import Selector
@@ -123,7 +122,7 @@ def fit_estimators(
         ReliabitError: Splits share an image, or what an estimator reads is missing.
     """
     check_disjoint(_roles(predictions))
-    blocks = read_features(features, predictions=predictions) if needs_features(config.confidence) else None
+    blocks = read_features(features, predictions=predictions) if config.confidence.needs_features() else None
     asked = np.flatnonzero(np.array(predictions["split"].to_pylist()) != TRAINING_SPLIT)
     evidence = _examples(predictions, blocks, asked)
     families = [
