@@ -102,24 +102,7 @@ def check_asked(config: Config, *, training: bool) -> None:
 
 def prepared_split(config: Config, data: DataConfig, split: str) -> "Dataset":
     """One split of a data source, prepared first where it is not yet."""
-    return load_split(prepare(source_spec(data), root=Path(config.paths.data)), split)
-
-
-def source_spec(data: DataConfig) -> DataConfig:
-    """What decides the content of the prepared table."""
-    return DataConfig(
-        name=data.name,
-        splits=dict(data.splits),
-        seed=data.seed,
-        root=data.root,
-        questions_per_image=data.questions_per_image,
-        layout=data.layout,
-        files=dict(data.files),
-        template=data.template,
-        split_ids={split: file for split, file in data.split_ids.items() if file is not None},
-        split_ids_of=data.split_ids_of,
-        on_bad_sample=data.on_bad_sample,
-    )
+    return load_split(prepare(data, root=Path(config.paths.data)), split)
 
 
 def _asked_splits(data: DataConfig) -> list[str]:

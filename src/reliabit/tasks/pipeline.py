@@ -18,7 +18,7 @@ from reliabit.metrics.definitions import AURC
 from reliabit.models.loading import check_loadable
 from reliabit.paths import project_root
 from reliabit.tasks._answer_stores import calibration_digest
-from reliabit.tasks._asked_questions import BAD_SAMPLES, source_spec
+from reliabit.tasks._asked_questions import BAD_SAMPLES
 from reliabit.tasks._cell import run_name, run_tags
 from reliabit.tasks._measurement import measure
 from reliabit.tasks._model import QuantizedCheckpoint, scales_table
@@ -130,4 +130,4 @@ def _recorded_inputs(config: Config) -> "list[DatasetInput]":
 def _prepared(config: Config) -> Iterator[tuple[str, str, Path]]:
     """The key, the name and the prepared table of each data set that a run reads."""
     for key, data in {"data": config.data, **config.other_data}.items():
-        yield key, data.name, prepare(source_spec(data), root=Path(config.paths.data))
+        yield key, data.name, prepare(data, root=Path(config.paths.data))
