@@ -15,7 +15,6 @@ import argparse
 import ast
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "house.json"
@@ -170,6 +170,30 @@ def _turns(way: list[str], floor: Mapping[str, int]) -> Iterator[bool]:
     yield from (floor[after] > floor[before] for before, after in steps)
 
 
+ROWS = {
+    "files": "files",
+    "lines": "lines",
+    "of these, docstrings": "docstrings",
+    "imports, share of lines": "imports_share",
+    "median lines of a file": "median_lines",
+    "files of one importer": "one_importer",
+}
+COUNTED = {"files above 320 lines": "above_320", "circles of imports": "circles"}
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The figures as the page on the architecture shows them."""
+    before, now = results["before"], results["now"]
+    lines = ["| | before | now |", "| --- | --- | --- |"]
+    lines += [f"| {heading} | {before[key]:g} | {now[key]:g} |" for heading, key in ROWS.items()]
+    lines += [f"| {heading} | {len(before[key])} | {len(now[key])} |" for heading, key in COUNTED.items()]
+    for thing in ("configuration", "question"):
+        ways = (results[name][thing] for name in ("before", "now"))
+        cells = " | ".join(f"{way['files']} files, {way['turns_back']} turns back" for way in ways)
+        lines.append(f"| a {thing}, from `pipeline` to MLflow | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -179,8 +203,9 @@ def main() -> None:
     checkout = options.checkout.resolve()
     figures = {**source_figures(checkout / "src"), **passed_through(checkout)}
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    RESULTS.write_text(json.dumps({**results, options.name: figures}, indent=2) + "\n")
-    print(re.sub(r"\n\s+(?=[\d\"}\]])", " ", json.dumps(figures, indent=2)))
+    results[options.name] = figures
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    print(table(results) if {"before", "now"} <= {*results} else json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What `make quick-test` runs (`pytest --quick`): the tests that need neither a model, a store, a service nor long.
 
 That is every test of the packages below and every doctest, but those that are marked `medium` or `slow` and those that
-have a model built. Whoever writes a test there that takes longer is told so, by any run: it fails until it is marked.
+have a model built. Whoever writes a test there that takes longer is told so by such a run: it fails until it is marked.
 """
 
 import os
@@ -17,7 +17,7 @@ MODELS = {"reference_folder", "untrained"}
 """Fixtures that build a model."""
 
 SECONDS = 3.0
-"""How much processor time a quick test may take; what takes more than one on an idle machine is better marked."""
+"""How much processor time a quick test may take in such a run; what takes more than one is better marked."""
 
 TESTS = Path(__file__).parent
 
@@ -60,6 +60,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     before = _processor_seconds()
     outcome = yield
     taken = _processor_seconds() - before
-    if taken > SECONDS and is_quick(pyfuncitem):
+    if pyfuncitem.config.getoption("--quick") and taken > SECONDS:
         pytest.fail(f"this took {taken:.1f} s of processor time; make it quick, or mark it `medium`")
     return outcome

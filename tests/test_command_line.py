@@ -121,7 +121,7 @@ def test_the_package_runs_the_command_line():
     assert "promote" in done.stdout
 
 
-INTERRUPTED = """
+STANDING_IN = """
 import sys, types
 sys.path.insert(0, "src")
 import reliabit.main
@@ -150,7 +150,7 @@ def test_ctrl_c_ends_in_one_line(sweep, body, tmp_path):
         f"hydra.sweep.dir={tmp_path}/sweep",
         f"tracking.uri=journal://{tmp_path}",
     ]
-    done = run_python("-c", INTERRUPTED.format(body=body), *sweep, "task=footprint", *placed)
+    done = run_python("-c", STANDING_IN.format(body=body), *sweep, "task=footprint", *placed)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_in_one_line(sweep, body, tmp_path):
 def test_runs_of_the_same_second_have_a_folder_each(tmp_path):
     """The year stands for the second: both runs have the same one."""
     command = [
-        *(sys.executable, "src/run.py", "task=footprint", f"paths.cache={tmp_path}/cache"),
+        *(sys.executable, "-c", STANDING_IN.format(body="pass"), "task=footprint", f"paths.cache={tmp_path}/cache"),
         f"hydra.run.dir={tmp_path}/${{now:%Y}}",
     ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

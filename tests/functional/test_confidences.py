@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from functional.place import Place
 from reliabit.confidence.selector_store import load_selector
 
-SMALL = ["data.ask={dev: 60, val: 30, cal: 40, test: 60}", "evaluation.resamples=50", "trainer.threads=1"]
+SMALL = ["data.ask={dev: 30, val: 15, cal: 20, test: 30}", "evaluation.resamples=30", "trainer.threads=1"]
 SHIFTED = [
     "data.shifts=[gaussian_noise_3,gaussian_noise_5,misleading]",
-    "data.shift_images=12",
+    "data.shift_images=6",
     "+data@other_data.scenes=scenes",
 ]
 
