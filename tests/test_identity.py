@@ -144,7 +144,7 @@ def test_what_differs_is_said_in_words(config):
     other["data"]["splits"] = {"test": 5}
     new = replace(
         identify(other, inputs={"model/model.safetensors": "c" * 64, "data/val": "d" * 64}),
-        code={**old.code, "quant/rtn.py": "0"},
+        code={**old.code, "quant/methods/rtn.py": "0"},
         libraries={**old.libraries, "torch": "1.0"},
         version=3,
     )
@@ -155,7 +155,7 @@ def test_what_differs_is_said_in_words(config):
     assert "input model/model.safetensors changed" in found
     assert "input data/test is gone" in found
     assert "input data/val is new" in found
-    assert "source of quant/rtn.py changed" in found
+    assert "source of quant/methods/rtn.py changed" in found
     assert f'torch: "{old.libraries["torch"]}" -> "1.0"' in found
     assert explain(old, old) == []
     moved = replace(old, code={})

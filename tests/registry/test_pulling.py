@@ -14,8 +14,7 @@ from registry.bundles import CODE, accepting, register, write_bundle
 from reliabit.cache import entries
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256
-from reliabit.registry import pulling
-from reliabit.registry import pulling as champion_source
+from reliabit.registry import champion_source, pulling
 from reliabit.registry.champion_source import ChampionSource
 from reliabit.registry.promotion import promote, rollback
 from reliabit.registry.pulling import pull

@@ -11,9 +11,10 @@ import pytest
 from registry.bundles import accepting, refusing, register
 from registry.concurrent_work import ROUNDS, enter_and_leave, promote_slowly
 from reliabit.errors import ReliabitError
-from reliabit.registry.champion_source import ChampionSource, pull
+from reliabit.registry.champion_source import ChampionSource
 from reliabit.registry.history import history
 from reliabit.registry.promotion import promote, rollback
+from reliabit.registry.pulling import pull
 from reliabit.registry.versions import delete_version, find_alias, find_version, resolve
 from reliabit.tracking.tracker import Tracker
 from tracking.servers import mlflow_server, postgres
