@@ -13,6 +13,8 @@ import reliabit
 from reliabit.composition import register
 from reliabit.paths import conf_folder
 
+pytestmark = pytest.mark.medium
+
 PACKAGE = Path(reliabit.__file__).parent
 
 KEY = re.compile(r"(?<![\w./{}@+-])([a-z_]+(?:\.[a-z_0-9]+)*)=(?!=)")

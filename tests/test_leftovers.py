@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from leftovers import alive, gone
 
 CONFTEST = """
@@ -82,6 +84,7 @@ def run_pytest(folder):
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.medium
 def test_what_a_test_started_ends_with_it(tmp_path):
     pids = write_tests(tmp_path, TESTS)
     with run_pytest(tmp_path) as inner:
@@ -92,6 +95,7 @@ def test_what_a_test_started_ends_with_it(tmp_path):
     assert [pid for pid in found if alive(pid)] == []
 
 
+@pytest.mark.medium
 def test_a_run_that_is_told_to_end_takes_along_what_it_started(tmp_path):
     pids = write_tests(tmp_path, WAITING)
     with run_pytest(tmp_path) as inner:

@@ -13,6 +13,8 @@ from reliabit.composition import register
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 
+pytestmark = pytest.mark.medium
+
 
 class Launcher:
     """Keeps what it is asked to launch."""

@@ -112,6 +112,7 @@ def run(added, *arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, env=environment, check=False)
 
 
+@pytest.mark.medium
 def test_it_is_fitted_and_measured_like_any_other(added, predictions, tmp_path):
     import pyarrow.parquet as parquet
 
