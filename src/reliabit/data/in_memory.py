@@ -1,12 +1,12 @@
 """Sources that fit into memory: read in parts, cut into splits, and written as Parquet with the images within."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from reliabit.data.sources import Source, WrittenSplit, WrittenTable
+from reliabit.data.sources import Source, WrittenSplit, WrittenTable, file_states
 from reliabit.data.splits import split_by_image
 from reliabit.data.table import VQARow, checked
 from reliabit.errors import ReliabitError
@@ -19,12 +19,12 @@ class SourcePart:
     Attributes:
         read: Yields an image's questions in a row.
         splits: The splits.
-        check: Raises where a file that it reads is missing.
+        files: Gives the files that list its questions; raises where one is missing.
     """
 
     read: Callable[[], Iterable[VQARow]]
     splits: tuple[str, ...]
-    check: Callable[[], object] = field(default=lambda: None)
+    files: Callable[[], Sequence[Path]] = tuple
 
 
 class InMemorySource(Source):
@@ -39,15 +39,17 @@ class InMemorySource(Source):
         wanted = {split for split, images in self.data.splits.items() if images}
         for part in self.parts():
             if wanted & {*part.splits}:
-                part.check()
+                part.files()
 
     def write(self, folder: Path, *, bad_samples: Path) -> WrittenTable:
         """Write every split; a bad item ends it."""
         written: dict[str, WrittenSplit] = {}
+        listed: list[Path] = []
         for part in self.parts():
             sizes = {name: self.data.splits[name] for name in part.splits if self.data.splits.get(name)}
             if not sizes:
                 continue
+            listed += part.files()
             by_image = {image: list(rows) for image, rows in groupby(self._rows(part), _image_id)}
             if not by_image:
                 raise ReliabitError(f"the data source {self.data.name} has no questions; nothing to split")
@@ -56,7 +58,8 @@ class InMemorySource(Source):
                 written[name] = _write_split(rows, path=folder / f"{name}.parquet")
         if not written:
             raise ReliabitError(f"data.splits of {self.data.name} is empty; give at least one split an image")
-        return WrittenTable(splits=written)
+        # What a package brings has another time after each installation, and is known by the package's version.
+        return WrittenTable(splits=written, files=file_states(listed) if self.data.root is not None else {})
 
     def _rows(self, part: SourcePart) -> Iterator[VQARow]:
         from tqdm import tqdm

@@ -11,7 +11,7 @@ from reliabit.data.bad_samples import judged
 from reliabit.data.image_decoding import decode_image
 from reliabit.data.question_files import FoundImage, QuestionReader
 from reliabit.data.question_index import QuestionIndex, open_index
-from reliabit.data.sources import FileState, Source, WrittenSplit, WrittenTable
+from reliabit.data.sources import Source, WrittenSplit, WrittenTable, file_states
 from reliabit.data.splits import ordered_splits, read_ids, split_by_image
 from reliabit.errors import ReliabitError
 
@@ -62,7 +62,7 @@ class StreamedSource(Source):
         """Write every split; samples that cannot be used end it, or are left out."""
         data, reader = self.data, self.reader()
         # Before they are read: what changes meanwhile is noticed the next time.
-        states = _states([*reader.files(), *map(Path, data.id_files().values())])
+        states = file_states([*reader.files(), *map(Path, data.id_files().values())])
         with (
             judged(bad_samples, source=data.name, on_bad_sample=data.on_bad_sample) as bad,
             open_index(folder / INDEX, bad=bad) as index,
@@ -73,7 +73,7 @@ class StreamedSource(Source):
             index.place(splits)
             keep_images(reader, index, splits={name: len(images) for name, images in splits.items()}, folder=folder)
             written = {name: self._write_rows(index, name, folder=folder) for name in splits}
-        return WrittenTable(splits=written, skipped=bad.by_problem(), files=states | _states(sorted(bad.files)))
+        return WrittenTable(splits=written, skipped=bad.by_problem(), files=states | file_states(sorted(bad.files)))
 
     def _write_rows(self, index: QuestionIndex, split: str, *, folder: Path) -> WrittenSplit:
         path, name = folder / f"{split}.parquet", self.data.name
@@ -107,10 +107,6 @@ class StreamedSource(Source):
                 f"the data source {self.data.name} has no questions that can be used in {self.data.root}"
             )
         return found
-
-
-def _states(paths: Iterable[Path]) -> dict[str, FileState | None]:
-    return {str(path): FileState.of(path) for path in paths}
 
 
 def _known(ids: Iterable[str], known: set[str], index: QuestionIndex, *, split: str) -> list[str]:

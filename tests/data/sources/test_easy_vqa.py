@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from reliabit.data.image_decoding import decode_image
-from reliabit.data.sources import easy_vqa
+from reliabit.data.prepared_table import prepare
+from reliabit.data.sources import DataConfig, easy_vqa
 from reliabit.data.table import checked
 from reliabit.errors import ReliabitError
 
@@ -94,3 +95,13 @@ def test_missing_part_is_named(small_root):
 def test_empty_image_says_so():
     with pytest.raises(ReliabitError, match="the file is empty"):
         decode_image(b"", item="question 'x'")
+
+
+def test_a_set_of_ones_own_that_was_changed_is_not_taken_for_the_table_made_of_it(small_root, tmp_path):
+    data = DataConfig(name="easy_vqa", root=str(small_root), splits={"val": 1, "test": 1}, seed=0)
+    folder = prepare(data, root=tmp_path / "tables")
+    assert prepare(data, root=tmp_path / "tables") == folder
+    listed = small_root / "test" / "questions.json"
+    listed.write_text(listed.read_text().replace("red", "blue"))
+    with pytest.raises(ReliabitError, match=rf"{listed} was changed after .*; delete {folder} to prepare it anew"):
+        prepare(data, root=tmp_path / "tables")

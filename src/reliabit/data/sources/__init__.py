@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -153,6 +153,11 @@ class FileState:
             return None
         found = path.stat()
         return cls(size=found.st_size, mtime_ns=found.st_mtime_ns)
+
+
+def file_states(paths: Iterable[Path]) -> dict[str, FileState | None]:
+    """The states of files, by their paths."""
+    return {str(path): FileState.of(path) for path in paths}
 
 
 @dataclass(frozen=True)

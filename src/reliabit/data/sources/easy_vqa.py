@@ -32,10 +32,16 @@ class EasyVQA(InMemorySource):
         splits = {"train": tuple(split for split in SPLITS if split != "test"), "test": ("test",)}
         return [
             SourcePart(
-                read=partial(read_part, name, root=root), splits=cut, check=partial(questions_file, name, root=root)
+                read=partial(read_part, name, root=root),
+                splits=cut,
+                files=partial(_listed, name, root=root),
             )
             for name, cut in splits.items()
         ]
+
+
+def _listed(part: str, *, root: Path | None) -> list[Path]:
+    return [questions_file(part, root=root)]
 
 
 def packaged_root() -> Path:
