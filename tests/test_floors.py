@@ -62,20 +62,20 @@ def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts != ("__init__",):
-            room = ".".join(parts[:2])
-            yield pytest.param(room if room in FLOORS else parts[0], path, id="/".join(parts))
+            package = ".".join(parts[:2])
+            yield pytest.param(package if package in FLOORS else parts[0], path, id="/".join(parts))
 
 
-@pytest.mark.parametrize(("room", "path"), list(modules()))
-def test_imports_never_point_up(room, path):
-    assert room in FLOORS, f"{room} has no floor; give it one"
+@pytest.mark.parametrize(("package", "path"), list(modules()))
+def test_imports_never_point_up(package, path):
+    assert package in FLOORS, f"{package} has no floor; give it one"
     for name in imports_of(path):
-        package, _, rest = name.partition(".")
-        if package == "reliabit" and rest and rest.split(".")[0] != room:
+        top, _, rest = name.partition(".")
+        if top == "reliabit" and rest and rest.split(".")[0] != package:
             other = rest if rest in FLOORS else rest.split(".")[0]
-            assert FLOORS[other] < FLOORS[room], f"{path.name} on floor {room} imports {name}"
-        if room in PURE:
-            assert package not in FORBIDDEN_BELOW, f"{path.name} on the pure floor {room} imports {name}"
+            assert FLOORS[other] < FLOORS[package], f"{path.name} on floor {package} imports {name}"
+        if package in PURE:
+            assert top not in FORBIDDEN_BELOW, f"{path.name} on the pure floor {package} imports {name}"
 
 
 def test_only_one_lightning_is_imported():

@@ -16,7 +16,7 @@ from reliabit.errors import DamagedError, ReliabitError
 from reliabit.files import read_sealed, replacing, sealed, sha256
 
 BY_VALUE = (
-    # What a configuration says is part of an identity, and what it may not say never ran.
+    # An identity holds the values of a configuration themselves: code that reads or checks them need not count.
     "reliabit.config",
     "reliabit.quant.settings",
     "reliabit.settings",

@@ -24,7 +24,7 @@ from reliabit.digests import code_digests, library_versions
 from reliabit.errors import ReliabitError
 
 FINGERPRINT_VERSION = 2
-"""Raised when the same run would get another fingerprint."""
+"""To be counted up when the same run would get another fingerprint."""
 
 FINGERPRINT = "fingerprint.json"
 """The artifact that holds a run's fingerprint."""
@@ -33,7 +33,7 @@ TAG = "fingerprint"
 """The tag that finished runs are found by; its parts are `fingerprint.config` and so on."""
 
 CELL_TAG = "cell"
-"""The tag that tells attempts at the same cell of a sweep, also those that failed before they had a fingerprint."""
+"""The tag that all attempts at one cell of a sweep share, those that failed before they had a fingerprint as well."""
 
 CARRIED_OUT = (
     "hydra",

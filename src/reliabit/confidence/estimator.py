@@ -44,7 +44,7 @@ class Fitting:
 
     Attributes:
         settings: What the configuration says, of the class that the estimator declares.
-        seed: What is drawn, is drawn with.
+        seed: Seeds whatever the training draws.
         accelerator: Lightning's name of the device that trains.
         progress: Show a progress bar.
         logger_of: Gives the logger of a training by the estimator's name.

@@ -78,9 +78,9 @@ def image_size(encoded: bytes, *, item: str) -> tuple[int, int]:
 
     with _decoding(encoded, item=item), Image.open(BytesIO(encoded)) as image:
         # Pillow itself turns a TIFF, and of a PNG without EXIF data it would decode all pixels to look behind them.
-        told = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-        lies = told and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-        return (image.height, image.width) if lies else (image.width, image.height)
+        is_oriented = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        is_sideways = is_oriented and image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        return (image.height, image.width) if is_sideways else (image.width, image.height)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TABLE_VERSION = 1
-"""Raised when the same settings would give another table."""
+"""To be counted up when the same settings would give another table."""
 
 MANIFEST = "manifest.json"
 

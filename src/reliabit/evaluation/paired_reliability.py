@@ -53,7 +53,7 @@ class Reliability:
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What cells are worth by one policy: each is measured once, however often and beside whatever it is asked for.
+    """The reliability of cells by one policy: each is measured once for each confidence, and kept.
 
     Resamples depend on the seed and the images alone, so that what is measured at different times is paired all the
     same.

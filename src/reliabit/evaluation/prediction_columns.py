@@ -1,4 +1,4 @@
-"""The columns and splits of a predictions table: `val` chooses, `cal` certifies, the reported split reports.
+"""The columns and splits of a predictions table: `val` chooses, `cal` certifies, metrics are of `evaluation.reported`.
 
 An estimator that was fitted carries the images that it has seen; reporting or certifying on one of them is an error.
 """

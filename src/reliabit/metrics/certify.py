@@ -41,7 +41,7 @@ class Certificate:
             says how much room there was; the claim is `risk`.
         seed: Seed of the order in which losses were seen and of the draw of one question an image.
         comparisons: By how many delta was divided because the best of them is picked.
-        n_dev: Validation answers that planned the sequence; the name is that of the files.
+        n_dev: Answers of the split `val`, which planned the sequence (files name it so).
         n_tested: Thresholds that were tested.
         one_per_image: Whether one question an image was drawn.
         cal_sha256: Fingerprint of the calibration confidences and accuracies.

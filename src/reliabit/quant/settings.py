@@ -9,13 +9,13 @@ from reliabit.settings import choice, listed, positive
 BITS = (2, 3, 4, 8)
 
 UNQUANTIZED = "none"
-"""What runs of the baseline are called by. A checkpoint that is quantized already runs with this method and a name of
+"""`quant.name` and `quant.method` of the baseline. A checkpoint that is quantized already runs with this method and a name of
 its own: that of the method it was quantized by."""
 
 UNQUANTIZED_BITS = 16
 """The width of the weights that the checkpoints store unquantized, in bfloat16."""
 
-_MISSING: Any = "???"  # OmegaConf's mark of what a configuration must say; nothing on this floor imports OmegaConf.
+_MISSING: Any = "???"  # OmegaConf's mark of what a configuration must say; this floor does not import it.
 
 COLLECTED = ("tokens", "contexts", "gram", "seed")
 """What of `CalibrationConfig` says what statistics hold; the rest says which questions they are of."""

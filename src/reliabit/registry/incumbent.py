@@ -1,4 +1,4 @@
-"""What is live, and the rules against it: what replaces it is better at something, and hardly worse at anything.
+"""The version that is live, and the rules of replacing it: better in one respect, no worse in any than a margin.
 
 It is the cell that the live version was made of, at the terms that the version itself names. It is measured by the
 confidence that it abstains by, whatever the policy of today would choose.

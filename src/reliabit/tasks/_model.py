@@ -68,7 +68,7 @@ def spread_of(trainer: TrainerConfig) -> Spread | None:
 
 
 def kept_type(stored: Set[str], computed: str) -> str:
-    """The type that the weights of a checkpoint are quantized from and, those that are not quantized, written in.
+    """The type that weights are quantized from; those that are not quantized are stored in it.
 
     It is that of the cell that is measured, or a shorter one where that loses nothing: a bundle is made of it.
 

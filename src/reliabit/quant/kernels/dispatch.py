@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread for the length of a block.
+    """Limit torch to one thread within a `with` block.
 
     For preparations whose operations are short but too large for `grid.row_chunks`: beside other jobs, two threads took
     40 times longer over packing a layer for the 4-bit kernel than one.

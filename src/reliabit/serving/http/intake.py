@@ -95,7 +95,7 @@ class Budget:
     """What all requests together may hold of something."""
 
     def __init__(self, most: int, *, exceeded: str) -> None:
-        """Nothing is held yet; who asks for more than there is, is told that it is `exceeded`."""
+        """Start with nothing held; `exceeded` is what a request is told for which too little is left."""
         self._most = most
         self._exceeded = exceeded
         self._held = 0

@@ -12,7 +12,7 @@ class Limits:
     """Bounds on what a request may be and on what is held at once.
 
     Attributes:
-        image_bytes: Of an encoded image.
+        image_bytes: Largest encoded image, in bytes.
         image_pixels: Of an image, read from its header before it is decoded; what a phone's camera takes fits.
         question_characters: Of a question.
         batch_questions: Questions in one request to `/batch`.
@@ -79,5 +79,5 @@ class Limits:
 
     @property
     def answer_bytes(self) -> int:
-        """Of the body of a request to `/answer`: an image in base64 with line ends, and a question all of escapes."""
+        """Largest body of a request to `/answer`: an image in base64 with line ends, and a question all of escapes."""
         return self.image_bytes * 3 // 2 + self.question_characters * 12 + 4096
