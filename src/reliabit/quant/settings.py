@@ -9,8 +9,8 @@ from reliabit.settings import choice, listed, positive
 BITS = (2, 3, 4, 8)
 
 UNQUANTIZED = "none"
-"""`quant.name` and `quant.method` of the baseline. A checkpoint that is quantized already runs with this method and a name of
-its own: that of the method it was quantized by."""
+"""`quant.name` and `quant.method` of the baseline. A checkpoint that is quantized already runs with this method and a
+name of its own: that of the method it was quantized by."""
 
 UNQUANTIZED_BITS = 16
 """The width of the weights that the checkpoints store unquantized, in bfloat16."""
