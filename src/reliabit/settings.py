@@ -83,17 +83,28 @@ def check_template(template: str, *, key: str, fields: Sequence[str]) -> None:
             raise ReliabitError(f"{key}={template!r} lacks {{{name}}}, where the {name} goes")
 
 
-def to_settings(schema: type[T], values: Mapping[str, Any], *, key: str) -> T:
+def to_settings(schema: type[T] | None, values: Mapping[str, Any], *, key: str, of: str) -> T | None:
     """A component's own settings from the mapping that a configuration gives, typed and checked.
 
     Args:
-        schema: The dataclass that the component declares.
+        schema: The dataclass that the component declares; `None` where it has no settings.
         values: What is given; the rest are defaults.
         key: Where it stands in the configuration.
+        of: The component, as messages name it.
 
     Raises:
         ReliabitError: A value is missing, not known or not one of its key's.
+
+    >>> to_settings(None, {"damping": 0.01}, key="quant.options", of="quant.method=rtn")
+    Traceback (most recent call last):
+    reliabit.errors.ReliabitError: quant.options has unknown keys ['damping']; quant.method=rtn takes none
     """
+    names = [] if schema is None else [entry.name for entry in fields(schema)]  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise ReliabitError(f"{key} has unknown keys {unknown}; {of} takes {', '.join(names) or 'none'}")
+    if schema is None:
+        return None
     try:
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(values)))
     except OmegaConfBaseException as error:

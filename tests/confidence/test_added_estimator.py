@@ -135,7 +135,7 @@ def test_it_is_fitted_and_measured_like_any_other(added, predictions, tmp_path):
     ("overrides", "message"),
     [
         (["confidence.options.temperature.highest=0"], "confidence.options.temperature.highest=0.0 must be above zero"),
-        (["+confidence.options.temperature.lowest=1"], "confidence.options.temperature cannot be used: Key 'lowest'"),
+        (["+confidence.options.temperature.lowest=1"], "confidence.options.temperature has unknown keys"),
         (["confidence.options.temperature=3"], "confidence.options.temperature=3 is not a value of this key; "),
         (["+confidence.options.maxprob.sharp=1"], "confidence.options.maxprob is read by nothing; leave it out"),
         (

@@ -107,8 +107,8 @@ def test_a_rule_may_bring_settings_of_its_method(added):
             ("+quant.options.shear=0.5",),
             r"quant.options has unknown keys \['shear'\]; quant.method=clipped takes share",
         ),
-        (("quant.options.share=0",), "quant.options.share=0 must be above zero"),
-        (("quant.options.share=half",), "quant.options.share='half' is not of the type float"),
+        (("quant.options.share=0",), "quant.options.share=0.0 must be above zero"),
+        (("quant.options.share=half",), "quant.options cannot be used: Value 'half'"),
         (("quant.method=rtn",), r"quant.options has unknown keys \['share'\]; quant.method=rtn takes none"),
         (
             ("quant.method=clippd",),

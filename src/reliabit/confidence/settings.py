@@ -122,7 +122,7 @@ class ConfidenceConfig:
         schema, key = ESTIMATORS[name].settings, f"confidence.options.{name}"
         own = [value for value in vars(self).values() if schema is not None and isinstance(value, schema)]
         if schema is not None and not own:
-            return to_settings(schema, self.options.get(name, {}), key=key)
+            return to_settings(schema, self.options.get(name, {}), key=key, of=name)
         if name in self.options:
             raise ReliabitError(f"{key} is read by nothing; leave it out")
         return own[0] if own else None

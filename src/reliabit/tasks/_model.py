@@ -14,7 +14,6 @@ from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import TrainerConfig
 from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
-from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quantize_model
 from reliabit.quant.checkpoint_files import stored_types
@@ -48,11 +47,6 @@ class QuantizedCheckpoint:
     report: ConversionReport | None
     kernels: Mapping[str, str]
     size: Size
-
-
-def load_model(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:
-    """Load the model as it is."""
-    return load_checkpoint(model, spread=spread)
 
 
 def spread_of(trainer: TrainerConfig) -> Spread | None:
@@ -93,7 +87,7 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
 
     from reliabit.quant.checkpoint_io import checkpoint_bytes
 
-    checkpoint, report = load_model(config.model, spread=spread_of(config.trainer)), None
+    checkpoint, report = load_checkpoint(config.model, spread=spread_of(config.trainer)), None
     if config.quant.method != "none":
         away = offloaded(checkpoint.model)
         if away:

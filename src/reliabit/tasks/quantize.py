@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from reliabit.config import Config
 from reliabit.models.families import find_adapter
-from reliabit.models.loading import check_loadable
+from reliabit.models.loading import check_loadable, load_checkpoint
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
-from reliabit.tasks._model import kept_type, load_calibration, load_model, scales_table
+from reliabit.tasks._model import kept_type, load_calibration, scales_table
 from reliabit.tasks.runtime import set_up
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def stream_quantized(config: Config, folder: Path) -> "ConversionReport":
 def _export(config: Config, folder: Path) -> "ConversionReport":
     from reliabit.quant import export_compressed_tensors, exportable_plan, quantize_model
 
-    model = load_model(replace(config.model, dtype=STORED_DTYPE)).model
+    model = load_checkpoint(replace(config.model, dtype=STORED_DTYPE)).model
     report = quantize_model(model, exportable_plan(build_plan(config.quant)), load_calibration(config))
     export_compressed_tensors(model, folder, processor_from=Path(config.model.path))
     return report

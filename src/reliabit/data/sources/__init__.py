@@ -222,11 +222,7 @@ class Source(ABC):
 
     @classmethod
     def _read_options(cls, data: DataConfig, *, key: str) -> Any:
-        if cls.options_schema is not None:
-            return to_settings(cls.options_schema, data.options, key=f"{key}.options")
-        if data.options:
-            raise ReliabitError(f"{key}.options={data.options}, and {key}.name={data.name} has none; leave them out")
-        return None
+        return to_settings(cls.options_schema, data.options, key=f"{key}.options", of=f"{key}.name={data.name}")
 
 
 def find_source(data: DataConfig) -> Source:
