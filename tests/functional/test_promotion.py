@@ -210,7 +210,7 @@ def test_what_ran_from_uncommitted_code_is_never_promoted(promoted):
 
 
 def test_what_changed_since_it_was_measured_is_not_promoted(promoted):
-    with (promoted.root / "src" / "reliabit" / "quant" / "rtn.py").open("a") as file:
+    with (promoted.root / "src" / "reliabit" / "quant" / "methods" / "rtn.py").open("a") as file:
         # A comment would cost nothing.
         file.write("\nCHANGED = True\n")
     promoted.commit("A change")
@@ -219,4 +219,4 @@ def test_what_changed_since_it_was_measured_is_not_promoted(promoted):
     lenient = [*LENIENT, "registry.objective=augrc", "registry.incumbent.coverage_loss=0.9", "registry.model=other"]
     done = promoted.reliabit("promote", "--sweep", parent, "--run", run, *lenient)
     assert done.returncode == 2, done.stdout
-    assert "source of quant/rtn.py changed" in done.stderr
+    assert "source of quant/methods/rtn.py changed" in done.stderr

@@ -48,10 +48,11 @@ def requests(offline) -> list[dict[str, str]]:
 
 
 def test_a_service_says_what_offline_evaluation_said(tracker, offline, requests, tmp_path):
-    version, folder = ChampionSource(tracker=tracker, cache=tmp_path).current()
-    assert version == "1"
-    model = ServedModel.load(folder, accelerator="cpu")
-    answered = model.answer([Request(**request).asked() for request in requests])
+    offer = ChampionSource(tracker=tracker, cache=tmp_path).current()
+    assert offer.version == "1"
+    with offer.snapshot() as folder:
+        model = ServedModel(folder, accelerator="cpu")
+        answered = model.answer([Request(**request).asked() for request in requests])
     assert [one.confidence for one in answered] == pytest.approx(offline.confidence, abs=1e-4)
     kept = [(one.answer, answer) for one, answer in zip(answered, offline.answers, strict=True) if not one.abstained]
     assert all(said == answer for said, answer in kept)

@@ -97,8 +97,9 @@ def test_a_bundle_is_pulled_and_a_flipped_bit_is_noticed(tracker, versions, fold
 def test_a_service_gets_the_champion(tracker, folder, tmp_path):
     register(tracker, folder, name="served", content="x")
     promote(tracker, "served", "1", decide=accepting)
-    version, place = ChampionSource(tracker=tracker, cache=tmp_path, name="served").current()
-    assert (version, (place / "checkpoint" / "nested" / "tokenizer.json").read_text()) == ("1", "x")
+    offer = ChampionSource(tracker=tracker, cache=tmp_path, name="served").current()
+    with offer.snapshot() as place:
+        assert (offer.version, (place / "checkpoint" / "nested" / "tokenizer.json").read_text()) == ("1", "x")
 
 
 def test_mlflow_loads_a_version_with_pickle_forbidden(server, versions):
