@@ -23,10 +23,6 @@ FLOORS = {
     "metrics": 1,
     "quant": 1,
     "data": 1,
-    # Settings that have not moved to their package yet.
-    "config.data": 0.5,
-    "config.model": 0.5,
-    "config.quant": 0.5,
     "digests": 2,
     "models": 2,
     "identity": 3,
