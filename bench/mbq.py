@@ -142,7 +142,7 @@ def output_errors(model: nn.Module, subject: Subject) -> dict[str, float]:
 
 def answers(model: nn.Module, subject: Subject) -> dict[str, float]:
     """Accuracy, AURC and coverage at 1 % risk of greedy answers, with the sequence's probability as confidence."""
-    checkpoint = Checkpoint(model, subject.checkpoint.encoder)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(model, subject.checkpoint.encoder)
     batches = batches_of(subject.test, checkpoint.encoder, batch_size=128)
     found = answer_batches(batches, checkpoint, max_new_tokens=8, accelerator="cpu", progress=False)
     rows = zip(found, subject.test["answers"], strict=True)

@@ -67,6 +67,13 @@ def test_an_ordinary_path_is_shown_as_it_must_be_typed(argument, shown):
         ("+foo=1", "error: there is no key or group 'foo'; the configuration has: confidence, data, "),
         ("++quant.bitz=3", "error: there is no key or group 'quant.bitz'; quant has: bits, calibration, "),
         ("+quant.scaling.ratio=3", "error: there is no key or group 'quant.scaling.ratio'; quant.scaling has: "),
+        ("quant.scaling={ratio: 3}", "error: there is no key or group 'quant.scaling.ratio'; quant.scaling has: "),
+        (
+            "quant.options={share: 1}",
+            "error: there is no key or group 'quant.options.share'; a key of quant.options is added with a plus, "
+            "+quant.options.share=...\n",
+        ),
+        ("+quant.options.share=1", "error: quant.options has unknown keys ['share']; quant.method=hqq takes none\n"),
         (
             "+data.splits.train=5",
             "error: data.splits.train has a value already, which +data.splits.train=... would add",

@@ -33,7 +33,7 @@ def test_every_folder_of_tests_is_that_of_a_package():
     folders = {path.parent.relative_to(TESTS).parts[0] for path in TESTS.glob("*/test_*.py")}
     assert folders - OF_THE_WHOLE <= packages()
     # The commands are tested by the command line.
-    assert packages() - folders <= {"commands", "config"}
+    assert packages() - folders <= {"commands"}
 
 
 def test_every_module_is_reached_from_a_test():

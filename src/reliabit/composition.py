@@ -122,6 +122,8 @@ def neighbours(key: str) -> str:
     while _type_of(Config, *above) is None:
         above.pop()
     schema = _type_of(Config, *above)
+    if get_origin(schema) is dict:
+        return f"a key of {'.'.join(above)} is added with a plus, +{key}=..."
     if not is_dataclass(schema):
         return f"{'.'.join(above)} has no keys of its own"
     names = ", ".join(sorted(entry.name for entry in fields(schema)))

@@ -11,6 +11,8 @@ from reliabit.paths import conf_folder
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")
+# A mapping is refused for a key within it.
+_FULL_KEY = re.compile(r"\bfull_key: (?P<key>[\w.]+)")
 _BAD_VALUE = re.compile(r"Error merging override (?P<key>[\w.]+)=(?P<value>\S+)")
 _SEVERAL = re.compile(r"Ambiguous value for argument '(?P<argument>.*?)' 1\. ")
 _SWEEP = re.compile(r"Sweep parameters '(?P<argument>.*)' requires --multirun")
@@ -47,7 +49,8 @@ def explain(error: BaseException) -> str:
         options = ", ".join(sorted(path.stem for path in (conf_folder() / found["group"]).glob("*.yaml")))
         return f"{found['group']}={found['option']} is not an option of this group; choose one of: {options}"
     if found := _NO_KEY.search(text):
-        return f"there is no key or group {found['key']!r}; {neighbours(found['key'])}"
+        key = (_FULL_KEY.search(text) or found)["key"]
+        return f"there is no key or group {key!r}; {neighbours(key)}"
     if found := _BAD_VALUE.search(text):
         options = options_of(found["key"])
         allowed = f"choose one of: {options}" if options else _reason(text)

@@ -196,7 +196,7 @@ class ServedModel:
 
 @dataclass
 class _BatchStates:
-    """Pooled states of one batch, in the type in which a Selector's examples were stored; see `TakesStates`."""
+    """Pooled states of one batch, in the type in which a Selector's examples were stored; see `StateSink`."""
 
     settings: FeatureSettings
     blocks: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
