@@ -30,7 +30,7 @@ def server(database, folder):
         yield address
 
 
-def sweep(server: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def sweep(server: str, folder: Path, *, output: str = "sweep") -> subprocess.CompletedProcess[str]:
     quoted = URI_PASSWORD.replace("/", "%2F")
     environment = {
         **{name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"},
@@ -39,7 +39,7 @@ def sweep(server: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "MLFLOW_TRACKING_PASSWORD": PASSWORD,
     }
     placed = [
-        f"hydra.sweep.dir={folder}/sweep",
+        f"hydra.sweep.dir={folder}/{output}",
         f"paths.data={folder}/data",
         f"paths.cache={folder}/cache",
         "trainer.progress_bar=false",
@@ -108,7 +108,7 @@ def test_no_credential_is_on_record_or_in_what_was_printed(swept, runs, server, 
 
 
 def test_a_finished_sweep_is_not_repeated(swept, runs, server, folder):
-    done = sweep(server, folder)
+    done = sweep(server, folder, output="again")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("is finished already") == 3
     client = MlflowClient(tracking_uri=server)
