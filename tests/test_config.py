@@ -60,6 +60,7 @@ def test_the_baseline_has_no_width(composed):
         ("quant.bits=null", "quant.bits is null, and a rule of quant.name=hqq brings no bits of its own"),
         ("quant.group_size=48", "quant.group_size=48 .* choose one of: null, 16, 32, 64, 128, 256"),
         ("quant.rules=[]", "quant.rules is empty"),
+        ("quant.rules=[3]", "quant.rules has 3, and a rule is a mapping"),
         ("confidence.estimators=[maxprob,selektor]", "confidence.estimators=selektor .* choose one of: .*, maxprob, "),
         ("confidence.estimators=[maxprob,selector,selector]", "must name at least one value, and each once"),
         ("confidence.estimators=[selector]", "confidence.estimators lacks maxprob"),

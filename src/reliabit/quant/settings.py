@@ -133,6 +133,9 @@ class QuantConfig:
             return
         if not self.rules:
             raise ReliabitError(f"{key}.rules is empty, and {key}.method={self.method} needs to know which modules")
+        for rule in self.rules:
+            if not isinstance(rule, dict):
+                raise ReliabitError(f"{key}.rules has {rule!r}, and a rule is a mapping, as {{components: [vision]}}")
         if self.bits is None and not all("bits" in rule for rule in self.rules):
             raise ReliabitError(f"{key}.bits is null, and a rule of {key}.name={self.name} brings no bits of its own")
         if self.solver == "library" and self.method != "hqq":
