@@ -26,6 +26,8 @@ from reliabit.quant.mbq.statistics_key import COLLECTING
 from reliabit.quant.streaming.job import QUANTIZING
 from reliabit.tasks._answer_stores import ANSWERING, ANSWERING_BY_VALUE, ENCODING
 
+pytestmark = pytest.mark.medium
+
 SCOPES = {
     "run": (MEASURING, BY_VALUE),
     "answers": (ANSWERING, (*BY_VALUE, *ANSWERING_BY_VALUE)),
@@ -417,7 +419,6 @@ print(json.dumps(loaded))
 """
 
 
-@pytest.mark.medium
 def test_whatever_is_loaded_while_a_result_is_computed_is_part_of_its_identity(tmp_path):
     """A real tiny run in a process of its own: encoded, then calibrated, quantized and answered, then measured."""
     from PIL import Image

@@ -19,6 +19,8 @@ from reliabit.config_errors import in_one_line, typed
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 
+pytestmark = pytest.mark.medium
+
 
 def sentence(*overrides: str) -> str:
     register()
@@ -115,7 +117,6 @@ def test_keys_of_mappings_are_the_user_s_own():
     assert (config.data.files, list(config.other_data)) == ({"images": "x"}, ["mine"])
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("command", [["src/run.py"], ["-m", "reliabit", "reap"]])
 def test_a_value_without_a_key_is_no_defect(command):
     done = run_python(*command, "=3")
@@ -141,7 +142,6 @@ reliabit.main.main()
 """
 
 
-@pytest.mark.medium
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
 @pytest.mark.parametrize(
     "body",
@@ -161,7 +161,6 @@ def test_ctrl_c_ends_in_one_line(sweep, body, tmp_path):
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
-@pytest.mark.medium
 def test_runs_of_the_same_second_have_a_folder_each(tmp_path):
     """The year stands for the second: both runs have the same one."""
     command = [

@@ -14,6 +14,8 @@ import pytest
 from registry.measured import table
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
 
+pytestmark = pytest.mark.medium
+
 PROJECT = Path(__file__).parents[2]
 
 MODULE = '''
@@ -112,7 +114,6 @@ def run(added, *arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, env=environment, check=False)
 
 
-@pytest.mark.medium
 def test_it_is_fitted_and_measured_like_any_other(added, predictions, tmp_path):
     import pyarrow.parquet as parquet
 

@@ -7,6 +7,8 @@ from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 from reliabit.tasks._asked_questions import load_questions, prepared_split
 
+pytestmark = pytest.mark.medium
+
 LARGE = ("vqav2", "vqav2_hub", "advqa", "vizwiz", "vizwiz_hub")
 
 
@@ -57,7 +59,6 @@ def test_the_prompt_of_vizwiz_is_that_of_lmms_eval(tmp_path):
     assert config.model.max_new_tokens == 16
 
 
-@pytest.mark.medium
 def test_a_large_set_is_asked_beside_a_packaged_one(tmp_path):
     write_vizwiz(tmp_path / "downloads" / "vizwiz")
     overrides = [

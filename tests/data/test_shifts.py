@@ -18,6 +18,8 @@ from reliabit.data.table import vqa_features
 from reliabit.data.wording import mislead, misspell, reword
 from reliabit.errors import ReliabitError
 
+pytestmark = pytest.mark.medium
+
 VISUAL = [shift for shift in catalogue() if shift.kind == "visual"]
 LINGUISTIC = [shift for shift in catalogue() if shift.kind == "linguistic"]
 
@@ -133,7 +135,6 @@ def digests() -> list[str]:
     return [digest(apply_shift(table, parse_shift(label), seed=1)) for label in PROCESS_SHIFTS]
 
 
-@pytest.mark.medium
 def test_another_process_makes_the_same_table(request):
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1"}
     other = subprocess.run(

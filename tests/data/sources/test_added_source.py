@@ -8,6 +8,8 @@ from reliabit.data.sources import SOURCES, DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.tasks._asked_questions import load_questions
 
+pytestmark = pytest.mark.medium
+
 CODE = """
 from dataclasses import dataclass
 from io import BytesIO

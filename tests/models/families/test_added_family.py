@@ -12,6 +12,8 @@ from reliabit.models.families import FAMILIES
 from reliabit.models.loading import load_checkpoint
 from reliabit.models.reference import build_idefics3
 
+pytestmark = pytest.mark.medium
+
 CODE = """
 from reliabit.models.families import FAMILIES
 from reliabit.models.families.idefics3 import Idefics3

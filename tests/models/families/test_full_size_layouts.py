@@ -18,6 +18,8 @@ from reliabit.models.reference import build_qwen2_vl
 from reliabit.models.settings import ModelConfig
 from reliabit.quant.module_names import component_of
 
+pytestmark = pytest.mark.medium
+
 
 def load(folder, family) -> Checkpoint:
     return load_checkpoint(ModelConfig(path=str(folder), family=family, dtype="float32", template="{question}"))
