@@ -1,7 +1,7 @@
 """What a metric is: its name, how it is shown, which way is better, and how it is computed; and all that are known.
 
 Whatever shows, records or judges a metric takes that from the metric itself, which is defined once, in
-`reliabit.metrics.definitions`, or where a program of one's own imports it.
+`reliabit.metrics.definitions` or in a module of somebody's own that is imported.
 """
 
 import re
