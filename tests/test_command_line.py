@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from launching import PROJECT, environment, run_python
 from reliabit.composition import register, to_config
-from reliabit.config_errors import in_one_line, typed
+from reliabit.config_errors import check_arguments, in_one_line, typed
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 
@@ -66,6 +66,10 @@ def test_an_ordinary_path_is_shown_as_it_must_be_typed(argument, shown):
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
+        (
+            "confidence.estimators=maxprob",
+            "error: confidence.estimators=maxprob is no list; write confidence.estimators=[",
+        ),
         ("+foo=1", "error: there is no key or group 'foo'; the configuration has: confidence, data, "),
         ("++quant.bitz=3", "error: there is no key or group 'quant.bitz'; quant has: bits, calibration, "),
         ("+quant.scaling.ratio=3", "error: there is no key or group 'quant.scaling.ratio'; quant.scaling has: "),
@@ -115,6 +119,15 @@ def test_keys_of_mappings_are_the_user_s_own():
         overrides = ["+data.files.images=x", "+data@other_data.mine=scenes", "++data.splits.train=5"]
         config = to_config(compose("config", overrides=overrides))
     assert (config.data.files, list(config.other_data)) == ({"images": "x"}, ["mine"])
+
+
+@pytest.mark.parametrize("argument", ["data.shifts.x=1", "+other_data.mine.shifts.x=1", "~evaluation.risks.x"])
+def test_a_name_within_a_list_is_refused(argument):
+    with pytest.raises(
+        ReliabitError, match=r"there is no key or group '.*\.x'; .*(shifts|risks) is a list, write .*=\["
+    ):
+        check_arguments(["-m", argument])
+    check_arguments(["data.shifts.0=reworded", "hydra.run.dir=x", "-m", "quant=hqq", "+data@other_data.mine=scenes"])
 
 
 @pytest.mark.parametrize("command", [["src/run.py"], ["-m", "reliabit", "reap"]])

@@ -112,6 +112,15 @@ def holds_text(key: str) -> bool:
     return _type_of(Config, *key.split(".")) is str
 
 
+def takes_list(key: str) -> bool:
+    """Whether a key holds a list.
+
+    >>> takes_list("data.shifts"), takes_list("data.ask"), takes_list("data.seed")
+    (True, False, False)
+    """
+    return get_origin(_type_of(Config, *key.split("."))) is list
+
+
 def neighbours(key: str) -> str:
     """Which keys there are where one is not, to show.
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from reliabit.composition import holds_text, neighbours, options_of
+from reliabit.composition import holds_text, neighbours, options_of, takes_list
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 
@@ -52,6 +52,8 @@ def explain(error: BaseException) -> str:
         key = (_FULL_KEY.search(text) or found)["key"]
         return f"there is no key or group {key!r}; {neighbours(key)}"
     if found := _BAD_VALUE.search(text):
+        if takes_list(found["key"]):
+            return f"{found['key']}={found['value']} is no list; write {found['key']}=[{found['value']}]"
         options = options_of(found["key"])
         allowed = f"choose one of: {options}" if options else _reason(text)
         return f"{found['key']}={found['value']} is not a value of this key; {allowed}"
@@ -82,9 +84,12 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """Check what Hydra takes for a defect of its own.
 
     Raises:
-        ReliabitError: An argument has a value and no key.
+        ReliabitError: An argument has a value and no key, or names something within a list.
     """
     for argument in arguments:
+        above, _, last = argument.partition("=")[0].lstrip("+~").rpartition(".")
+        if takes_list(above) and not last.isdecimal():
+            raise ReliabitError(f"there is no key or group '{above}.{last}'; {above} is a list, write {above}=[...]")
         if argument.startswith("="):
             raise ReliabitError(f"the argument {argument} has no key; write <key>{argument}")
 

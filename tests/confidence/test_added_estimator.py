@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from added_packages import install
 from registry.measured import table
 from reliabit.inference.predictions import COLUMNS, PREDICTIONS, write_predictions
 
@@ -78,13 +78,8 @@ options:
 def added(tmp_path_factory):
     """A folder that holds an installed package, and the option that asks for what it adds."""
     site = tmp_path_factory.mktemp("site")
-    (site / "tempered.py").write_text(MODULE)
-    (site / "options" / "confidence").mkdir(parents=True)
-    (site / "options" / "confidence" / "tempered.yaml").write_text(textwrap.dedent(OPTION))
-    information = site / "tempered-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: tempered\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[reliabit.confidences]\ntemperature = tempered\n")
+    options = {"confidence/tempered.yaml": OPTION}
+    install(site, name="temperature", group="reliabit.confidences", code=MODULE, options=options)
     return site
 
 
@@ -165,4 +160,4 @@ def test_it_is_part_of_what_a_run_is(added):
     code = "from reliabit.identity import identify; print(*identify({}, inputs={}).code)"
     environment = {**os.environ, "PYTHONPATH": str(added)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert "tempered 1.0: tempered.py" in found.stdout
+    assert "added_temperature 1.0: added_temperature.py" in found.stdout

@@ -2,17 +2,15 @@
 
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
+from added_packages import added as added_package
+from added_packages import composed as composed_with
 from reliabit.components import Components
-from reliabit.composition import register, to_config
 from reliabit.errors import ReliabitError
-from reliabit.paths import conf_folder
 from reliabit.quant import QUANTIZERS, Plan, Rule, Scheme, build_plan, plan_from_config, quantize_model, quantize_weight
 from reliabit.quant.mbq.search import nearest
 from reliabit.quant.methods import read_options
@@ -53,26 +51,15 @@ CHOICE = """
 
 
 @pytest.fixture
-def added(tmp_path, monkeypatch):
+def added(tmp_path):
     """An installed package that adds a quantizer and a choice of `quant`."""
-    information = tmp_path / "my_quantizers-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: my-quantizers\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[reliabit.quantizers]\nclipped = my_quantizers\n")
-    (tmp_path / "my_quantizers.py").write_text(textwrap.dedent(MODULE))
-    (tmp_path / "conf" / "quant").mkdir(parents=True)
-    (tmp_path / "conf" / "quant" / "clipped.yaml").write_text(textwrap.dedent(CHOICE))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
-    QUANTIZERS._registered.pop("clipped", None)
-    sys.modules.pop("my_quantizers", None)
+    options = {"quant/clipped.yaml": CHOICE}
+    with added_package(tmp_path, QUANTIZERS, name="clipped", group="reliabit.quantizers", code=MODULE, options=options):
+        yield tmp_path
 
 
 def composed(folder, *overrides):
-    register()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        searched = f"hydra.searchpath=[file://{folder / 'conf'}]"
-        return to_config(compose("config", overrides=[searched, "quant=clipped", *overrides]))
+    return composed_with(folder, "quant=clipped", *overrides)
 
 
 def test_an_added_quantizer_is_chosen_like_ours_and_quantizes(added):
@@ -137,7 +124,7 @@ from reliabit.quant.settings import QuantConfig
 from reliabit.settings import check
 for method in ("hqq_plus", "clipped"):
     check(QuantConfig(name="x", method=method, bits=4, group_size=64, rules=[{{}}]), key="quant")
-print(sorted({{"torch", "numpy", "my_quantizers"}} & set(sys.modules)))
+print(sorted({{"torch", "numpy", "added_clipped"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
