@@ -38,29 +38,19 @@ def defined_in(path):
 
 
 def followed_from(path):
-    """The files that one imports, and those that it finds by name: all of the package that it gives to `Components`."""
-    tree = ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
-    names = house.imports_of(tree, MODULES)
-    given = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    names |= {name for name in MODULES if name.rpartition(".")[0] in given & {*MODULES}}
-    files = {MODULES[name].relative_to(PACKAGE).as_posix() for name in names}
-    # What a package gives out are its modules' names.
-    return files | {found for name in files if name.endswith("__init__.py") for found in given_out(name)}
+    """The files that one leads to: it imports them, a package gives them out, or `Components` finds them by name."""
+    found = reached_by(PACKAGE / path)
+    doors = [PACKAGE / name for name in found if name.endswith("__init__.py")]
+    return found | {name for door in doors for text in (door, door.with_suffix(".pyi")) for name in reached_by(text)}
 
 
-def given_out(path):
-    stub = (PACKAGE / path).with_suffix(".pyi")
-    texts = [text.read_text(encoding="utf-8") for text in (PACKAGE / path, stub) if text.is_file()]
-    names = {name for text in texts for name in house.imports_of(ast.parse(text), MODULES)}
-    return {MODULES[name].relative_to(PACKAGE).as_posix() for name in names} | followed_by_name(path)
-
-
-def followed_by_name(path):
-    literals = {
-        node.value for node in ast.walk(ast.parse((PACKAGE / path).read_text())) if isinstance(node, ast.Constant)
-    }
-    folders = {name for name in MODULES if name in literals}
-    return {MODULES[name].relative_to(PACKAGE).as_posix() for name in MODULES if name.rpartition(".")[0] in folders}
+def reached_by(path):
+    if not path.is_file():
+        return set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    named = {name for name in MODULES if name.rpartition(".")[0] in texts & {*MODULES}}
+    return {MODULES[name].relative_to(PACKAGE).as_posix() for name in house.imports_of(tree, MODULES) | named}
 
 
 @pytest.mark.parametrize("walk", WALKS)
