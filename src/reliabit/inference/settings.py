@@ -3,10 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
 from reliabit.errors import ReliabitError
-from reliabit.settings import check_template, choice, positive
+from reliabit.settings import MISSING, check_template, choice, positive
 
 
 @dataclass

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from reliabit.config import Config
-from reliabit.data.chat import check_chats
 from reliabit.data.prepared_table import is_prepared
 from reliabit.data.sources import DataConfig, find_source
 from reliabit.errors import ReliabitError
@@ -29,7 +28,6 @@ from reliabit.models.families import find_adapter
 from reliabit.models.reference import check_family
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
-from reliabit.tasks._asked_questions import check_asked
 from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
@@ -90,6 +88,8 @@ def check_calibration(config: Config) -> None:
     if config.quant.method == "none" or config.quant.scaling.search == "none":
         return
     if wanted.chat is not None:
+        from reliabit.data.chat import check_chats
+
         check_chats(Path(wanted.chat), images=Path(wanted.chat_images or ""))
         return
     if not config.data.splits.get(wanted.split):
@@ -114,6 +114,8 @@ def check_data(config: Config) -> None:
 
 def check_questions(config: Config) -> None:
     """Check that something is asked, also of what estimators are trained on, and that its files are there."""
+    from reliabit.tasks._asked_questions import check_asked
+
     check_asked(config, training=config.confidence.needs_training())
     for data in (config.data, *config.other_data.values()):
         _check_source(data, config=config)
