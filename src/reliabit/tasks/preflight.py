@@ -85,7 +85,7 @@ def check_plan(config: Config) -> None:
 def check_calibration(config: Config) -> None:
     """Check that what a data-aware quantizer is calibrated on is there."""
     wanted = config.quant.calibration
-    if config.quant.method == "none" or config.quant.scaling.search == "none":
+    if not config.quant.is_calibrated:
         return
     if wanted.chat is not None:
         from reliabit.data.chat import check_chats
