@@ -14,6 +14,7 @@ PACKAGE = Path(reliabit.__file__).parent
 FLOORS = {
     "errors": -2,
     "process": -2,
+    "threads": -2,
     "components": -1,
     "settings": 0,
     "files": 0,
@@ -37,6 +38,7 @@ FLOORS = {
     "config": 8,
     "composition": 9,
     "config_errors": 10,
+    "completion": 11,
     "quick_composition": 11,
     "tasks": 11,
     "jobs": 12,

@@ -24,6 +24,9 @@ REFUSED = 1
 WHOLE = ("promoting.promote",)
 """The commands that read all of the configuration: the bundle of a promoted cell is made anew."""
 
+COMPLETE = "--complete"
+"""What bash is told to ask for completions: `complete -o default -C 'reliabit --complete' reliabit`."""
+
 PORTS = range(2**16)
 
 INTERRUPTED = 130
@@ -39,10 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     if arguments is None:
         run_and_leave(lambda: _run(sys.argv[1:]))
-    _run(arguments)
+    _run(list(arguments))
 
 
-def _run(arguments: Sequence[str]) -> None:
+def _run(arguments: list[str]) -> None:
+    if arguments[:1] == [COMPLETE]:
+        from reliabit.completion import complete
+
+        complete(parser(), arguments[1:])
+        return
     options = parser().parse_args(arguments)
     try:
         with rare_collections():

@@ -117,13 +117,13 @@ def fields_of(group: str) -> dict[str, Field[Any]] | None:
     return {entry.name: entry for entry in fields(schema)} if is_dataclass(schema) else None
 
 
-def holds_something(key: str) -> bool:
-    """Whether there is a key or group of a name.
+def type_of(key: str) -> Any:
+    """The type of a key or group, of one that may be null as well; `None` where there is no such key.
 
-    >>> holds_something("seed"), holds_something("quant.bits"), holds_something("quant.bitz")
-    (True, True, False)
+    >>> type_of("seed"), type_of("quant.bits"), type_of("quant.bitz")
+    (<class 'int'>, <class 'int'>, None)
     """
-    return _type_of(Config, *key.split(".")) is not None
+    return _type_of(Config, *key.split("."))
 
 
 def holds_text(key: str) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import iter_modules
 
-from reliabit.composition import fields_of, holds_something, holds_text, neighbours, options_of, takes_list
+from reliabit.composition import fields_of, holds_text, neighbours, options_of, takes_list, type_of
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 from reliabit.settings import listed
 
 _PLAIN = re.compile(r"(?P<key>[a-z]\w*(?:[./][a-z]\w*)*)=(?P<value>\w+)", re.ASCII)
+_TABLE = re.compile(r"(?P<key>task\.predictions)=(?P<value>[\w/-]*[./][\w./-]*)", re.ASCII)
 OUR_PLUGIN = "reliabit_sweeper"
 """The one plug-in of Hydra's that adds no options."""
 
@@ -113,7 +114,7 @@ def check_plain_arguments(arguments: Sequence[str]) -> None:
         return
     for argument in arguments:
         found = _PLAIN.fullmatch(argument)
-        told = _plainly_wrong(found["key"], found["value"]) if found else None
+        told = _plainly_wrong(found["key"], found["value"]) if found else _missing_table(argument, arguments)
         if told is not None:
             raise ReliabitError(told)
 
@@ -161,7 +162,7 @@ def _plainly_wrong(key: str, value: str) -> str | None:
         return None
     known = fields_of(above)
     if known is None:
-        return None if holds_something(above) else _no_key(key)
+        return None if type_of(above) is not None else _no_key(key)
     if name not in known:
         return _no_key(key)
     choices = known[name].metadata.get("choices")
@@ -169,6 +170,18 @@ def _plainly_wrong(key: str, value: str) -> str | None:
     if not isinstance(choices, tuple) or takes_list(key):
         return None
     return None if value.lower() in listed(choices).lower().split(", ") else _bad_value(key, value, text="")
+
+
+def _missing_table(argument: str, arguments: Sequence[str]) -> str | None:
+    found = _TABLE.fullmatch(argument)
+    if found is None or not {"task=evaluate", "task=select"} & {*arguments} or Path(found["value"]).is_file():
+        return None
+    return no_table(found["key"], found["value"])
+
+
+def no_table(key: str, place: str) -> str:
+    """What to do where a predictions table is not there."""
+    return f"{key}={place} does not exist; name the predictions table that a run wrote"
 
 
 def _no_option(group: str, option: str) -> str:

@@ -92,6 +92,11 @@ def _run() -> Exception | None:
         check_plain_arguments(sys.argv[1:])
     except refusals() as error:
         return error
+    if sys.argv[1:2] == ["-sc"]:
+        from reliabit.completion import answer_query
+
+        if answer_query(sys.argv[1:]):
+            return None
     if sys.argv[1:] in HELP and not options_are_added():
         with rare_collections():
             sys.stdout.write(help_text())

@@ -1,8 +1,8 @@
 """What looks after runs and models reads of the configuration, composed without Hydra, which takes a second to do it.
 
 `reliabit history` wants to know where runs are recorded, and no more. The groups that say so are plain files that refer
-to each other's values. Whatever is not as plain as that (an argument of another group or form, a file that is made of
-others, a value of another type than its key's) is left to Hydra as a whole, and a test holds the two against each other.
+to each other's values. Whatever is not as plain as that (an argument of another group or form, a file made of others, a
+value of another type than its key's) is left to Hydra as a whole, and a test holds the two against each other.
 """
 
 import os

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from reliabit.config import Config
+from reliabit.config_errors import no_table
 from reliabit.data.prepared_table import is_prepared
 from reliabit.data.sources import DataConfig, find_source
 from reliabit.errors import ReliabitError
@@ -202,4 +203,4 @@ def _check_source(data: DataConfig, *, config: Config) -> None:
 
 def _check_table(path: Path, *, key: str) -> None:
     if not path.is_file():
-        raise ReliabitError(f"{key}={path} does not exist; name the predictions table that a run wrote")
+        raise ReliabitError(no_table(key, str(path)))
