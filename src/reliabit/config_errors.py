@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reliabit.composition import holds_text, neighbours, options_of, takes_list
 from reliabit.errors import ReliabitError
-from reliabit.paths import conf_folder
+from reliabit.paths import conf_folder, run_command
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")
@@ -136,7 +136,7 @@ def _several(argument: str) -> str:
     text = holds_text(argument.partition("=")[0])
     meant = f", or, if that is one value, type it so: {typed(argument)}" if text else ""
     shown = argument if shlex.quote(argument) == argument or "," in argument else shlex.quote(argument)
-    return f"the argument {argument} names several values; add -m for a sweep (src/run.py -m {shown}){meant}"
+    return f"the argument {argument} names several values; add -m for a sweep ({run_command()} -m {shown}){meant}"
 
 
 def _no_plugin(group: str, option: str, *, text: str) -> str:
