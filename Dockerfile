@@ -23,7 +23,7 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --create-home reliabit
+    && useradd --uid 10001 --create-home reliabit
 COPY --from=build /opt/reliabit /opt/reliabit
 ENV PATH=/opt/reliabit/bin:$PATH \
     PYTHONUNBUFFERED=1 \
