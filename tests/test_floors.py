@@ -15,6 +15,8 @@ FLOORS = {
     "errors": -2,
     "components": -1,
     "settings": 0,
+    "terminal": 0,
+    "progress": 0,
     "files": 0,
     "code_graph": 0,
     "cache": 0,
