@@ -18,6 +18,7 @@ from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.pareto_figures import write_pareto
 from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
+from reliabit.paths import run_command
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.recorded_cells import cells_of
 from reliabit.tracking.settings import TrackingConfig
@@ -152,7 +153,7 @@ def _tell(sweep: OpenSweep, *, done: int) -> None:
     parent = sweep.run.run_id
     sys.stdout.write(f"{done} of {sweep.asked} cells finished; parent run {parent}\n")
     if done < sweep.asked:
-        sys.stdout.write(f"Run the others: python src/run.py sweep.resume={parent}\n")
+        sys.stdout.write(f"Run the others: {run_command()} sweep.resume={parent}\n")
     sys.stdout.write("Compare them in the MLflow UI: make ui\n")
 
 
