@@ -1,5 +1,6 @@
 """The stages of `dvc.yaml`: each composes as it will run, and names what its task uses, no more and no less."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -210,3 +211,5 @@ def test_the_chart_of_the_curves_is_there(stages):
     assert {"<DVC_METRIC_DATA>", "<DVC_METRIC_TITLE>", "<DVC_METRIC_X_LABEL>", "<DVC_METRIC_Y_LABEL>"} <= set(
         re.findall("<DVC_METRIC_[A-Z_]+>", template)
     )
+    # DVC hands on what a CSV file holds as text, and "100" comes before "20" then.
+    assert json.loads(template)["data"]["format"]["parse"] == {"coverage": "number", "risk": "number"}
