@@ -32,6 +32,10 @@ class Column:
     form: str
     scale: float = 1.0
 
+    def text(self, metrics: Mapping[str, float]) -> str:
+        """The number of a run as it is written."""
+        return format(metrics[self.metric] * self.scale, self.form) if self.metric in metrics else "-"
+
 
 COLUMNS = (
     Column("accuracy %", ACCURACY.name, ".1f", 100),
@@ -89,7 +93,7 @@ def summarize(
     together = certified or {}
     headings = [*(column.heading for column in COLUMNS), *(f"{label} %" for label in together)]
     rows = []
-    for run in sorted(runs, key=_order):
+    for run in in_order(runs):
         name = names[run.info.run_id]
         shares = [f"{100 * values[name]:.1f}" if name in values else "-" for values in together.values()]
         rows.append([name, state(run, parent=parent), *_numbers(run, COLUMNS), *shares, *_numbers(run, COSTS)])
@@ -104,11 +108,12 @@ def state(run: "Run", *, parent: str | None = None) -> str:
 
 
 def _numbers(run: "Run", columns: Sequence[Column]) -> list[str]:
-    metrics = run.data.metrics
-    return [
-        format(metrics[column.metric] * column.scale, column.form) if column.metric in metrics else "-"
-        for column in columns
-    ]
+    return [column.text(run.data.metrics) for column in columns]
+
+
+def in_order(runs: "Sequence[Run]") -> "list[Run]":
+    """Runs as every table lists them: by model and data, the unquantized first, then the widest first."""
+    return sorted(runs, key=_order)
 
 
 def _order(run: "Run") -> tuple[str, str, str, int]:
