@@ -40,8 +40,8 @@ $(TESTABLE): $(INSTALLED) requirements-dev.lock
 	touch $(TESTABLE)
 
 quick: setup  ## A first table in under a minute: the model as it is, at 4 and at 2 bits, on few questions
+	@echo "Three configurations, some 1000 questions: a first look, in under a minute."
 	$(PYTHON) src/run.py experiment=quick
-	@echo "These were few questions: mind the intervals. All of them, and 3 and 8 bits too: make run"
 
 run: setup  ## Sweep the reference model over 2, 3, 4 and 8 bits beside its unquantized baseline (some minutes)
 	$(PYTHON) src/run.py -m quant.bits=2,3,4,8

@@ -59,6 +59,7 @@ class OpenSweep:
         paper: Whether it ends with the paper's tables.
         folder: Where its files are written.
         places: The overrides that say where it is recorded, which the next command needs as well.
+        then: The arguments of the run to go on with, where it is not to choose among the cells.
     """
 
     tracker: Tracker
@@ -71,6 +72,7 @@ class OpenSweep:
     paper: bool
     folder: Path
     places: Sequence[str] = ()
+    then: str | None = None
 
 
 @contextmanager
@@ -128,6 +130,7 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         paper=config.sweep.paper,
         folder=Path(config.hydra.sweep.dir),
         places=[one for one in config.hydra.overrides.task if one.lstrip("+~").startswith(("tracking", "paths.root"))],
+        then=config.sweep.then,
     )
 
 
@@ -162,12 +165,13 @@ def _tell(sweep: OpenSweep, *, done: int) -> None:
     """Say where the sweep is recorded, and what to do next."""
     tracker, parent = sweep.tracker, sweep.run.run_id
     link = run_link(sweep.tracking, experiment_id=tracker.experiment_id, run_id=parent)
-    go_on, choose = f"{run_command()} sweep.resume={parent}", "reliabit promote --dry-run"
+    further = f"{run_command()} {sweep.then}" if sweep.then else "reliabit promote --dry-run"
+    command = f"{run_command()} sweep.resume={parent}" if done < sweep.asked else further
     sys.stdout.write("\n")
     show_result(
         f"{done} of {sweep.asked} cells finished; parent run {parent}",
         [("folder", shown_path(sweep.folder)), ("run", link), ("compare", "make ui")],
-        then=redact(shlex.join([*shlex.split(go_on if done < sweep.asked else choose), *sweep.places])),
+        then=redact(shlex.join([*shlex.split(command), *sweep.places])),
     )
 
 
