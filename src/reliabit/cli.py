@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reliabit.commands import promoting, serving, upkeep
+from reliabit.commands import own_answers, promoting, serving, upkeep
 from reliabit.composition import register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import check_arguments, in_one_line, refusals
@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         with plain_disk_errors():
-            done = options.command(compose_config(options.overrides), options)
+            if options.needs_config:
+                done = options.command(compose_config(options.overrides), options)
+            else:
+                done = options.command(options)
     except refusals() as error:
         sys.stderr.write(redact(in_one_line(error)))
         sys.exit(2)
@@ -53,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         for argument, help_text in named.items():
             one.add_argument(argument, help=help_text)
         one.add_argument("overrides", nargs="*", help="overrides of the configuration, such as tracking.uri=...")
-        one.set_defaults(command=function)
+        one.set_defaults(command=function, needs_config=True)
         return one
 
     command("reap", upkeep.reap_runs, "close the runs of dead processes")
@@ -91,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     serve.add_argument("--port", type=port, default=8000, help="the port; 0 for any that is free")
+    own_answers.add_parser(commands)
     return top
 
 

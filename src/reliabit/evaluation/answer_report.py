@@ -1,0 +1,353 @@
+"""What somebody's own answers say of how far they can be trusted: every metric, certified thresholds, differences.
+
+No model, no configuration and no store is needed: two columns are enough.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reliabit.data.splits import split_by_image
+from reliabit.errors import ReliabitError
+from reliabit.evaluation.answer_columns import OwnAnswers, check_apart
+from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
+from reliabit.metrics.certify import Certificate, certify_threshold
+from reliabit.metrics.cluster_mean import cluster_mean
+from reliabit.metrics.definitions import ACCURACY, COSTS, RISKS
+from reliabit.metrics.functional import OperatingPoint, operating_point
+from reliabit.metrics.functional.inputs import as_scalar
+from reliabit.metrics.intervals import Difference, Interval
+from reliabit.metrics.suite import Predictions, Suite, full_suite, headline
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Rows = npt.NDArray[np.int64]
+
+DRAWN = {"val": 0.25, "cal": 0.5, "test": 0.25}
+"""Shares of the groups that plan, certify and try a threshold where no column says which rows do."""
+
+HALVES = {"val": 0.5, "cal": 0.5}
+"""Shares of `cal` that plan and certify where there is no `val`."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured, and how sure the numbers have to be.
+
+    Attributes:
+        risks: Risks to certify a threshold for, each in (0, 1).
+        delta: The probability with which each certificate may fail.
+        level: Confidence level of intervals.
+        resamples: Resamples of the bootstrap by group.
+        seed: Seeds the resamples, splits that are drawn, and the draw of one answer a group.
+    """
+
+    risks: tuple[float, ...] = (0.01, 0.05, 0.1)
+    delta: float = 0.05
+    level: float = 0.95
+    resamples: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, values in (("risk", self.risks), ("delta", [self.delta]), ("level", [self.level])):
+            for value in values:
+                as_scalar(value, name, allowed=lambda one: 0 < one < 1, rule="must lie between 0 and 1")
+        as_scalar(self.resamples, "resamples", allowed=lambda one: one >= 1, rule="must be at least 1")
+        as_scalar(self.seed, "seed", allowed=lambda one: one >= 0, rule="must be at least 0")
+
+
+@dataclass(frozen=True)
+class CertifiedThreshold:
+    """A threshold that was certified, and what it does on answers that had no part in that.
+
+    Attributes:
+        certificate: What is promised; the threshold is infinite where nothing is.
+        tried: What it does on the rows that report, or on those that were kept back for it; None where it abstains.
+    """
+
+    certificate: Certificate
+    tried: OperatingPoint | None
+
+
+@dataclass(frozen=True)
+class MeasuredConfidence:
+    """One confidence.
+
+    Attributes:
+        values: Every metric by the name under which runs record it, with its interval; NaN where it is undefined.
+        certified: One threshold a risk; none where no rows certify.
+    """
+
+    values: Mapping[str, Interval]
+    certified: Sequence[CertifiedThreshold]
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerReport:
+    """What some answers say.
+
+    Attributes:
+        answers: The answers.
+        settings: What was measured.
+        reported: The rows that the metrics are of.
+        measured: By confidence, the first that which decides.
+        differences: The second confidence less the first, by metric, on the same resamples.
+        notes: What was drawn, left out or not known, in sentences.
+    """
+
+    answers: OwnAnswers
+    settings: Measuring
+    reported: Rows
+    measured: Mapping[str, MeasuredConfidence]
+    differences: Mapping[str, Difference]
+    notes: Sequence[str]
+
+    @cached_property
+    def groups(self) -> int:
+        """How many groups the metrics are of."""
+        return len(np.unique(self.answers.groups[self.reported]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON: fractions, not per cent, and None for what is undefined or infinite."""
+        return {
+            "answers": len(self.reported),
+            "groups": self.groups,
+            "columns": self.answers.columns,
+            "settings": asdict(self.settings),
+            "metrics": {
+                name: {metric: _plain(asdict(value)) for metric, value in found.values.items()}
+                for name, found in self.measured.items()
+            },
+            "certified": {
+                name: [
+                    _plain(one.certificate.to_dict()) | {"tried": _plain(one.tried._asdict()) if one.tried else None}
+                    for one in found.certified
+                ]
+                for name, found in self.measured.items()
+            },
+            "differences": {metric: _plain(asdict(value)) for metric, value in self.differences.items()},
+            "notes": list(self.notes),
+        }
+
+    def markdown(self) -> str:
+        """The report in Markdown, numbers in per cent."""
+        from reliabit.evaluation.answer_tables import markdown
+
+        return markdown(self)
+
+    def figures(self) -> "dict[str, Figure]":
+        """The reliability diagram and the risk-coverage curve, by file name."""
+        from reliabit.evaluation.answer_tables import figures
+
+        return figures(self)
+
+    def write_figures(self, folder: str | Path) -> list[Path]:
+        """Draw the figures into a folder, and tell their paths."""
+        from reliabit.evaluation.answer_tables import write
+
+        return write(self.figures(), Path(folder))
+
+    def __str__(self) -> str:
+        return self.markdown()
+
+    def _repr_markdown_(self) -> str:
+        """How notebooks show it."""
+        return self.markdown()
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """Which rows do what.
+
+    Attributes:
+        reported: Those that the metrics are of.
+        planning: Those that plan the tests of thresholds.
+        certifying: Those that decide these tests.
+        tried: Those that a certified threshold is tried on.
+        chooses: Whether those that plan may choose the thresholds of effective reliability: they do not report.
+        notes: How that came to be.
+    """
+
+    reported: Rows
+    planning: Rows
+    certifying: Rows
+    tried: Rows
+    chooses: bool
+    notes: tuple[str, ...]
+
+
+def measure_answers(answers: OwnAnswers, settings: Measuring | None = None) -> AnswerReport:
+    """Measure answers.
+
+    Args:
+        answers: The answers.
+        settings: What is measured; everything as usual by default.
+
+    Raises:
+        ReliabitError: No row reports, or a group is in two splits.
+    """
+    chosen = settings or Measuring()
+    roles = _roles(answers, seed=chosen.seed)
+    groups = answers.groups[roles.reported]
+    measured, notes = {}, [*answers.notes, *roles.notes]
+    estimates, replicates = {}, {}
+    for name, confidence in answers.confidences.items():
+        suite = full_suite(risks=sorted({*RISKS, *chosen.risks}), costs=COSTS, calibration=name not in answers.outside)
+        drawn = _resample(confidence, answers, roles, suite=suite, settings=chosen)
+        found = {metric: drawn.interval("", metric, level=chosen.level) for metric in drawn.estimates[""]}
+        # Of a few answers that are all right, no resample has a wrong one.
+        found[ACCURACY.name] = cluster_mean(answers.correct[roles.reported], groups).interval(level=chosen.level)
+        measured[name] = MeasuredConfidence(found, _certified(confidence, answers, roles, settings=chosen))
+        estimates[name], replicates[name] = drawn.estimates[""], drawn.replicates[""]
+        if name in answers.outside:
+            notes.append(
+                f"{_listed([one.heading for one in full_suite().metrics if one.probability])} are left out: "
+                f"{answers.outside[name]}, and calibration is of probabilities from 0 to 1"
+            )
+    notes += _remarks(answers, roles, len(np.unique(groups)))
+    differences = _differences(Bootstrap(estimates, replicates), level=chosen.level)
+    return AnswerReport(answers, chosen, roles.reported, measured, differences, notes)
+
+
+def certify_answers(answers: OwnAnswers, settings: Measuring) -> Certificate:
+    """Certify a threshold for the first of the risks; without a column that says which rows do what, halves are drawn.
+
+    Raises:
+        ReliabitError: A split has no rows, or a group is in two of them.
+    """
+    (confidence,) = answers.confidences.values()
+    everything = np.arange(len(answers.correct))
+    if answers.split is None:
+        parts = _drawn(answers, everything, HALVES, seed=settings.seed)
+    else:
+        check_apart(answers)
+        parts = {name: np.flatnonzero(answers.split == name) for name in HALVES}
+    for name, rows in parts.items():
+        if not len(rows):
+            raise ReliabitError(f"no row is of the split {name}; give rows of val and of cal, or no split at all")
+    roles = _Roles(everything, parts["val"], parts["cal"], everything[:0], chooses=False, notes=())
+    return _certified(confidence, answers, roles, settings=settings)[0].certificate
+
+
+def _resample(
+    confidence: npt.NDArray[np.float64], answers: OwnAnswers, roles: _Roles, *, suite: Suite, settings: Measuring
+) -> Bootstrap:
+    thresholds = (
+        suite.fit_thresholds(confidence[roles.planning], answers.correct[roles.planning]) if roles.chooses else {}
+    )
+    predictions = Predictions(confidence[roles.reported], answers.correct[roles.reported], thresholds)
+    return cluster_bootstrap(
+        {"": predictions},
+        answers.groups[roles.reported],
+        suite=suite,
+        n_resamples=settings.resamples,
+        seed=settings.seed,
+    )
+
+
+def _certified(
+    confidence: npt.NDArray[np.float64], answers: OwnAnswers, roles: _Roles, *, settings: Measuring
+) -> list[CertifiedThreshold]:
+    if not (len(roles.planning) and len(roles.certifying)):
+        return []
+    certified = []
+    for risk in settings.risks:
+        certificate = certify_threshold(
+            confidence[roles.planning],
+            answers.correct[roles.planning],
+            confidence[roles.certifying],
+            answers.correct[roles.certifying],
+            risk,
+            settings.delta,
+            cal_image_ids=answers.groups[roles.certifying] if answers.grouped else None,
+            # Whoever compares confidences takes the better one.
+            comparisons=len(answers.confidences),
+            seed=settings.seed,
+        )
+        tried = None
+        if math.isfinite(certificate.threshold) and len(roles.tried):
+            tried = operating_point(confidence[roles.tried], answers.correct[roles.tried], certificate.threshold)
+        certified.append(CertifiedThreshold(certificate, tried))
+    return certified
+
+
+def _differences(drawn: Bootstrap, *, level: float) -> dict[str, Difference]:
+    """The second confidence less the first, for what every report shows; accuracy does not depend on either."""
+    if len(drawn.estimates) == 1:
+        return {}
+    first, second = drawn.estimates
+    shared = [
+        one.name
+        for one in headline()
+        if one is not ACCURACY and one.name in drawn.estimates[first] and one.name in drawn.estimates[second]
+    ]
+    return {name: drawn.compare(first, name, level=level)[second] for name in shared}
+
+
+def _roles(answers: OwnAnswers, *, seed: int) -> _Roles:
+    everything = np.arange(len(answers.correct))
+    if answers.split is None:
+        parts = _drawn(answers, everything, DRAWN, seed=seed)
+        note = (
+            f"no column says which rows certify: a quarter of the groups, drawn with seed {seed}, plan, a half certify "
+            "and a quarter try the thresholds; the metrics are of all rows"
+        )
+        return _Roles(everything, parts["val"], parts["cal"], parts["test"], chooses=False, notes=(note,))
+    check_apart(answers)
+    of = {name: np.flatnonzero(answers.split == name) for name in ("val", "cal", "test")}
+    if not len(of["test"]):
+        there = ", ".join(np.unique(answers.split).tolist())
+        raise ReliabitError(
+            f"{answers.what} has no row of the split test, which reports: {answers.columns['split']} has only {there}"
+        )
+    notes = [f"metrics are of the rows of test, {len(of['test'])} of {len(everything)}"]
+    if not len(of["val"]) and len(of["cal"]):
+        of |= _drawn(answers, of["cal"], HALVES, seed=seed)
+        notes.append(f"there are no rows of val: half of the groups of cal, drawn with seed {seed}, plan instead")
+    if not len(of["cal"]):
+        notes.append(
+            f"no threshold is certified: {answers.columns['split']} has no rows of cal, which must have had no part in "
+            "training or choosing the confidence"
+        )
+    return _Roles(of["test"], of["val"], of["cal"], of["test"], chooses=bool(len(of["val"])), notes=tuple(notes))
+
+
+def _drawn(answers: OwnAnswers, rows: Rows, shares: Mapping[str, float], *, seed: int) -> dict[str, Rows]:
+    """Rows drawn by group."""
+    keys = answers.groups[rows].astype(str)
+    parts = split_by_image(keys.tolist(), sizes=shares, seed=seed)
+    return {name: rows[np.isin(keys, drawn)] for name, drawn in parts.items()}
+
+
+def _remarks(answers: OwnAnswers, roles: _Roles, groups: int) -> list[str]:
+    found = []
+    if not answers.grouped:
+        found.append("no column tells groups: every answer counts as independent of all others")
+    if not roles.chooses:
+        found.append("effective reliability (Φ) is left out: its thresholds are chosen on rows of val")
+    correct = answers.correct[roles.reported]
+    if len(np.unique(correct)) == 1:
+        found.append(
+            f"all {len(correct)} answers are {correct[0]:g} correct, so that AUROC and what else compares right with "
+            "wrong ones is undefined"
+        )
+    if groups < 30:
+        found.append(f"{groups} groups are few: intervals that are resampled from them are too narrow")
+    return found
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
