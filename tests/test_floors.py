@@ -42,8 +42,8 @@ FLOORS = {
     "jobs": 12,
     "commands": 12,
     "main": 13,
-    "cli": 13,
-    "__main__": 14,
+    "cli": 14,
+    "__main__": 15,
 }
 PURE = ("metrics", "quant", "data")
 FORBIDDEN_BELOW = {"mlflow", "hydra", "omegaconf", "dvc", "lightning"}

@@ -1,4 +1,4 @@
-"""`reliabit`: what is done about runs and models, rather than by them.
+"""`reliabit`: what is done about runs and models, rather than by them; and `reliabit run`, which makes runs.
 
 Overrides are those of `src/run.py`, such as `tracking=offline` or `tracking.uri=...`.
 """
@@ -29,7 +29,11 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; what the user can put right ends in one line and status 2, Ctrl-C in one line and 130."""
     sys.excepthook = print_redacted
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    if given[:1] == ["run"]:
+        run_hydra(given[1:])
+        return
+    options = parser().parse_args(given)
     try:
         with plain_disk_errors():
             if options.needs_config:
@@ -46,9 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(REFUSED)
 
 
+def run_hydra(arguments: Sequence[str]) -> None:
+    """Run a task as `src/run.py` does, which an installed package has not; its options and its help are Hydra's."""
+    from reliabit.main import main as run
+
+    sys.argv = ["reliabit run", *arguments]
+    run()
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="reliabit", description="Look after recorded runs and promoted models.")
+    about = "Run tasks, and look after recorded runs and promoted models."
+    top = argparse.ArgumentParser(prog="reliabit", description=about)
     commands = top.add_subparsers(required=True, metavar="command")
 
     def command(name: str, function: Callable[..., object], text: str, **named: str) -> argparse.ArgumentParser:
@@ -59,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(command=function, needs_config=True)
         return one
 
+    commands.add_parser("run", help="run a task, or with -m a sweep; `reliabit run --help` shows the configuration")
     command("reap", upkeep.reap_runs, "close the runs of dead processes")
     sync = command("sync", upkeep.sync, "record the runs of an offline journal and of the versioned pipeline, once")
     sync.add_argument("--journal", type=Path, help="a journal's folder; mlruns/journal and results by default")

@@ -22,6 +22,16 @@ def project_root() -> Path:
     return project if (project / "conf" / "config.yaml").is_file() else Path.cwd()
 
 
+def models_folder() -> Path:
+    """The folder of the reference models: the project's, or the copies that an installed package carries."""
+    return conf_folder().parent / "models"
+
+
+def run_command() -> str:
+    """How a task is run, to be shown: by the project's script, or where there is none by the package's command."""
+    return "python src/run.py" if (project_root() / "src" / "run.py").is_file() else "reliabit run"
+
+
 @dataclass
 class PathsConfig:
     """`paths`: where files lie.

@@ -82,7 +82,7 @@ class Sampling(Predicting):
         return self.texts_of(tokens, lengths), scores.log_prob.tolist()
 
 
-def _refuse_not_finite(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+def _refuse_not_finite(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """Stop before torch is asked to draw from what is no distribution."""
     if not torch.isfinite(scores).all():
         raise NotFiniteError("a token cannot be drawn, since the model's numbers are not finite")

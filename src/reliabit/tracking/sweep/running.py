@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.figure_style import write_figures
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_markdown
+from reliabit.evaluation.pareto_figures import write_pareto
+from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
+from reliabit.paths import run_command
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.recorded_cells import cells_of
 from reliabit.tracking.settings import TrackingConfig
@@ -50,6 +53,7 @@ class OpenSweep:
         settings: How they are compared.
         policy: What may choose among them.
         paper: Whether it ends with the paper's tables.
+        pareto_axis: The cost that `pareto.png` shows.
     """
 
     tracker: Tracker
@@ -59,6 +63,7 @@ class OpenSweep:
     settings: EvaluationConfig
     policy: ParetoSettings
     paper: bool
+    pareto_axis: str = "stored"
 
 
 @contextmanager
@@ -113,6 +118,7 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         settings=settings,
         policy=policy,
         paper=config.sweep.paper,
+        pareto_axis=config.sweep.pareto_axis,
     )
 
 
@@ -147,7 +153,7 @@ def _tell(sweep: OpenSweep, *, done: int) -> None:
     parent = sweep.run.run_id
     sys.stdout.write(f"{done} of {sweep.asked} cells finished; parent run {parent}\n")
     if done < sweep.asked:
-        sys.stdout.write(f"Run the others: python src/run.py sweep.resume={parent}\n")
+        sys.stdout.write(f"Run the others: {run_command()} sweep.resume={parent}\n")
     sys.stdout.write("Compare them in the MLflow UI: make ui\n")
 
 
@@ -171,11 +177,12 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
-    tables, figures = compare_with_baselines(cells, settings=sweep.settings)
+    tables, figures = compare_with_baselines(cells, settings=sweep.settings, policy=sweep.policy)
     for name, table in tables.items():
         sweep.run.log_text(table, name)
-    for name, figure in figures.items():
-        sweep.run.log_figure(figure, name)
+    with TemporaryDirectory() as folder:
+        for path in write_figures(figures, Path(folder)):
+            sweep.run.log_file(path)
     if sweep.paper and cells:
         with TemporaryDirectory() as folder:
             for path in paper_report(cells, sweep.settings).write(Path(folder)):
@@ -187,7 +194,9 @@ def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]") -> None:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")
         sweep.run.log_text(pareto_csv(fronts), "pareto.csv")
-        sweep.run.log_figure(pareto_figure(fronts), "pareto.png")
+        with TemporaryDirectory() as folder:
+            for path in write_pareto(fronts, Path(folder), axis=sweep.pareto_axis):
+                sweep.run.log_file(path)
 
 
 def show(summary: Summary) -> None:
