@@ -33,6 +33,7 @@ FLOORS = {
     "evaluation": 5,
     "serving": 5,
     "tracking": 6,
+    "interface": 6,
     "registry": 7,
     "outputs": 7,
     "config": 8,

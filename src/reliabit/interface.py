@@ -3,7 +3,10 @@
 Each takes plain arguments, and needs no configuration, no tracking store and no folder of this project.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -244,13 +247,14 @@ def answer(
     rows = [_row(question, number) for number, question in enumerate(questions)]
     if not rows:
         raise ReliabitError("there is no question; give at least one")
-    answers = answer_batches(
-        batches_of(rows, checkpoint.encoder, batch_size=batch_size),  # type: ignore[arg-type]
-        checkpoint,
-        max_new_tokens=max_new_tokens,
-        accelerator=accelerator,
-        progress=False,
-    )
+    with _quiet_lightning():
+        answers = answer_batches(
+            batches_of(rows, checkpoint.encoder, batch_size=batch_size),  # type: ignore[arg-type]
+            checkpoint,
+            max_new_tokens=max_new_tokens,
+            accelerator=accelerator,
+            progress=False,
+        )
     named = {name: [{**row, **found}[name] for row, found in zip(rows, answers, strict=True)] for name in _ASKED}
     return pa.table(
         {
@@ -261,6 +265,23 @@ def answer(
             ],
         }
     )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without what Lightning says of devices, and its advice to load with more processes."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.. is deprecated.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _row(question: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The columns of somebody's own answers: found by what they are usually called or by name, and checked row by row."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -231,7 +232,7 @@ def _texts(values: Values) -> npt.NDArray[np.str_]:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _labels(values: Values, name: str, place: Callable[[int], str]) -> npt.NDArray[np.str_]:

@@ -19,7 +19,7 @@ from reliabit.evaluation.answer_columns import OwnAnswers, check_apart
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
 from reliabit.metrics.certify import Certificate, certify_threshold
 from reliabit.metrics.cluster_mean import cluster_mean
-from reliabit.metrics.definitions import ACCURACY, COSTS, RISKS
+from reliabit.metrics.definitions import ACCURACY, AUPR_ERROR, AUROC, COSTS, RISKS
 from reliabit.metrics.functional import OperatingPoint, operating_point
 from reliabit.metrics.functional.inputs import as_scalar
 from reliabit.metrics.intervals import Difference, Interval
@@ -35,6 +35,10 @@ DRAWN = {"val": 0.25, "cal": 0.5, "test": 0.25}
 
 HALVES = {"val": 0.5, "cal": 0.5}
 """Shares of `cal` that plan and certify where there is no `val`."""
+
+
+_ALIKE = {found["any"].name: found["half"].name for found in (AUROC, AUPR_ERROR)}
+"""Metrics that are one where every answer is right or wrong; each takes as long as ten others."""
 
 
 @dataclass(frozen=True)
@@ -239,16 +243,22 @@ def certify_answers(answers: OwnAnswers, settings: Measuring) -> Certificate:
 def _resample(
     confidence: npt.NDArray[np.float64], answers: OwnAnswers, roles: _Roles, *, suite: Suite, settings: Measuring
 ) -> Bootstrap:
-    thresholds = (
-        suite.fit_thresholds(confidence[roles.planning], answers.correct[roles.planning]) if roles.chooses else {}
-    )
-    predictions = Predictions(confidence[roles.reported], answers.correct[roles.reported], thresholds)
-    return cluster_bootstrap(
-        {"": predictions},
+    """Every metric on the data and on its resamples; what is the same for answers that are right or wrong, once."""
+    correct, planned = answers.correct[roles.reported], answers.correct[roles.planning]
+    thresholds = suite.fit_thresholds(confidence[roles.planning], planned) if roles.chooses else {}
+    same = _ALIKE if np.isin(correct, (0.0, 1.0)).all() else {}
+    drawn = cluster_bootstrap(
+        {"": Predictions(confidence[roles.reported], correct, thresholds)},
         answers.groups[roles.reported],
-        suite=suite,
+        suite=Suite(tuple(one for one in suite.metrics if one.name not in same)),
         n_resamples=settings.resamples,
         seed=settings.seed,
+    )
+    estimates, replicates = drawn.estimates[""], drawn.replicates[""]
+    names = [one.name for one in suite.metrics if one.cost is None or one.cost in thresholds]
+    return Bootstrap(
+        {"": {name: estimates[same.get(name, name)] for name in names}},
+        {"": {name: replicates[same.get(name, name)] for name in names}},
     )
 
 
