@@ -35,7 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "metrics", help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.set_defaults(command=measure, needs_config=False)
+    parser.set_defaults(command="own_answers.measure", needs_config=False, overrides=[])
     parser.add_argument("file", type=Path, help="a CSV, TSV, JSONL or Parquet file, one answer a row")
     for name, what in (
         ("confidence", "how sure the model was, higher is surer"),
@@ -57,8 +57,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="the folder to draw the two figures into")
 
 
-def measure(options: argparse.Namespace) -> None:
-    """Measure a file, and give the report as asked.
+def measure(_: None, options: argparse.Namespace) -> None:
+    """Measure a file, and give the report as asked; it takes no configuration.
 
     Raises:
         ReliabitError: The file, a column, a value or an option is unusable.
