@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with plain_disk_errors():
             if options.command == "own_answers.measure":
-                done = own_answers.measure(None, options)
+                own_answers.measure(None, options)
+                done = None
             else:
                 done = options.command(compose_config(options.overrides), options)
     except refusals() as error:

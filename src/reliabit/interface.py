@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from reliabit.metrics.functional.inputs import VectorLike
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from datasets import Dataset
 
     from reliabit.models.loading import Checkpoint
 
@@ -249,7 +250,7 @@ def answer(
         raise ReliabitError("there is no question; give at least one")
     with _quiet_lightning():
         answers = answer_batches(
-            batches_of(rows, checkpoint.encoder, batch_size=batch_size),  # type: ignore[arg-type]
+            batches_of(cast("Dataset", rows), checkpoint.encoder, batch_size=batch_size),
             checkpoint,
             max_new_tokens=max_new_tokens,
             accelerator=accelerator,

@@ -140,7 +140,7 @@ def _plan_of(
 ) -> Plan:
     """The plan that the arguments of `quantize_model` describe."""
     given = {"bits": bits, "method": method, "group_size": group_size}
-    told = {name: value for name, value in given.items() if value is not None}
+    told: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if isinstance(plan, Plan):
         if told:
             raise ReliabitError(f"the plan says how each module is quantized; leave out {' and '.join(told)}")
@@ -157,12 +157,12 @@ def _plan_of(
         rules = (Rule(Scheme(), pattern=f"^(?:{'|'.join(map(re.escape, _body(model)))})$"),)
     named = resolve(Plan(rules), modules)
     told.setdefault("group_size", _group_size([model.get_submodule(name) for name in named]))
-    return Plan(tuple(replace(rule, scheme=replace(rule.scheme, **told)) for rule in rules))  # type: ignore[arg-type]
+    return Plan(tuple(replace(rule, scheme=replace(rule.scheme, **told)) for rule in rules))
 
 
 def _body(model: nn.Module) -> list[str]:
     """The linear layers of a model but its head."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    head = cast("PreTrainedModel", model).get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     found = [
         name
         for name, module in model.named_modules()
