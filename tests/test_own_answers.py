@@ -11,7 +11,7 @@ import pytest
 from reliabit.cli import main
 from reliabit.evaluation.answer_columns import Columns, read_columns
 from reliabit.evaluation.answer_files import open_table
-from reliabit.evaluation.answer_report import measure_answers
+from reliabit.evaluation.answer_measuring import measure_answers
 
 HEAVY = {"torch", "transformers", "mlflow", "lightning", "datasets", "hydra", "sklearn", "pandas"}
 

@@ -11,7 +11,8 @@ from sklearn.metrics import average_precision_score, brier_score_loss, log_loss,
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.answer_columns import Columns, read_columns
 from reliabit.evaluation.answer_files import open_table
-from reliabit.evaluation.answer_report import Measuring, certify_answers, measure_answers
+from reliabit.evaluation.answer_measuring import certify_answers, measure_answers
+from reliabit.evaluation.answer_report import Measuring
 from reliabit.metrics.suite import full_suite
 
 FAST = Measuring(resamples=40)

@@ -65,7 +65,8 @@ def measure(_: None, options: argparse.Namespace) -> None:
     """
     from reliabit.evaluation.answer_columns import Columns, read_columns
     from reliabit.evaluation.answer_files import open_table
-    from reliabit.evaluation.answer_report import Measuring, measure_answers
+    from reliabit.evaluation.answer_measuring import measure_answers
+    from reliabit.evaluation.answer_report import Measuring
 
     settings = Measuring(
         **({"risks": tuple(dict.fromkeys(options.risk))} if options.risk else {}),
@@ -110,6 +111,4 @@ def _give(report: "AnswerReport", style: str, file: Any) -> None:
     elif style == "markdown":
         file.write(report.markdown())
     else:
-        from reliabit.evaluation.answer_tables import show
-
-        show(report, file=file)
+        report.show(file)

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 import reliabit
+from reliabit.asking import answer, load
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.answer_report import HALVES
-from reliabit.interface import answer, certify, evaluate, load, measure
+from reliabit.evaluation.answer_measuring import HALVES
+from reliabit.measuring import certify, evaluate, measure
 
 CURATED = [
     "ReliabitError",
@@ -38,7 +39,7 @@ def test_the_package_shows_what_it_gives_and_no_more():
 
 
 def test_importing_it_takes_no_module_that_a_name_needs():
-    heavy = "{'numpy', 'torch', 'reliabit.interface', 'reliabit.errors'}"
+    heavy = "{'numpy', 'torch', 'reliabit.measuring', 'reliabit.asking', 'reliabit.errors'}"
     code = f"import sys, reliabit; assert dir(reliabit); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
