@@ -71,4 +71,4 @@ lock: setup  ## Write the installed versions to requirements.lock
 	  $(PYTHON) -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//; /^reliabit/d'; } > requirements.lock
 
 clean:  ## Remove what tasks wrote; recorded runs stay
-	rm -rf outputs data cache calibration checkpoints results promotion
+	rm -rf outputs data cache calibration checkpoints results promotion dvc_plots

@@ -8,11 +8,13 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 Fact: TypeAlias = tuple[str, str]
 """What something is, and what it comes to."""
@@ -35,7 +37,7 @@ class Column:
 
     Attributes:
         heading: What it shows, with the unit; it may be broken at its spaces.
-        cells: One text a row.
+        cells: One text a row; lines after its first are shown faintly.
         priority: Columns of a lower number are shown in narrower terminals; those of 0 always.
         left: Whether it is text, which begins at the left; numbers end at the right.
     """
@@ -124,6 +126,16 @@ def show_result(title: str, facts: Iterable[Fact], *, then: str = "", file: "IO[
         place.print(f"  {name.ljust(wide)}  {value}".rstrip(), soft_wrap=True)
 
 
+def shown_path(path: Path) -> str:
+    """A path as it is shortest from here.
+
+    >>> shown_path(Path.cwd() / "outputs" / "a")
+    'outputs/a'
+    """
+    whole = path.absolute()
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(whole)
+
+
 def show_markdown(text: str, *, file: "IO[str] | None" = None) -> None:
     """Print Markdown as it is meant to look; the text itself where nobody looks on.
 
@@ -170,7 +182,15 @@ def _is_number(cell: str) -> bool:
 def _width(column: Column, *, broken: bool) -> int:
     from rich.cells import cell_len
 
-    return max(map(cell_len, [*(column.heading.split() if broken else [column.heading]), *column.cells]), default=1)
+    lines = [line for cell in column.cells for line in cell.splitlines()]
+    return max(map(cell_len, [*(column.heading.split() if broken else [column.heading]), *lines]), default=1)
+
+
+def _shown(cell: str) -> "Text":
+    from rich.text import Text
+
+    first, end, others = cell.partition("\n")
+    return Text.assemble(first, end, (others, "dim"))
 
 
 def _table(columns: Sequence[Column], *, width: int) -> "Table":
@@ -188,5 +208,5 @@ def _table(columns: Sequence[Column], *, width: int) -> "Table":
         heading = "\n".join(textwrap.wrap(column.heading, room)) if broken else column.heading
         table.add_column(heading, justify="left" if column.left else "right", overflow="fold", width=room)
     for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*row)
+        table.add_row(*map(_shown, row))
     return table

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from reliabit.evaluation.cells import SPEED, Cell, families_of, numbered
+from reliabit.evaluation.cells import SPEED, Cell, common_confidence, families_of, numbered
 from reliabit.evaluation.comparison import compare, compare_slices
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import Pareto, pareto_front
-from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
+from reliabit.evaluation.prediction_columns import reported_rows, scored_answers
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.evaluation.short_names import short_names
 from reliabit.evaluation.tables import markdown_table
@@ -33,6 +33,10 @@ class Column:
     metric: str
     form: str
     scale: float = 1.0
+
+    def text(self, metrics: Mapping[str, float]) -> str:
+        """The number of a run as it is written."""
+        return format(metrics[self.metric] * self.scale, self.form) if self.metric in metrics else "-"
 
 
 COLUMNS = (
@@ -91,7 +95,7 @@ def summarize(
     together = certified or {}
     headings = [*(column.heading for column in COLUMNS), *(f"{label} %" for label in together)]
     rows = []
-    for run in sorted(runs, key=_order):
+    for run in in_order(runs):
         name = names[run.info.run_id]
         shares = [f"{100 * values[name]:.1f}" if name in values else "-" for values in together.values()]
         rows.append([name, state(run, parent=parent), *_numbers(run, COLUMNS), *shares, *_numbers(run, COSTS)])
@@ -106,11 +110,12 @@ def state(run: "Run", *, parent: str | None = None) -> str:
 
 
 def _numbers(run: "Run", columns: Sequence[Column]) -> list[str]:
-    metrics = run.data.metrics
-    return [
-        format(metrics[column.metric] * column.scale, column.form) if column.metric in metrics else "-"
-        for column in columns
-    ]
+    return [column.text(run.data.metrics) for column in columns]
+
+
+def in_order(runs: "Sequence[Run]") -> "list[Run]":
+    """Runs as every table lists them: by model and data, the unquantized first, then the widest first."""
+    return sorted(runs, key=_order)
 
 
 def _order(run: "Run") -> tuple[str, str, str, int]:
@@ -159,9 +164,7 @@ def _curves(answered: "Mapping[str, pa.Table]", where: str, policy: ParetoSettin
 
 def _decided_by(cells: Sequence[Cell], policy: ParetoSettings) -> ParetoSettings:
     """The policy, with MaxProb for its confidence where a cell lacks that."""
-    return (
-        policy if all(policy.confidence in cell.confidences for cell in cells) else replace(policy, confidence=MAXPROB)
-    )
+    return replace(policy, confidence=common_confidence(cells, wanted=policy.confidence))
 
 
 def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: int) -> dict[str, Pareto]:
