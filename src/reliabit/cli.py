@@ -1,4 +1,4 @@
-"""`reliabit`: what is done about runs and models, rather than by them.
+"""`reliabit`: what is done about runs and models, rather than by them; and `reliabit run`, which makes runs.
 
 Overrides are those of `src/run.py`, such as `tracking=offline` or `tracking.uri=...`. Commands, and all that they need,
 are imported once it is known which one is meant: `--help` and a wrong option need none.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit import __version__
+from reliabit.commands import own_answers
 from reliabit.process import rare_collections, run_and_leave
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def _run(arguments: list[str]) -> None:
 
         complete(parser(), arguments[1:])
         return
+    if arguments[:1] == ["run"]:
+        run_hydra(arguments[1:])
+        return
     options = parser().parse_args(arguments)
     try:
         with rare_collections():
@@ -65,7 +69,8 @@ def _run(arguments: list[str]) -> None:
                 with rare_collections():
                     module, _, name = options.command.partition(".")
                     command = getattr(import_module(f"reliabit.commands.{module}"), name)
-                    config = compose_config(options.overrides, whole=options.command in WHOLE)
+                    needed = getattr(options, "needs_config", True)
+                    config = compose_config(options.overrides, whole=options.command in WHOLE) if needed else None
                 done = command(config, options)
         except refusals() as error:
             sys.stderr.write(redact(in_one_line(error)))
@@ -77,9 +82,18 @@ def _run(arguments: list[str]) -> None:
         sys.exit(REFUSED)
 
 
+def run_hydra(arguments: Sequence[str]) -> None:
+    """Run a task as `src/run.py` does, which an installed package has not; its options and its help are Hydra's."""
+    from reliabit.main import main as run
+
+    sys.argv = ["reliabit run", *arguments]
+    run()
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="reliabit", description="Look after recorded runs and promoted models.")
+    about = "Run tasks, and look after recorded runs and promoted models."
+    top = argparse.ArgumentParser(prog="reliabit", description=about)
     top.add_argument("--version", action="version", version=f"Reliabit {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
 
@@ -91,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(command=function)
         return one
 
+    commands.add_parser("run", help="run a task, or with -m a sweep; `reliabit run --help` shows the configuration")
     command("reap", "upkeep.reap_runs", "close the runs of dead processes")
     sync = command("sync", "upkeep.sync", "record the runs of an offline journal and of the versioned pipeline, once")
     sync.add_argument("--journal", type=Path, help="a journal's folder; mlruns/journal and results by default")
@@ -126,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     serve.add_argument("--port", type=port, default=8000, help="the port; 0 for any that is free")
+    own_answers.add_parser(commands)
     return top
 
 

@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 
 from reliabit.composition import fields_of, holds_text, neighbours, options_of, takes_list, type_of
 from reliabit.errors import ReliabitError
-from reliabit.paths import conf_folder
+from reliabit.paths import conf_folder, run_command
 from reliabit.settings import listed
 
 _PLAIN = re.compile(r"(?P<key>[a-z]\w*(?:[./][a-z]\w*)*)=(?P<value>\w+)", re.ASCII)
@@ -214,7 +214,7 @@ def _several(argument: str) -> str:
     text = holds_text(argument.partition("=")[0])
     meant = f", or, if that is one value, type it so: {typed(argument)}" if text else ""
     shown = argument if shlex.quote(argument) == argument or "," in argument else shlex.quote(argument)
-    return f"the argument {argument} names several values; add -m for a sweep (src/run.py -m {shown}){meant}"
+    return f"the argument {argument} names several values; add -m for a sweep ({run_command()} -m {shown}){meant}"
 
 
 def _no_plugin(group: str, option: str, *, text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reliabit import __version__
 from reliabit.process import rare_collections
+from reliabit.progress import step
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,7 +40,7 @@ def run_task(config: "Config") -> float | None:
     config.model.path = _model_folder(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
-    with rare_collections():
+    with rare_collections(), step("loading libraries", shown=config.trainer.progress_bar):
         module = import_module(f"reliabit.tasks.{config.task.name}")
     task: Callable[[Config], float | None] = getattr(module, config.task.name)
     return task(config)

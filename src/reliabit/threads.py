@@ -2,7 +2,7 @@
 
 torch takes a thread for each core. Each of its operations waits for the slowest of them, and where others compute on
 the same cores, that is one which the system has put aside for some milliseconds. Worse, those that wait keep their
-cores busy with waiting: answering then takes many times as long as on a single thread, and as many times the processor's
+cores busy with waiting: answering then takes many times as long as on a single thread, and many times the processor
 seconds (`bench/threads.py`). So threads sleep while they wait, and there are as many as cores that this process may use
 and that nobody else computes on while it starts.
 """

@@ -4,8 +4,7 @@ Whether a run is finished already is told by files and the tracking store: what 
 it, is imported for runs that are not.
 """
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,12 @@ from reliabit.errors import ReliabitError
 from reliabit.identity import CELL_TAG, Fingerprint, identify
 from reliabit.metrics.definitions import AURC
 from reliabit.paths import project_root
+from reliabit.progress import step
 from reliabit.tasks._cell import run_name, run_tags
+from reliabit.tasks._results import tell_cell, tell_cell_of_sweep
 from reliabit.tasks.runtime import set_up
 from reliabit.tracking.context import context_tags
+from reliabit.tracking.links import run_link
 from reliabit.tracking.sweep.parent import check_not_deleted, read_parent
 from reliabit.tracking.system_metrics import system_metrics
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 
 def pipeline(config: Config) -> float:
     """Run one configuration from checkpoint to report, unless a finished run has its numbers; returns its AURC."""
+    shown = config.trainer.progress_bar
     name, tags = run_name(config), run_tags(config)
-    tracker = open_tracker(config.tracking)
+    with step("opening the store", shown=shown):
+        tracker = open_tracker(config.tracking)
     parent = read_parent(config.tracking.parent_file)
     if parent is not None:
         check_not_deleted(tracker, parent)
@@ -42,7 +46,8 @@ def pipeline(config: Config) -> float:
         computing = not _told_by_files(config)
         if computing:
             _get_ready(config)
-        identity = run_identity(config)
+        with step("reading what identifies the run", shown=shown):
+            identity = run_identity(config)
         finished = None if config.sweep.force else tracker.find_finished(identity.hex)
         if finished is None and not computing:
             _get_ready(config)
@@ -53,12 +58,16 @@ def pipeline(config: Config) -> float:
     if finished is not None:
         if parent is not None:
             tracker.adopt(finished.info.run_id, parent=parent, cell=tags[CELL_TAG])
-        return _reuse(finished, tracker, name=name, folder=config.paths.output_folder())
-    tags = {**tags, **identity.to_tags(), **context_tags()}
+        return _reuse(finished, tracker, config=config)
+    with step("reading the state of the checkout", shown=shown):
+        tags = {**tags, **identity.to_tags(), **context_tags()}
     with tracker.run(name, tags=tags, parent=parent) as run, system_metrics(run):
-        run.log_identity(to_mapping(config), fingerprint=identity)
-        run.log_inputs(_recorded_inputs(config))
-        return _run(config, run, title=f"{name} · {config.data.name}")
+        with step("opening the run", shown=shown):
+            run.log_identity(to_mapping(config), fingerprint=identity)
+            run.log_inputs(_recorded_inputs(config))
+        recorded = _run(config, run, title=f"{name} · {config.data.name}")
+    _tell(config, tracker, run_id=run.run_id, metrics=recorded)
+    return recorded[AURC.name]
 
 
 def _told_by_files(config: Config) -> bool:
@@ -71,24 +80,35 @@ def _get_ready(config: Config) -> None:
     """Set up what computes, and check the model before any image is opened."""
     from reliabit.models.loading import check_loadable
 
-    set_up(config)
+    with step("loading libraries", shown=config.trainer.progress_bar):
+        set_up(config)
     check_loadable(config.model)
 
 
-def _reuse(finished: "Run", tracker: Tracker, *, name: str, folder: Path) -> float:
+def _reuse(finished: "Run", tracker: Tracker, *, config: Config) -> float:
     """Take over the numbers and files of a finished run of the same identity."""
-    tracker.fetch_all(finished.info.run_id, folder)
-    sys.stdout.write(
-        f"{name} is finished already: run {finished.info.run_id} has the same identity; its files are in "
-        f"{folder} (sweep.force=true repeats it)\n"
-    )
+    with step("fetching the files of the finished run", shown=config.trainer.progress_bar):
+        tracker.fetch_all(finished.info.run_id, config.paths.output_folder())
+    note = f"is finished already: run {finished.info.run_id} has the same identity (sweep.force=true repeats it)"
+    _tell(config, tracker, run_id=finished.info.run_id, metrics=finished.data.metrics, note=note)
     return float(finished.data.metrics[AURC.name])
 
 
-def _run(config: Config, run: TrackedRun, *, title: str) -> float:
+def _tell(config: Config, tracker: Tracker, *, run_id: str, metrics: Mapping[str, float], note: str = "") -> None:
+    """Say what the run came to, in a line where a sweep has a table for it."""
+    name, link = run_name(config), run_link(config.tracking, experiment_id=tracker.experiment_id, run_id=run_id)
+    if config.tracking.parent_file is None:
+        tell_cell(config, name=name, metrics=metrics, link=link, folder=config.paths.output_folder(), note=note)
+    else:
+        tell_cell_of_sweep(config, name=name, metrics=metrics, note=note)
+
+
+def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
+    """Measure, and record what was measured; returns the metrics."""
     from functools import partial
 
-    from reliabit.evaluation.figures import report_figures, write_figures
+    from reliabit.evaluation.figure_style import write_figures
+    from reliabit.evaluation.figures import report_figures
     from reliabit.tasks._measurement import measure
     from reliabit.tracking.lightning_logger import RunLogger
 
@@ -100,11 +120,14 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> float:
         logger_of=lambda name: RunLogger(run, prefix=f"training/{name}"),
     )
     report, predictions = measured.report, measured.selected.predictions
-    drawn = report_figures(predictions, report, split=config.evaluation.reported, title=title)
-    written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
-    run.log_metrics(measured.recorded())
-    run.log_files(written, root=output)
-    return report.metrics[AURC.name]
+    with step("drawing and recording", shown=config.trainer.progress_bar):
+        settings, confidence = config.evaluation, config.registry.confidence
+        drawn = report_figures(predictions, report, split=settings.reported, title=title, confidence=confidence)
+        written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
+        recorded = measured.recorded()
+        run.log_metrics(recorded)
+        run.log_files(written, root=output)
+    return recorded
 
 
 def _log_conversion(run: TrackedRun, model: "QuantizedCheckpoint", *, folder: Path) -> None:
