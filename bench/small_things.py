@@ -78,8 +78,8 @@ def measure(checkouts: Sequence[Path], *, rounds: int, things: Sequence[str]) ->
         taken.listen()
         places = {"{port}": str(taken.getsockname()[1]), "{folder}": "/nowhere"}
         for checkout in checkouts:
-            # Whatever is made once is made before: the store, the table, the run, and compiled modules.
-            for name in ("run.py: a finished run", "reliabit history", *things):
+            # Whatever is made once is made before: the store, the table, the run, and most compiled modules.
+            for name in ("run.py: a finished run", "reliabit history"):
                 seconds(checkout, filled(THINGS[name], places), environment)
         for name in things:
             arguments = filled(THINGS[name], places)

@@ -67,7 +67,9 @@ def test_options_that_may_lie_elsewhere_are_left_to_hydra(monkeypatch):
 
 
 def test_values_are_checked():
-    with pytest.raises(ReliabitError, match="accelerator=tpu is not a value of this key; choose one of: cpu, gpu, auto"):
+    with pytest.raises(
+        ReliabitError, match="accelerator=tpu is not a value of this key; choose one of: cpu, gpu, auto"
+    ):
         compose_groups(["trainer.accelerator=tpu"])
 
 

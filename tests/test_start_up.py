@@ -70,4 +70,5 @@ def test_what_reads_the_store_imports_the_store_alone(command, tmp_path):
     places = (f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifacts={tmp_path}/artifacts")
     found = imported("reliabit", *command, *places)
     assert "mlflow" in found
-    assert found & (COMPUTING | {"hydra"}) == set()
+    # MLflow itself imports scipy.
+    assert found & ((COMPUTING - {"scipy"}) | {"hydra"}) == set()
