@@ -111,9 +111,8 @@ def told(rows: Sequence[Sequence[float]], checkouts: Sequence[Path]) -> dict[str
 
 def commit_of(checkout: Path) -> str:
     """The commit of a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True
-    )  # noqa: S607, E501
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)  # noqa: S603
     return done.stdout.strip()
 
 

@@ -116,7 +116,7 @@ def test_what_hydra_refuses_is_told_in_our_words(argument, told):
 @pytest.mark.parametrize(
     "argument",
     [
-        *("quant.bits=7", "quant.bits=abc", "quant.zero=odd", "trainer.accelerator=tpu", "quant=nope", "tracking=3"),
+        *("quant.bits=7", "quant.bits=abc", "quant.zero=odd", "trainer.accelerator=tpu", "quant=nope"),
         *("experiment=nope", "quant.bitz=3", "nope.bits=3", "nope=1"),
     ],
 )

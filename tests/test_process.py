@@ -74,7 +74,9 @@ def test_output_that_cannot_be_written_is_no_success():
 
 def test_collections_are_as_before_after_an_import():
     before = gc.get_threshold()
-    with pytest.raises(ImportError), rare_collections(), rare_collections():
+    with rare_collections(), rare_collections():
         assert gc.get_threshold()[0] > before[0]
+    assert gc.get_threshold() == before
+    with pytest.raises(ImportError), rare_collections():
         raise ImportError
     assert gc.get_threshold() == before
