@@ -1,7 +1,6 @@
 """`task=promote`: what the gate says of the versioned pipeline's cells. It changes nothing: `reliabit promote` does."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,9 @@ from reliabit.config import Config
 from reliabit.evaluation.pareto_report import pareto_figure
 from reliabit.files import staged_folder
 from reliabit.paths import project_root
+from reliabit.progress import step
 from reliabit.registry.choosing import Choice, choose
+from reliabit.terminal import show_markdown, show_result, shown_path
 from reliabit.tracking.recorded_cells import Competing
 
 
@@ -23,9 +24,13 @@ def promote(config: Config) -> None:
     """
     pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
     cells = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
-    choice = choose(cells.read(Path(config.task.place("results"))), config.registry)
-    _write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
-    sys.stdout.write(choice.markdown())
+    with step("reading, certifying and comparing cells", shown=config.trainer.progress_bar):
+        choice = choose(cells.read(Path(config.task.place("results"))), config.registry)
+    output = config.paths.output_folder()
+    _write_choice(choice, output, title=f"{config.model.name} · {config.data.name}")
+    show_markdown(choice.markdown())
+    found = "no cell passes" if choice.candidate is None else f"the choice is {choice.candidate.name}"
+    show_result(f"{found}; nothing is changed", [("folder", shown_path(output))], then="reliabit sync")
 
 
 def _write_choice(choice: Choice, folder: Path, *, title: str) -> None:
