@@ -37,7 +37,8 @@ def tell_cell(
     facts += [("run", link)] if link else []
     if note:
         sys.stdout.write(f"{name} {note}\n")
-    show_result(f"{name} · {config.data.name}: {_asked(config, metrics)}", facts, then=widths_command())
+    where = "" if config.data.called() in name.split("·") else f" · {config.data.called()}"
+    show_result(f"{name}{where}: {_asked(config, metrics)}", facts, then=widths_command())
 
 
 def tell_report(config: Config, metrics: Mapping[str, float], *, place: str) -> None:
