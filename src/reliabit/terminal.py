@@ -105,7 +105,11 @@ def show_table(columns: Sequence[Column], *, title: str = "", whole: str = "", f
     kept = fitting(columns, width=place.width)
     if title:
         place.print(title, style="bold")
-    place.print(_table(kept, width=place.width))
+    with place.capture() as drawn:
+        place.print(_table(kept, width=place.width))
+    # Columns are filled up with blanks, which a file need not keep.
+    lines = drawn.get().splitlines()
+    place.file.write("".join(f"{line if place.is_terminal else line.rstrip()}\n" for line in lines))
     missing = [column.heading for column in columns if column not in kept]
     if missing:
         place.print(f"No room here for {', '.join(missing)}.")
