@@ -18,6 +18,7 @@ from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.files import replacing
 from reliabit.paths import run_command
+from reliabit.progress import step
 from reliabit.terminal import show_result, shown_path
 from reliabit.tracking.links import run_link
 from reliabit.tracking.reaping import reap
@@ -111,7 +112,8 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         or not isinstance(policy, ParetoSettings)
     ):
         raise TypeError("the schema decides the type of a configuration")
-    tracker, resume = open_tracker(tracking), config.sweep.resume
+    with step("opening the store", shown=config.trainer.progress_bar):
+        tracker, resume = open_tracker(tracking), config.sweep.resume
     for found in reap(tracker):
         sys.stdout.write(f"closed the run {found.name} ({found.run_id}): {found.reason}\n")
     if resume is None:
@@ -178,9 +180,11 @@ def _tell(sweep: OpenSweep, *, done: int) -> None:
 def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
     fronts: dict[str, Pareto] = {}
     try:
-        cells = cells_of(sweep.tracker, runs)
+        with step(f"reading {len(runs)} cells"):
+            cells = cells_of(sweep.tracker, runs)
         done = [cell for cell in cells if cell.finished]
-        fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
+        with step(f"certifying and comparing {len(done)} cells"):
+            fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
     finally:
         # What cells cannot be measured together for is no reason not to show what each has recorded.
         certified: dict[str, dict[str, float]] = defaultdict(dict)
@@ -194,8 +198,9 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
         )
         sys.stdout.write("\n")
         table.show(whole=shown_path(_write_summary(summary, sweep.folder)))
-    _record_comparisons(sweep, done)
-    _record_pareto(sweep, fronts)
+    with step("recording comparisons and figures"):
+        _record_comparisons(sweep, done)
+        _record_pareto(sweep, fronts)
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
