@@ -89,4 +89,4 @@ lock: dev  ## Write the installed versions to requirements.lock and requirements
 	$(PYTHON) bench/locks.py
 
 clean:  ## Remove what tasks wrote; recorded runs stay
-	rm -rf outputs data cache calibration checkpoints results promotion
+	rm -rf outputs data cache calibration checkpoints results promotion dvc_plots

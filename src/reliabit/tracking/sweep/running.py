@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.figure_style import write_figures
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_markdown
+from reliabit.evaluation.pareto_figures import write_pareto
+from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.files import replacing
 from reliabit.paths import run_command
@@ -60,6 +62,7 @@ class OpenSweep:
         paper: Whether it ends with the paper's tables.
         folder: Where its files are written.
         places: The overrides that say where it is recorded, which the next command needs as well.
+        pareto_axis: The cost that `pareto.png` shows.
         then: The arguments of the run to go on with, where it is not to choose among the cells.
     """
 
@@ -73,6 +76,7 @@ class OpenSweep:
     paper: bool
     folder: Path
     places: Sequence[str] = ()
+    pareto_axis: str = "stored"
     then: str | None = None
 
 
@@ -132,6 +136,7 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         paper=config.sweep.paper,
         folder=Path(config.hydra.sweep.dir),
         places=[one for one in config.hydra.overrides.task if one.lstrip("+~").startswith(("tracking", "paths.root"))],
+        pareto_axis=config.sweep.pareto_axis,
         then=config.sweep.then,
     )
 
@@ -204,11 +209,12 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
-    tables, figures = compare_with_baselines(cells, settings=sweep.settings)
+    tables, figures = compare_with_baselines(cells, settings=sweep.settings, policy=sweep.policy)
     for name, table in tables.items():
         sweep.run.log_text(table, name)
-    for name, figure in figures.items():
-        sweep.run.log_figure(figure, name)
+    with TemporaryDirectory() as folder:
+        for path in write_figures(figures, Path(folder)):
+            sweep.run.log_file(path)
     if sweep.paper and cells:
         with TemporaryDirectory() as folder:
             for path in paper_report(cells, sweep.settings).write(Path(folder)):
@@ -220,7 +226,9 @@ def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]") -> None:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")
         sweep.run.log_text(pareto_csv(fronts), "pareto.csv")
-        sweep.run.log_figure(pareto_figure(fronts), "pareto.png")
+        with TemporaryDirectory() as folder:
+            for path in write_pareto(fronts, Path(folder), axis=sweep.pareto_axis):
+                sweep.run.log_file(path)
 
 
 def _write_summary(summary: Summary, folder: Path) -> Path:
