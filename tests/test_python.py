@@ -121,6 +121,7 @@ def questions(folder):
         {**asked, "image": folder / "red.png"},
         {**asked, "image": held.getvalue(), "answers": ["blue"] * 3, "question_id": "b", "image_id": "x"},
         {**asked, "image": image},
+        {**asked, "image": {"bytes": held.getvalue(), "path": None}, "image_id": "x"},
     ]
 
 
@@ -129,8 +130,8 @@ def test_a_checkpoint_is_loaded_asked_quantized_and_written(tiny, tmp_path, capf
     asked = questions(tmp_path)
     answers = answer(tiny, asked, accelerator="cpu")
     assert answers.column_names == ["question_id", "image_id", "question", "answer", "confidence", "correct"]
-    assert answers["question_id"].to_pylist() == ["0", "b", "2"]
-    assert answers["image_id"].to_pylist() == [str(tmp_path / "red.png"), "x", "2"]
+    assert answers["question_id"].to_pylist() == ["0", "b", "2", "3"]
+    assert answers["image_id"].to_pylist() == [str(tmp_path / "red.png"), "x", "2", "x"]
     # The same picture and question, however it is given.
     assert len(set(answers["answer"].to_pylist())) == 1
     assert set(answers["correct"].to_pylist()[::2]) <= {0.0, 1.0}

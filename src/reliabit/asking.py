@@ -161,7 +161,9 @@ def _row(question: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def _encoded(image: Any, number: int) -> bytes:
-    """The bytes of an image file."""
+    """The bytes of an image file, however `datasets` or anybody holds it."""
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
