@@ -65,7 +65,7 @@ class StreamedSource(Source):
         # Before they are read: what changes meanwhile is noticed the next time.
         states = file_states([*reader.files(), *map(Path, data.id_files().values())])
         with (
-            judged(bad_samples, source=data.name, on_bad_sample=data.on_bad_sample) as bad,
+            judged(bad_samples, source=data.called(), on_bad_sample=data.on_bad_sample) as bad,
             open_index(folder / INDEX, bad=bad) as index,
         ):
             reader.fill(index)
@@ -74,7 +74,13 @@ class StreamedSource(Source):
             index.place(splits)
             keep_images(reader, index, splits={name: len(images) for name, images in splits.items()}, folder=folder)
             written = {name: self._write_rows(index, name, folder=folder) for name in splits}
-        return WrittenTable(splits=written, skipped=bad.by_problem(), files=states | file_states(sorted(bad.files)))
+            told = self._told()
+        states |= file_states([*reader.read_images(), *sorted(bad.files)])
+        return WrittenTable(splits=written, skipped=bad.by_problem(), files=states, told=told)
+
+    def _told(self) -> list[str]:
+        """What a preview says of how the source was read."""
+        return []
 
     def _write_rows(self, index: QuestionIndex, split: str, *, folder: Path) -> WrittenSplit:
         path, name = folder / f"{split}.parquet", self.data.name
@@ -176,7 +182,7 @@ def write_rows(index: QuestionIndex, split: str, *, source: str, template: str, 
 
 
 def _decodable(image: FoundImage) -> FoundImage:
-    if image.encoded is None:
+    if image.encoded is None or image.checked:
         return image
     try:
         decode_image(image.encoded, item=f"image {image.image_id!r}")

@@ -63,6 +63,7 @@ class OpenSweep:
         folder: Where its files are written.
         places: The overrides that say where it is recorded, which the next command needs as well.
         pareto_axis: The cost that `pareto.png` shows.
+        then: The arguments of the run to go on with, where it is not to choose among the cells.
     """
 
     tracker: Tracker
@@ -76,6 +77,7 @@ class OpenSweep:
     folder: Path
     places: Sequence[str] = ()
     pareto_axis: str = "stored"
+    then: str | None = None
 
 
 @contextmanager
@@ -135,6 +137,7 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         folder=Path(config.hydra.sweep.dir),
         places=[one for one in config.hydra.overrides.task if one.lstrip("+~").startswith(("tracking", "paths.root"))],
         pareto_axis=config.sweep.pareto_axis,
+        then=config.sweep.then,
     )
 
 
@@ -169,12 +172,13 @@ def _tell(sweep: OpenSweep, *, done: int) -> None:
     """Say where the sweep is recorded, and what to do next."""
     tracker, parent = sweep.tracker, sweep.run.run_id
     link = run_link(sweep.tracking, experiment_id=tracker.experiment_id, run_id=parent)
-    go_on, choose = f"{run_command()} sweep.resume={parent}", "reliabit promote --dry-run"
+    further = f"{run_command()} {sweep.then}" if sweep.then else "reliabit promote --dry-run"
+    command = f"{run_command()} sweep.resume={parent}" if done < sweep.asked else further
     sys.stdout.write("\n")
     show_result(
         f"{done} of {sweep.asked} cells finished; parent run {parent}",
         [("folder", shown_path(sweep.folder)), ("run", link), ("compare", "make ui")],
-        then=redact(shlex.join([*shlex.split(go_on if done < sweep.asked else choose), *sweep.places])),
+        then=redact(shlex.join([*shlex.split(command), *sweep.places])),
     )
 
 
