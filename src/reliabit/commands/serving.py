@@ -10,6 +10,7 @@ from reliabit.errors import ReliabitError
 from reliabit.serving.bundle.manifest import check_bundle
 from reliabit.serving.http.limits import Limits
 from reliabit.serving.service import bound, check_reach, run_service
+from reliabit.threads import threads_of
 from reliabit.tracking.store.opening import check_registry
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def serve(config: Config, options: argparse.Namespace) -> None:
         check_reach(sockets, host=options.host, key=key)
         _check_source(config, options.bundle, digest=options.digest)
     source = _source(config, options.bundle, digest=options.digest)
+    threads = threads_of(config.trainer.threads)
     import torch
 
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
+    torch.set_num_threads(threads)
     run_service(
         source,
         host=options.host,

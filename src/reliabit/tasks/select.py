@@ -19,6 +19,8 @@ from reliabit.confidence.estimators.selectors import Selector
 from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks, examples_of
 from reliabit.confidence.leakage import FittedOn
 from reliabit.config import Config
+from reliabit.data.bad_samples import tell
+from reliabit.data.sources import SOURCES
 from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.prediction_columns import (
@@ -127,7 +129,7 @@ def fit_estimators(
     evidence = _examples(predictions, blocks, asked)
     families = [
         _fit(config, name, predictions, blocks, logger_of=logger_of)
-        for name in config.confidence.estimators
+        for name in _fittable(config, predictions)
         # There is nothing to transfer to the very model that a transferred Selector is trained on.
         if not (ESTIMATORS[name].unquantized and config.quant.method == "none")
     ]
@@ -147,6 +149,22 @@ def fit_estimators(
         selectors={family.name: family.selector for family in families if family.selector is not None},
         costs=costs,
     )
+
+
+def _fittable(config: Config, predictions: "pa.Table") -> list[str]:
+    """The estimators that can be fitted: where the data itself has nothing to learn from, those that learn are not."""
+    names = config.confidence.estimators
+    if not SOURCES[config.data.name].decides_splits:
+        return names
+    missing = [split for split in (TRAINING_SPLIT, CHOOSING_SPLIT) if not len(_plain(predictions, split))]
+    trained = [name for name in names if ESTIMATORS[name].trained]
+    if not (missing and trained):
+        return names
+    tell(
+        f"{', '.join(trained)} is left out: {config.data.called()} has no questions in {' and '.join(missing)}, on "
+        "which confidence estimators are trained and chosen"
+    )
+    return [name for name in names if name not in trained]
 
 
 @dataclass(frozen=True, eq=False)
