@@ -165,7 +165,10 @@ class FolderReader(QuestionReader):
 
     def told(self) -> list[str]:
         """What was read of where, for the preview."""
-        read = [f"{place}: {columns}" for place, columns in self._found.items()]
+        read = []
+        for columns in dict.fromkeys(self._found.values()):
+            first, *others = (place for place, found in self._found.items() if found == columns)
+            read.append(f"{first}{f' and {len(others)} more' if others else ''}: {columns}")
         counts = ", ".join(f"{number} ({count} questions)" for number, count in sorted(self._answers.items()))
         return [*read, f"answers a question: {counts}"]
 
