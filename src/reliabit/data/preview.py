@@ -59,7 +59,7 @@ def limits(questions: int, *, certifying: int, training: int) -> list[str]:
 
     >>> for sentence in limits(20, certifying=0, training=0):
     ...     print(sentence)
-    20 test questions tell an accuracy to about ±21 points (at the 95 % level)
+    20 test questions tell an accuracy to about ±20 points (at the 95 % level)
     no risk is certified, as there is no cal split
     no confidence is learned, as there is no dev and val: it is the probability of the answer itself (maxprob)
     """
