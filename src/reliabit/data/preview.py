@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reliabit.data.image_decoding import image_size
-from reliabit.data.splits import count_images
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +35,7 @@ def preview(splits: "Mapping[str, Dataset]", *, called: str, told: Sequence[str]
     if any(types):
         kinds.append(f"types: {_counts(types)}")
     lines = [
-        f"{called}: {sum(questions.values())} questions about {count_images(range(sum(images.values())))} ({each})",
+        f"{called}: {sum(questions.values())} questions about {sum(images.values())} pictures ({each})",
         *told,
         *kinds,
         *_samples(splits),

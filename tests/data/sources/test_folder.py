@@ -4,6 +4,8 @@ import csv
 import gc
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -340,6 +342,26 @@ def test_it_is_said_what_is_missing_before_anything_is_read(tmp_path, pets):
         find_source(settings(pets)).check_files()
 
 
+def test_small_tables_are_tried_before_anything_heavy_is_imported(pets):
+    write_csv(pets / "questions.csv", [*QUESTIONS, {**QUESTIONS[0], "image": "images/gone.png"}])
+    code = f"""
+import sys
+from reliabit.data.sources import DataConfig, find_source
+from reliabit.errors import ReliabitError
+try:
+    find_source(DataConfig(name="folder", root={str(pets)!r}, splits={SHARES})).check_files()
+except ReliabitError as error:
+    print(error)
+print(*({{"datasets", "torch", "pandas", "pyarrow"}} & {{*sys.modules}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "pets: 1 samples cannot be used (its image is missing: 1); questions.csv line 8: its image is missing "
+        "(images/gone.png); repair the table, or set data.on_bad_sample=skip to go on without them\n\n"
+    )
+    find_source(settings(pets, on_bad_sample="skip")).check_files()
+
+
 def test_a_changed_picture_or_table_is_noticed(pets):
     write_csv(pets / "questions.csv", QUESTIONS)
     folder = made(pets)
@@ -357,7 +379,7 @@ def test_what_was_read_is_shown_and_what_so_few_can_say(pets, capsys):
     made(pets)
     shown = capsys.readouterr().err
     for wanted in (
-        "pets: 6 questions about 6 images (test: 6 about 6)",
+        "pets: 6 questions about 6 pictures (test: 6 about 6)",
         "pets/questions.csv: image from image, question from question, answers from answer, type from type; ",
         "answers a question: 1 (6 questions)",
         "types: things 6",
