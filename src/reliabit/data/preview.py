@@ -67,7 +67,7 @@ def limits(questions: int, *, certifying: int, training: int) -> list[str]:
         said.append("no risk is certified, as there is no cal split")
     elif certifying < CERTIFIABLE:
         said.append(
-            f"{certifying} pictures in cal certify no risk of 5 %: that takes {CERTIFIABLE}, all answered right"
+            f"{certifying} in cal certify no risk of 5 %: that takes {CERTIFIABLE} pictures, all answered right"
         )
     if not training:
         said.append(
