@@ -94,13 +94,13 @@ def test_an_ordinary_path_is_shown_as_it_must_be_typed(argument, shown):
         ("hydra/sweeper=magic", "error: hydra/sweeper=magic is not installed; install the package that brings it, or"),
         (
             "quant.bits=2,3",
-            "error: the argument quant.bits=2,3 names several values; add -m for a sweep (src/run.py -m quant.bits=2,3)"
-            "\n",
+            "error: the argument quant.bits=2,3 names several values; add -m for a sweep (python src/run.py -m "
+            "quant.bits=2,3)\n",
         ),
         ("quant.bits=range(2,4)", "error: the argument quant.bits=range(2,4) names several values; add -m for a sweep"),
         (
             "paths.output=/a,b",
-            "error: the argument paths.output=/a,b names several values; add -m for a sweep (src/run.py -m "
+            "error: the argument paths.output=/a,b names several values; add -m for a sweep (python src/run.py -m "
             "paths.output=/a,b), or, if that is one value, type it so: 'paths.output=\"/a,b\"'\n",
         ),
         ("quant.bits", "error: the argument quant.bits has no value; write quant.bits=<value>\n"),

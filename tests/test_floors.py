@@ -15,6 +15,8 @@ FLOORS = {
     "errors": -2,
     "components": -1,
     "settings": 0,
+    "terminal": 0,
+    "progress": 0,
     "files": 0,
     "code_graph": 0,
     "cache": 0,
@@ -31,6 +33,8 @@ FLOORS = {
     "evaluation": 5,
     "serving": 5,
     "tracking": 6,
+    "asking": 6,
+    "measuring": 6,
     "registry": 7,
     "outputs": 7,
     "config": 8,
@@ -40,8 +44,8 @@ FLOORS = {
     "jobs": 12,
     "commands": 12,
     "main": 13,
-    "cli": 13,
-    "__main__": 14,
+    "cli": 14,
+    "__main__": 15,
 }
 PURE = ("metrics", "quant", "data")
 FORBIDDEN_BELOW = {"mlflow", "hydra", "omegaconf", "dvc", "lightning"}

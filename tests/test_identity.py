@@ -74,8 +74,8 @@ def test_every_key_but_transport_decides_the_fingerprint(config):
 
 
 def test_a_project_that_is_moved_keeps_its_fingerprints(config):
-    moved = composed("+data@other_data.scenes=scenes", "paths.root=/elsewhere", "trainer.threads=7")
-    assert moved["model"]["path"] == "/elsewhere/models/qwen2_vl_tiny"
+    elsewhere = ["paths.root=/elsewhere", "model.path=/elsewhere/models/qwen2_vl_tiny"]
+    moved = composed("+data@other_data.scenes=scenes", *elsewhere, "trainer.threads=7")
     assert hex_of(moved) == hex_of(config)
 
 

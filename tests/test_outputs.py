@@ -72,9 +72,8 @@ def test_a_folder_made_for_nothing_goes(tmp_path):
 
 def test_what_a_killed_process_left_is_named(tmp_path):
     code = TAKE.replace("sys.stdin.read()", "import os; os._exit(9)")
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "out")], env={**os.environ, "PYTHONPATH": "src"}, cwd=PROJECT
-    )
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], env=environment, cwd=PROJECT, check=False)
     assert (tmp_path / "out" / CLAIM).is_file()
     with pytest.raises(TakenError, match=r"holds what process \d+ left behind when it was killed; name another"):
         claim(tmp_path / "out", key="paths.output")

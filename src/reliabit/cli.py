@@ -1,4 +1,4 @@
-"""`reliabit`: what is done about runs and models, rather than by them.
+"""`reliabit`: what is done about runs and models, rather than by them; and `reliabit run`, which makes runs.
 
 Overrides are those of `src/run.py`, such as `tracking=offline` or `tracking.uri=...`.
 """
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reliabit.commands import promoting, serving, upkeep
+from reliabit.commands import own_answers, promoting, serving, upkeep
 from reliabit.composition import register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import check_arguments, in_one_line, refusals
@@ -29,10 +29,18 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; what the user can put right ends in one line and status 2, Ctrl-C in one line and 130."""
     sys.excepthook = print_redacted
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    if given[:1] == ["run"]:
+        run_hydra(given[1:])
+        return
+    options = parser().parse_args(given)
     try:
         with plain_disk_errors():
-            done = options.command(compose_config(options.overrides), options)
+            if options.command == "own_answers.measure":
+                own_answers.measure(None, options)
+                done = None
+            else:
+                done = options.command(compose_config(options.overrides), options)
     except refusals() as error:
         sys.stderr.write(redact(in_one_line(error)))
         sys.exit(2)
@@ -43,9 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(REFUSED)
 
 
+def run_hydra(arguments: Sequence[str]) -> None:
+    """Run a task as `src/run.py` does, which an installed package has not; its options and its help are Hydra's."""
+    from reliabit.main import main as run
+
+    sys.argv = ["reliabit run", *arguments]
+    run()
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="reliabit", description="Look after recorded runs and promoted models.")
+    about = "Run tasks, and look after recorded runs and promoted models."
+    top = argparse.ArgumentParser(prog="reliabit", description=about)
     commands = top.add_subparsers(required=True, metavar="command")
 
     def command(name: str, function: Callable[..., object], text: str, **named: str) -> argparse.ArgumentParser:
@@ -56,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(command=function)
         return one
 
+    commands.add_parser("run", help="run a task, or with -m a sweep; `reliabit run --help` shows the configuration")
     command("reap", upkeep.reap_runs, "close the runs of dead processes")
     sync = command("sync", upkeep.sync, "record the runs of an offline journal and of the versioned pipeline, once")
     sync.add_argument("--journal", type=Path, help="a journal's folder; mlruns/journal and results by default")
@@ -91,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     serve.add_argument("--port", type=port, default=8000, help="the port; 0 for any that is free")
+    own_answers.add_parser(commands)
     return top
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-from reliabit.paths import project_root
+from reliabit.paths import models_folder, project_root, run_command
 from reliabit.quant.record import quantized_as
 from reliabit.quant.settings import UNQUANTIZED, QuantConfig
 from reliabit.settings import check, listed
@@ -22,6 +22,8 @@ def register() -> None:
 
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("project_root", lambda: str(project_root()), replace=True)
+    OmegaConf.register_new_resolver("models_folder", lambda: str(models_folder()), replace=True)
+    OmegaConf.register_new_resolver("run_command", run_command, replace=True)
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reliabit.composition import holds_text, neighbours, options_of, takes_list
 from reliabit.errors import ReliabitError
-from reliabit.paths import conf_folder
+from reliabit.paths import conf_folder, run_command
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")
@@ -52,11 +52,7 @@ def explain(error: BaseException) -> str:
         key = (_FULL_KEY.search(text) or found)["key"]
         return f"there is no key or group {key!r}; {neighbours(key)}"
     if found := _BAD_VALUE.search(text):
-        if takes_list(found["key"]):
-            return f"{found['key']}={found['value']} is no list; write {found['key']}=[{found['value']}]"
-        options = options_of(found["key"])
-        allowed = f"choose one of: {options}" if options else _reason(text)
-        return f"{found['key']}={found['value']} is not a value of this key; {allowed}"
+        return _bad_value(found["key"], found["value"], text=text)
     if found := _NO_INTERPOLATION.search(text):
         return f"{found['key']} is not set; give it a value on the command line"
     return text
@@ -140,7 +136,7 @@ def _several(argument: str) -> str:
     text = holds_text(argument.partition("=")[0])
     meant = f", or, if that is one value, type it so: {typed(argument)}" if text else ""
     shown = argument if shlex.quote(argument) == argument or "," in argument else shlex.quote(argument)
-    return f"the argument {argument} names several values; add -m for a sweep (src/run.py -m {shown}){meant}"
+    return f"the argument {argument} names several values; add -m for a sweep ({run_command()} -m {shown}){meant}"
 
 
 def _no_plugin(group: str, option: str, *, text: str) -> str:
@@ -152,5 +148,14 @@ def _no_plugin(group: str, option: str, *, text: str) -> str:
     return f"{group}={option} is not installed; {remedy}, or choose one of: {there}"
 
 
+def _bad_value(key: str, value: str, *, text: str) -> str:
+    """What a key takes instead of a value."""
+    if takes_list(key):
+        return f"{key}={value} is no list; write {key}=[{value}]"
+    options = options_of(key)
+    allowed = f"choose one of: {options}" if options else _reason(text)
+    return f"{key}={value} is not a value of this key; {allowed}"
+
+
 def _reason(text: str) -> str:
-    return text.split("full_key")[0].split(" ", 4)[-1].strip()
+    return text.split("full_key", 1)[0].split(" ", 4)[-1].strip()

@@ -91,10 +91,10 @@ def predictions(tmp_path_factory):
     values = {"log_prob": np.log(confidence), "n_tokens": np.ones(len(confidence), np.int32)}
     values |= {"first_token_prob": confidence, "min_token_prob": confidence, "first_token_margin": confidence}
     values |= {"first_token_entropy": 1 - confidence, "answer": ["yes"] * len(confidence)}
-    for name, kind in COLUMNS.items():
+    for name, alias in COLUMNS.items():
         if name not in found.column_names:
             column = values.get(name)
-            kind = pa.type_for_alias(kind)
+            kind = pa.type_for_alias(alias)
             found = found.append_column(
                 name, pa.nulls(found.num_rows, kind) if column is None else pa.array(column, kind)
             )
@@ -110,7 +110,7 @@ def run(added, *arguments):
 
 
 def test_it_is_fitted_and_measured_like_any_other(added, predictions, tmp_path):
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     selecting = ["task=select", "confidence=tempered", f"task.predictions={predictions}", f"paths.output={tmp_path}/a"]
     done = run(added, *selecting, f"hydra.run.dir={tmp_path}/first")

@@ -65,8 +65,8 @@ def sweep(
     place, luck = rng.random(asked.num_rows), rng.random(asked.num_rows)
     shifted = np.array(asked["shift"].to_pylist()) != "none"
     cells = []
-    for (quantizer, bits), share in easy.items():
-        share = share * np.where(shifted, under_shift, 1)
+    for (quantizer, bits), unshifted in easy.items():
+        share = unshifted * np.where(shifted, under_shift, 1)
         table = asked.append_column("accuracy", pa.array(np.where(place < share, 1.0, luck < HARD)))
         # Equal noise in all cells: what differs between them is planted.
         noise = np.random.default_rng(seed + 1)

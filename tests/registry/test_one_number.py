@@ -80,7 +80,15 @@ def swept(place):
         record(tracker, place, config_at(place, override), name, accuracy=accuracy, parent=parent.run_id)
     config = config_at(place)
     sweep = OpenSweep(
-        tracker, parent, new=True, asked=len(CELLS), settings=config.evaluation, policy=config.registry, paper=False
+        tracker,
+        config.tracking,
+        parent,
+        new=True,
+        asked=len(CELLS),
+        settings=config.evaluation,
+        policy=config.registry,
+        paper=False,
+        folder=place / "sweep",
     )
     close(sweep, status="FINISHED")
     return {

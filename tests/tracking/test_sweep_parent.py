@@ -114,7 +114,8 @@ def test_the_closing_line_counts_the_cells_that_were_asked_for(tmp_path, capsys)
     with pytest.raises(KeyboardInterrupt), sweep_parent(config, asked=5) as parent:
         finish_one_and_interrupt(tracker, parent.run_id)
     said = capsys.readouterr().out
-    assert f"1 of 5 cells finished; parent run {parent.run_id}\nRun the others: " in said
+    assert f"1 of 5 cells finished; parent run {parent.run_id}\n" in said
+    assert f" sweep.resume={parent.run_id}" in said
     recorded = tracker.client.get_run(parent.run_id)
     assert recorded.info.status == "FAILED"
     assert (recorded.data.metrics["sweep/cells"], recorded.data.metrics["sweep/finished"]) == (5, 1)

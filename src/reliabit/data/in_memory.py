@@ -11,6 +11,7 @@ from reliabit.data.sources import Source, WrittenSplit, WrittenTable, file_state
 from reliabit.data.splits import split_by_image
 from reliabit.data.table import VQARow, checked
 from reliabit.errors import ReliabitError
+from reliabit.progress import counted
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,7 @@ class InMemorySource(Source):
         return WrittenTable(splits=written, skipped=bad.by_problem(), files=files)
 
     def _rows(self, part: SourcePart, *, bad: BadSamples | None) -> Iterator[VQARow]:
-        from tqdm import tqdm
-
-        rows = checked(part.read(), bad=bad)
-        yield from tqdm(rows, desc=f"prepare {self.data.name}", unit=" questions", leave=False, disable=None)
+        yield from counted(checked(part.read(), bad=bad), f"preparing {self.data.name}", unit="questions")
 
 
 def _write_split(rows: list[VQARow], *, path: Path) -> WrittenSplit:

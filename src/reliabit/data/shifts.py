@@ -85,7 +85,9 @@ def parse_shift(label: str) -> Shift:
     Shift(name='misspelled', severity=2)
     """
     name, _, severity = label.rpartition("_")
-    return Shift(name, int(severity)) if name and severity.isdecimal() else Shift(label)
+    # As it is recorded: not 03, nor a digit of another script.
+    plain = severity.isdecimal() and severity == str(int(severity))
+    return Shift(name, int(severity)) if name and plain else Shift(label)
 
 
 def catalogue() -> list[Shift]:

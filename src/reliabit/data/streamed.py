@@ -14,6 +14,7 @@ from reliabit.data.question_index import QuestionIndex, open_index
 from reliabit.data.sources import Source, WrittenSplit, WrittenTable, file_states
 from reliabit.data.splits import ordered_splits, read_ids, split_by_image
 from reliabit.errors import ReliabitError
+from reliabit.progress import counted
 
 INDEX = ".questions.sqlite"
 
@@ -138,16 +139,14 @@ def _images_of(ids: Iterable[str], index: QuestionIndex, *, split: str) -> list[
 def keep_images(reader: QuestionReader, index: QuestionIndex, *, splits: Mapping[str, int], folder: Path) -> None:
     """Store every placed image once, in the file of its split; those that do not decode are left out.
 
-    `splits` are the numbers of images, for the progress bar.
+    `splits` are the numbers of images, which tell how far it is.
     """
-    from tqdm import tqdm
-
     from reliabit.data._image_store import ImageStore, images_file
 
     with ExitStack() as stack:
         stores = {split: stack.enter_context(ImageStore.create(folder / images_file(split))) for split in splits}
         found = reader.images(index)
-        for image in tqdm(found, total=sum(splits.values()), desc="images", unit="", leave=False, disable=None):
+        for image in counted(found, "keeping images", total=sum(splits.values()), unit="images"):
             split = index.split_of(image.image_id)
             if split is None:
                 continue

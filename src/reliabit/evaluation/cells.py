@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FINISHED = "FINISHED"
 
 STORED, RESIDENT = "efficiency/stored_bytes", "efficiency/resident_bytes"
+EFFECTIVE_BITS = "efficiency/effective_bits"
 SPEED = "efficiency/samples_per_second"
 LATENCY = "efficiency/seconds_per_question"
 """One over `SPEED`, so that less is better in every cost."""
@@ -102,7 +103,7 @@ class Cell:
     @property
     def effective_bits(self) -> float:
         """Bits a quantized weight takes with its scales and zeros."""
-        return self.metrics["efficiency/effective_bits"]
+        return self.metrics[EFFECTIVE_BITS]
 
     @property
     def answers(self) -> "pa.Table":
@@ -155,6 +156,11 @@ def families_of(cells: Sequence[Cell]) -> list[list[Cell]]:
         own = next((found for found in families if found[0].differs_in_quantization_alone(cell)), None)
         families.append([cell]) if own is None else own.append(cell)
     return families
+
+
+def common_confidence(cells: Sequence[Cell], *, wanted: str) -> str:
+    """A confidence that all cells have: the one that is wanted, or MaxProb."""
+    return wanted if all(wanted in cell.confidences for cell in cells) else MAXPROB
 
 
 def numbered(where: str, taken: Collection[str], *, between: str) -> str:

@@ -22,7 +22,7 @@ from reliabit.metrics import Predictions, Suite, evaluate
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
 from reliabit.metrics.definitions import AUGRC, AURC, coverage_at, ece
 from reliabit.metrics.intervals import Difference, Interval
-from reliabit.metrics.metric import Metric
+from reliabit.metrics.metric import Metric, metric_named
 from reliabit.metrics.suite import headline, headline_suite
 
 if TYPE_CHECKING:
@@ -75,12 +75,14 @@ class ConfidenceReport:
         """Names and values as a run records them, such as `selective/aurc.selector.visual_mix_50`.
 
         Differences are `<metric>.<confidence>_minus_maxprob`, with `.low` and `.high`; what was measured in the domain
-        has no set in its name.
+        has no set in its name, and the ends of the intervals that `Metric.ends_recorded` names.
         """
         values: dict[str, float] = {}
         for row in self.measured:
             where = "" if row.set_name == IN_DOMAIN else f".{row.set_name}"
             values |= {f"{name}.{row.confidence}{where}": found.estimate for name, found in row.values.items()}
+            if not where and row.confidence != MAXPROB:
+                values |= _recorded_ends(row)
             for name, difference in row.against_maxprob.items():
                 key = f"{name}.{row.confidence}_minus_{MAXPROB}{where}"
                 values |= {key: difference.estimate, f"{key}.low": difference.low, f"{key}.high": difference.high}
@@ -213,6 +215,14 @@ def resample_answers(
 
 def _shown(row: ConfidenceMeasurement) -> list[str]:
     return [one.text(row.values[one.name].estimate) if one.name in row.values else "-" for one in headline()]
+
+
+def _recorded_ends(row: ConfidenceMeasurement) -> dict[str, float]:
+    """The ends of a confidence's intervals; those of MaxProb are recorded without its name."""
+    kept = {name: found for name, found in row.values.items() if metric_named(name).ends_recorded}
+    return {
+        f"{name}.{row.confidence}.{end}": getattr(found, end) for name, found in kept.items() for end in ("low", "high")
+    }
 
 
 def _csv_lines(row: ConfidenceMeasurement) -> Iterator[list[object]]:

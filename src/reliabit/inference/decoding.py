@@ -74,7 +74,7 @@ def decode(
     return Decoded(tokens=torch.stack(tokens, dim=1), logits=torch.stack(scores, dim=1))
 
 
-def _not_padding(asking: torch.Tensor, asked: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
+def _not_padding(_: torch.Tensor, asked: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:  # noqa: ARG001
     """Where rows of one question have tokens, `[rows, keys]`: transformers' own masks suit the fastest kernels."""
     return (asked != NOWHERE).long()
 

@@ -57,7 +57,7 @@ ACCURACY = register(
         phrase="accuracy",
         formula=lambda groups: 1 - groups.risk,
         higher_is_better=True,
-        parts=lambda confidence, accuracy: accuracy,
+        parts=lambda _, accuracy: accuracy,
         headline=True,
         ends_recorded=True,
     )
@@ -150,7 +150,7 @@ def phi_without_abstention(name: str, cost: float) -> Metric:
     return Metric(
         name=name,
         heading=f"Φ{cost:g}, all",
-        formula=lambda groups, threshold: effective_reliability_of(groups, charge, -np.inf),
+        formula=lambda groups, threshold: effective_reliability_of(groups, charge, -np.inf),  # noqa: ARG005
         higher_is_better=True,
         cost=cost,
     )

@@ -16,7 +16,7 @@ from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.prediction_columns import CERTIFIED, rows_of, scored_answers
 from reliabit.identity import FINGERPRINT, Fingerprint, explain
 from reliabit.inference.predictions import NO_SHIFT
-from reliabit.paths import project_root
+from reliabit.paths import models_folder
 from reliabit.registry.card import CardFacts, model_card
 from reliabit.registry.decision import Decision
 from reliabit.serving.bundle.description import Confidence, Description
@@ -67,7 +67,7 @@ def bundle_of(candidate: Cell, decision: Decision, tracker: Tracker, *, config: 
             decision=decision,
             description=description,
             commit=tags.get(COMMIT, ""),
-            stand_in=Path(recorded.model.path).resolve().is_relative_to(project_root() / "models"),
+            stand_in=Path(recorded.model.path).resolve().is_relative_to(models_folder()),
         )
     )
     confidence = decision.policy.confidence

@@ -1,7 +1,6 @@
 """`task=pipeline`: quantize, answer, select and evaluate in one process, recorded as one run."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,20 +10,24 @@ from reliabit.config import Config
 from reliabit.data.prepared_table import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.figures import report_figures, write_figures
+from reliabit.evaluation.figure_style import write_figures
+from reliabit.evaluation.figures import report_figures
 from reliabit.identity import CELL_TAG, Fingerprint, identify
 from reliabit.inference.cell_record import KERNELS, kernels_text
 from reliabit.metrics.definitions import AURC
 from reliabit.models.loading import check_loadable
 from reliabit.paths import project_root
+from reliabit.progress import step
 from reliabit.tasks._answer_stores import calibration_digest
 from reliabit.tasks._asked_questions import BAD_SAMPLES
 from reliabit.tasks._cell import run_name, run_tags
 from reliabit.tasks._measurement import measure
 from reliabit.tasks._model import QuantizedCheckpoint, scales_table
+from reliabit.tasks._results import tell_cell, tell_cell_of_sweep
 from reliabit.tasks.runtime import set_up
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.lightning_logger import RunLogger
+from reliabit.tracking.links import run_link
 from reliabit.tracking.sweep.parent import check_not_deleted, read_parent
 from reliabit.tracking.system_metrics import system_metrics
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
@@ -35,15 +38,19 @@ if TYPE_CHECKING:
 
 def pipeline(config: Config) -> float:
     """Run one configuration from checkpoint to report, unless a finished run has its numbers; returns its AURC."""
-    set_up(config)
+    shown = config.trainer.progress_bar
+    with step("loading libraries", shown=shown):
+        set_up(config)
     name, tags = run_name(config), run_tags(config)
-    tracker = open_tracker(config.tracking)
+    with step("opening the store", shown=shown):
+        tracker = open_tracker(config.tracking)
     parent = read_parent(config.tracking.parent_file)
     if parent is not None:
         check_not_deleted(tracker, parent)
         tracker.supersede(tags[CELL_TAG], parent=parent)
     try:
-        identity = run_identity(config)
+        with step("reading what identifies the run", shown=shown):
+            identity = run_identity(config)
     except ReliabitError:
         # What fails before it has an identity is recorded as a failed run all the same.
         with tracker.run(name, tags=tags, parent=parent):
@@ -52,25 +59,38 @@ def pipeline(config: Config) -> float:
     if finished is not None:
         if parent is not None:
             tracker.adopt(finished.info.run_id, parent=parent, cell=tags[CELL_TAG])
-        return _reuse(finished, tracker, name=name, folder=config.paths.output_folder())
-    tags = {**tags, **identity.to_tags(), **context_tags()}
+        return _reuse(finished, tracker, config=config)
+    with step("reading the state of the checkout", shown=shown):
+        tags = {**tags, **identity.to_tags(), **context_tags()}
     with tracker.run(name, tags=tags, parent=parent) as run, system_metrics(run):
-        run.log_identity(to_mapping(config), fingerprint=identity)
-        run.log_inputs(_recorded_inputs(config))
-        return _run(config, run, title=f"{name} · {config.data.name}")
+        with step("opening the run", shown=shown):
+            run.log_identity(to_mapping(config), fingerprint=identity)
+            run.log_inputs(_recorded_inputs(config))
+        recorded = _run(config, run, title=f"{name} · {config.data.name}")
+    _tell(config, tracker, run_id=run.run_id, metrics=recorded)
+    return recorded[AURC.name]
 
 
-def _reuse(finished: "Run", tracker: Tracker, *, name: str, folder: Path) -> float:
+def _reuse(finished: "Run", tracker: Tracker, *, config: Config) -> float:
     """Take over the numbers and files of a finished run of the same identity."""
-    tracker.fetch_all(finished.info.run_id, folder)
-    sys.stdout.write(
-        f"{name} is finished already: run {finished.info.run_id} has the same identity; its files are in "
-        f"{folder} (sweep.force=true repeats it)\n"
-    )
+    with step("fetching the files of the finished run", shown=config.trainer.progress_bar):
+        tracker.fetch_all(finished.info.run_id, config.paths.output_folder())
+    note = f"is finished already: run {finished.info.run_id} has the same identity (sweep.force=true repeats it)"
+    _tell(config, tracker, run_id=finished.info.run_id, metrics=finished.data.metrics, note=note)
     return float(finished.data.metrics[AURC.name])
 
 
-def _run(config: Config, run: TrackedRun, *, title: str) -> float:
+def _tell(config: Config, tracker: Tracker, *, run_id: str, metrics: Mapping[str, float], note: str = "") -> None:
+    """Say what the run came to, in a line where a sweep has a table for it."""
+    name, link = run_name(config), run_link(config.tracking, experiment_id=tracker.experiment_id, run_id=run_id)
+    if config.tracking.parent_file is None:
+        tell_cell(config, name=name, metrics=metrics, link=link, folder=config.paths.output_folder(), note=note)
+    else:
+        tell_cell_of_sweep(config, name=name, metrics=metrics, note=note)
+
+
+def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
+    """Measure, and record what was measured; returns the metrics."""
     output = config.paths.output_folder()
     measured = measure(
         config,
@@ -79,11 +99,14 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> float:
         logger_of=lambda name: RunLogger(run, prefix=f"training/{name}"),
     )
     report, predictions = measured.report, measured.selected.predictions
-    drawn = report_figures(predictions, report, split=config.evaluation.reported, title=title)
-    written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
-    run.log_metrics(measured.recorded())
-    run.log_files(written, root=output)
-    return report.metrics[AURC.name]
+    with step("drawing and recording", shown=config.trainer.progress_bar):
+        settings, confidence = config.evaluation, config.registry.confidence
+        drawn = report_figures(predictions, report, split=settings.reported, title=title, confidence=confidence)
+        written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
+        recorded = measured.recorded()
+        run.log_metrics(recorded)
+        run.log_files(written, root=output)
+    return recorded
 
 
 def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path) -> None:

@@ -2,16 +2,22 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from reliabit.config import Config
-from reliabit.evaluation.pareto_report import pareto_figure
+from reliabit.evaluation.cells import Cell, common_confidence
+from reliabit.evaluation.pareto_figures import write_pareto
+from reliabit.evaluation.prediction_columns import reported_rows, scored_answers
+from reliabit.evaluation.short_names import short_names
+from reliabit.evaluation.tables import cells_table
 from reliabit.files import staged_folder
 from reliabit.paths import project_root
 from reliabit.registry.choosing import Choice, choose
+from reliabit.registry.policy import Policy
 from reliabit.tracking.recorded_cells import Competing
 
 
@@ -22,17 +28,27 @@ def promote(config: Config) -> None:
         ReliabitError: A cell is missing, or `task.results` is not set.
     """
     pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
-    cells = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
-    choice = choose(cells.read(Path(config.task.place("results"))), config.registry)
-    _write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
+    competing = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
+    cells = competing.read(Path(config.task.place("results")))
+    choice = choose(cells, config.registry)
+    title = f"{config.model.name} · {config.data.name}"
+    curves = _curves(cells, config.registry)
+    _write_choice(choice, curves, config.paths.output_folder(), title=title, axis=config.sweep.pareto_axis)
     sys.stdout.write(choice.markdown())
 
 
-def _write_choice(choice: Choice, folder: Path, *, title: str) -> None:
-    """Write `choice.md`, `choice.json` and the figure; whole or not at all."""
+def _curves(cells: Sequence[Cell], policy: Policy) -> str:
+    """What the answers of all cells risk by how many are given, by the policy's confidence."""
+    confidence = common_confidence(cells, wanted=policy.confidence)
+    answers = [scored_answers(reported_rows(cell.answers, policy.reported), confidence) for cell in cells]
+    return cells_table(dict(zip(short_names([cell.name for cell in cells]), answers, strict=True)))
+
+
+def _write_choice(choice: Choice, curves: str, folder: Path, *, title: str, axis: str) -> None:
+    """Write `choice.md`, `choice.json`, the curves and the figures; whole or not at all."""
     with staged_folder(folder) as staging:
         (staging / "choice.md").write_text(choice.markdown(), encoding="utf-8")
         (staging / "choice.json").write_text(json.dumps(choice.to_dict(), indent=1) + "\n", encoding="utf-8")
+        (staging / "risk_coverage.csv").write_text(curves, encoding="utf-8")
         if choice.pareto is not None:
-            figure = pareto_figure({title: choice.pareto})
-            figure.savefig(staging / "pareto.png", format="png", dpi=120)
+            write_pareto({title: choice.pareto}, staging, axis=axis)

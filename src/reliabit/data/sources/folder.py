@@ -33,6 +33,7 @@ from reliabit.data.user_tables import (
     split_names,
 )
 from reliabit.errors import ReliabitError
+from reliabit.progress import counted
 from reliabit.settings import choice
 
 ANNOTATORS = 10
@@ -235,9 +236,7 @@ class FolderReader(QuestionReader):
         return ", ".join(name if name == split else f"{name} is {split}" for name, split in meant.items())
 
     def fill(self, index: QuestionIndex) -> None:
-        from tqdm import tqdm
-
-        self._fill(index, tqdm(self._rows(), desc=f"read {self.source}", unit=" questions", leave=False, disable=None))
+        self._fill(index, counted(self._rows(), f"reading {self.source}", unit="questions"))
 
     def _fill(self, index: QuestionIndex, rows: Iterable[_Row]) -> None:
         kinds: dict[type, str] = {}

@@ -31,7 +31,7 @@ def effective_reliability(
     -2.25
     """
     charge = as_cost(cost)
-    as_scalar(threshold, "threshold", allowed=lambda value: value == value, rule="must be a number or inf")
+    as_scalar(threshold, "threshold", allowed=lambda value: not np.isnan(value), rule="must be a number or inf")
     return float(effective_reliability_of(rank(confidence, accuracy).groups(), charge, threshold))
 
 

@@ -194,7 +194,7 @@ def operating_point(confidence: VectorLike, accuracy: VectorLike, threshold: flo
     >>> operating_point([0.9, 0.8, 0.7], [1, 0, 1], 0.8)
     OperatingPoint(coverage=0.6666666666666666, risk=0.5, accuracy=0.5, threshold=0.8)
     """
-    as_scalar(threshold, "threshold", allowed=lambda value: value == value, rule="must be a number or inf")
+    as_scalar(threshold, "threshold", allowed=lambda value: not np.isnan(value), rule="must be a number or inf")
     groups = rank(confidence, accuracy).groups()
     last = last_accepted(groups, threshold)
     risk = float(ratio(take_last(groups.accepted_loss, last), groups.unit * take_last(groups.accepted, last)))

@@ -121,7 +121,7 @@ def first_layer_inputs(model: nn.Module, first: nn.Module, batch: CalibrationBat
     """
     captured: list[LayerInputs] = []
 
-    def stop(module: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def stop(_: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         captured.append(LayerInputs(positional[0], dict(keywords)))
         raise _ReachedError
 

@@ -169,12 +169,12 @@ def observing(layer: nn.Module) -> Iterator[Observed]:
     seen = Observed()
 
     def keep_inputs(name: str) -> Any:
-        def hook(module: nn.Module, positional: tuple[Any, ...]) -> None:
+        def hook(_: nn.Module, positional: tuple[Any, ...]) -> None:
             seen.inputs[name] = positional[0].detach()
 
         return hook
 
-    def keep_keywords(module: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def keep_keywords(_: nn.Module, _positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         seen.attention = {name: value for name, value in keywords.items() if name != "hidden_states"}
 
     hooks = [layer.get_submodule(g.linears[0]).register_forward_pre_hook(keep_inputs(g.name)) for g in GROUPS]

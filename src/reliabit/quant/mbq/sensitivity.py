@@ -104,7 +104,7 @@ def _differentiate(
     kept: dict[str, Tensor] = {}
 
     def keep(path: str) -> Any:
-        def hook(module: nn.Module, positional: tuple[Any, ...], output: Tensor) -> None:
+        def hook(_: nn.Module, _positional: tuple[Any, ...], output: Tensor) -> None:
             kept[path] = output
 
         return hook

@@ -103,13 +103,13 @@ class StreamedDecoder:
         empty = {leaf: module._parameters[leaf] for leaf in own}
         lookup = isinstance(module, nn.Embedding)
 
-        def load(called: nn.Module, positional: tuple[Any, ...]) -> None:
+        def load(called: nn.Module, _: tuple[Any, ...]) -> None:
             for leaf in own:
                 tensor = reader.view(f"{name}.{leaf}" if name else leaf)
                 value = tensor if lookup else tensor.to(self.dtype, copy=True)
                 called._parameters[leaf] = nn.Parameter(value, requires_grad=False)
 
-        def unload(called: nn.Module, positional: tuple[Any, ...], output: Any) -> Any:
+        def unload(called: nn.Module, _: tuple[Any, ...], output: Any) -> Any:
             called._parameters.update(empty)
             return output.to(self.dtype) if lookup and isinstance(output, Tensor) else None
 

@@ -224,5 +224,5 @@ async def _refused(_: HttpRequest, error: Any) -> JSONResponse:
     return RefusalError.response(error)
 
 
-async def _not_ready(_: HttpRequest, error: Exception) -> JSONResponse:
+async def _not_ready(_: HttpRequest, _error: Exception) -> JSONResponse:
     return RefusalError(503, "no model is loaded yet; try again", retry_after=1).response()

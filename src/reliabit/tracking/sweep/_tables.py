@@ -6,19 +6,21 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from reliabit.evaluation.cells import SPEED, Cell, families_of, numbered
+from reliabit.evaluation.cells import SPEED, Cell, common_confidence, families_of, numbered
 from reliabit.evaluation.comparison import compare, compare_slices
-from reliabit.evaluation.figures import overlay_figure
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import Pareto, pareto_front
-from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
+from reliabit.evaluation.prediction_columns import reported_rows, scored_answers
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
+from reliabit.evaluation.short_names import short_names
 from reliabit.evaluation.tables import markdown_table
+from reliabit.evaluation.trust_figures import overlay_figure
 from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece
 from reliabit.tracking.recorded_cells import labels
 from reliabit.tracking.tags import PARENT_TAG, REUSED
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
     from mlflow.entities import Run
 
@@ -31,6 +33,10 @@ class Column:
     metric: str
     form: str
     scale: float = 1.0
+
+    def text(self, metrics: Mapping[str, float]) -> str:
+        """The number of a run as it is written."""
+        return format(metrics[self.metric] * self.scale, self.form) if self.metric in metrics else "-"
 
 
 COLUMNS = (
@@ -89,7 +95,7 @@ def summarize(
     together = certified or {}
     headings = [*(column.heading for column in COLUMNS), *(f"{label} %" for label in together)]
     rows = []
-    for run in sorted(runs, key=_order):
+    for run in in_order(runs):
         name = names[run.info.run_id]
         shares = [f"{100 * values[name]:.1f}" if name in values else "-" for values in together.values()]
         rows.append([name, state(run, parent=parent), *_numbers(run, COLUMNS), *shares, *_numbers(run, COSTS)])
@@ -104,11 +110,12 @@ def state(run: "Run", *, parent: str | None = None) -> str:
 
 
 def _numbers(run: "Run", columns: Sequence[Column]) -> list[str]:
-    metrics = run.data.metrics
-    return [
-        format(metrics[column.metric] * column.scale, column.form) if column.metric in metrics else "-"
-        for column in columns
-    ]
+    return [column.text(run.data.metrics) for column in columns]
+
+
+def in_order(runs: "Sequence[Run]") -> "list[Run]":
+    """Runs as every table lists them: by model and data, the unquantized first, then the widest first."""
+    return sorted(runs, key=_order)
 
 
 def _order(run: "Run") -> tuple[str, str, str, int]:
@@ -124,7 +131,7 @@ def _order(run: "Run") -> tuple[str, str, str, int]:
 
 
 def compare_with_baselines(
-    cells: Sequence[Cell], *, settings: EvaluationConfig
+    cells: Sequence[Cell], *, settings: EvaluationConfig, policy: ParetoSettings
 ) -> "tuple[dict[str, str], dict[str, Figure]]":
     """Compare finished cells with the baseline of their model and data set.
 
@@ -145,11 +152,19 @@ def compare_with_baselines(
         tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
         if settings.slices:
             tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
-        curves = {
-            name: scored_answers(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()
-        }
-        figures[f"risk_coverage.{where}.png"] = overlay_figure(curves, title=f"{where} · {MAXPROB}")
+        figures[f"risk_coverage.{where}.png"] = _curves(answered, where, _decided_by(members, policy))
     return tables, figures
+
+
+def _curves(answered: "Mapping[str, pa.Table]", where: str, policy: ParetoSettings) -> "Figure":
+    curves = [scored_answers(reported_rows(table, policy.reported), policy.confidence) for table in answered.values()]
+    named = dict(zip(short_names(list(answered)), curves, strict=True))
+    return overlay_figure(named, title=f"{where} · {policy.confidence}", risks=policy.certified_risks)
+
+
+def _decided_by(cells: Sequence[Cell], policy: ParetoSettings) -> ParetoSettings:
+    """The policy, with MaxProb for its confidence where a cell lacks that."""
+    return replace(policy, confidence=common_confidence(cells, wanted=policy.confidence))
 
 
 def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: int) -> dict[str, Pareto]:
@@ -165,8 +180,6 @@ def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: 
     """
     fronts: dict[str, Pareto] = {}
     for members in families_of([cell for cell in cells if SPEED in cell.metrics]):
-        everywhere = all(policy.confidence in cell.confidences for cell in members)
-        own = policy if everywhere else replace(policy, confidence=MAXPROB)
         where = numbered(members[0].place, fronts, between=" · ")
-        fronts[where] = pareto_front(members, Measurements(own, comparisons=compared))
+        fronts[where] = pareto_front(members, Measurements(_decided_by(members, policy), comparisons=compared))
     return fronts

@@ -1,6 +1,6 @@
 """A sweep under way: its parent run is opened before the cells, and closed with their tables."""
 
-import os
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.figure_style import write_figures
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_markdown
+from reliabit.evaluation.pareto_figures import write_pareto
+from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
+from reliabit.files import replacing
+from reliabit.paths import run_command
+from reliabit.progress import step
+from reliabit.terminal import show_result, shown_path
+from reliabit.tracking.links import run_link
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.recorded_cells import cells_of
+from reliabit.tracking.redaction import redact
 from reliabit.tracking.settings import TrackingConfig
+from reliabit.tracking.sweep._shown import SweepTable
 from reliabit.tracking.sweep._tables import Summary, compare_with_baselines, pareto_of_sweep, summarize
 from reliabit.tracking.sweep.parent import (
     check_not_deleted,
@@ -44,21 +53,31 @@ class OpenSweep:
 
     Attributes:
         tracker: Where it is recorded.
+        tracking: What names that place.
         run: Its parent run.
         new: Whether it was begun here, and not gone on with.
         asked: How many different cells it is to have.
         settings: How they are compared.
         policy: What may choose among them.
         paper: Whether it ends with the paper's tables.
+        folder: Where its files are written.
+        places: The overrides that say where it is recorded, which the next command needs as well.
+        pareto_axis: The cost that `pareto.png` shows.
+        then: The arguments of the run to go on with, where it is not to choose among the cells.
     """
 
     tracker: Tracker
+    tracking: TrackingConfig
     run: TrackedRun
     new: bool
     asked: int
     settings: EvaluationConfig
     policy: ParetoSettings
     paper: bool
+    folder: Path
+    places: Sequence[str] = ()
+    pareto_axis: str = "stored"
+    then: str | None = None
 
 
 @contextmanager
@@ -97,7 +116,8 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         or not isinstance(policy, ParetoSettings)
     ):
         raise TypeError("the schema decides the type of a configuration")
-    tracker, resume = open_tracker(tracking), config.sweep.resume
+    with step("opening the store", shown=config.trainer.progress_bar):
+        tracker, resume = open_tracker(tracking), config.sweep.resume
     for found in reap(tracker):
         sys.stdout.write(f"closed the run {found.name} ({found.run_id}): {found.reason}\n")
     if resume is None:
@@ -107,12 +127,17 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
     write_parent(parent_file(Path(config.hydra.sweep.dir)), run.run_id)
     return OpenSweep(
         tracker=tracker,
+        tracking=tracking,
         run=run,
         new=resume is None,
         asked=asked,
         settings=settings,
         policy=policy,
         paper=config.sweep.paper,
+        folder=Path(config.hydra.sweep.dir),
+        places=[one for one in config.hydra.overrides.task if one.lstrip("+~").startswith(("tracking", "paths.root"))],
+        pareto_axis=config.sweep.pareto_axis,
+        then=config.sweep.then,
     )
 
 
@@ -144,19 +169,27 @@ def close(sweep: OpenSweep, *, status: str) -> None:
 
 
 def _tell(sweep: OpenSweep, *, done: int) -> None:
-    parent = sweep.run.run_id
-    sys.stdout.write(f"{done} of {sweep.asked} cells finished; parent run {parent}\n")
-    if done < sweep.asked:
-        sys.stdout.write(f"Run the others: python src/run.py sweep.resume={parent}\n")
-    sys.stdout.write("Compare them in the MLflow UI: make ui\n")
+    """Say where the sweep is recorded, and what to do next."""
+    tracker, parent = sweep.tracker, sweep.run.run_id
+    link = run_link(sweep.tracking, experiment_id=tracker.experiment_id, run_id=parent)
+    further = f"{run_command()} {sweep.then}" if sweep.then else "reliabit promote --dry-run"
+    command = f"{run_command()} sweep.resume={parent}" if done < sweep.asked else further
+    sys.stdout.write("\n")
+    show_result(
+        f"{done} of {sweep.asked} cells finished; parent run {parent}",
+        [("folder", shown_path(sweep.folder)), ("run", link), ("compare", "make ui")],
+        then=redact(shlex.join([*shlex.split(command), *sweep.places])),
+    )
 
 
 def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
     fronts: dict[str, Pareto] = {}
     try:
-        cells = cells_of(sweep.tracker, runs)
+        with step(f"reading {len(runs)} cells"):
+            cells = cells_of(sweep.tracker, runs)
         done = [cell for cell in cells if cell.finished]
-        fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
+        with step(f"certifying and comparing {len(done)} cells"):
+            fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
     finally:
         # What cells cannot be measured together for is no reason not to show what each has recorded.
         certified: dict[str, dict[str, float]] = defaultdict(dict)
@@ -165,17 +198,23 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
         summary = summarize(runs, parent=sweep.run.run_id, certified=certified)
         sweep.run.log_text(summary.markdown(), "summary.md")
         sweep.run.log_text(summary.csv(), "summary.csv")
-        show(summary)
-    _record_comparisons(sweep, done)
-    _record_pareto(sweep, fronts)
+        table = SweepTable(
+            runs, parent=sweep.run.run_id, policy=sweep.policy, level=sweep.settings.level, certified=certified
+        )
+        sys.stdout.write("\n")
+        table.show(whole=shown_path(_write_summary(summary, sweep.folder)))
+    with step("recording comparisons and figures"):
+        _record_comparisons(sweep, done)
+        _record_pareto(sweep, fronts)
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
-    tables, figures = compare_with_baselines(cells, settings=sweep.settings)
+    tables, figures = compare_with_baselines(cells, settings=sweep.settings, policy=sweep.policy)
     for name, table in tables.items():
         sweep.run.log_text(table, name)
-    for name, figure in figures.items():
-        sweep.run.log_figure(figure, name)
+    with TemporaryDirectory() as folder:
+        for path in write_figures(figures, Path(folder)):
+            sweep.run.log_file(path)
     if sweep.paper and cells:
         with TemporaryDirectory() as folder:
             for path in paper_report(cells, sweep.settings).write(Path(folder)):
@@ -187,19 +226,14 @@ def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]") -> None:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")
         sweep.run.log_text(pareto_csv(fronts), "pareto.csv")
-        sweep.run.log_figure(pareto_figure(fronts), "pareto.png")
+        with TemporaryDirectory() as folder:
+            for path in write_pareto(fronts, Path(folder), axis=sweep.pareto_axis):
+                sweep.run.log_file(path)
 
 
-def show(summary: Summary) -> None:
-    """Print the table of a sweep."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for number, heading in enumerate(summary.headings):
-        table.add_column(heading, no_wrap=number == 0)
-    for row in summary.rows:
-        table.add_row(*row)
-    # A pipe has no width of its own; a table squeezed into 80 columns would lose its numbers.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240
-    Console(width=width).print(table)
+def _write_summary(summary: Summary, folder: Path) -> Path:
+    """Write the table as a file of the sweep's folder, for whoever reads on without MLflow."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "summary.csv") as unfinished:
+        unfinished.write_text(summary.csv(), encoding="utf-8")
+    return folder / "summary.csv"
