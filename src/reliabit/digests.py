@@ -30,6 +30,10 @@ BY_VALUE = (
     "reliabit.progress",
     "reliabit.terminal",
     "reliabit.tasks._results",
+    # How a process begins and ends, and on how many threads it computes, decides no number; `trainer.threads` is not
+    # part of an identity either.
+    "reliabit.process",
+    "reliabit.threads",
 )
 """Modules that results import, and whose part in them an identity holds as a value: their code need not count."""
 
