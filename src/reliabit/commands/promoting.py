@@ -1,9 +1,7 @@
-"""`reliabit promote | rollback | history | delete | pull`: which version is live, and why."""
+"""`reliabit promote`: which configuration goes live, and why."""
 
 import argparse
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
@@ -11,17 +9,14 @@ from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.progress import step
 from reliabit.registry import promotion
-from reliabit.registry.attempts import show_attempts
 from reliabit.registry.choosing import baseline_of, choose
 from reliabit.registry.decision import Decision
 from reliabit.registry.gate import decide
-from reliabit.registry.history import history
 from reliabit.registry.incumbent import live_version
 from reliabit.registry.policy import Policy
-from reliabit.registry.pulling import pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import terms_of_settings
-from reliabit.registry.versions import Version, delete_version
+from reliabit.registry.versions import Version
 from reliabit.terminal import show_markdown, show_result
 from reliabit.tracking.recorded_cells import cells_of_sweep
 from reliabit.tracking.sweep.parent import check_ended, find_sweep
@@ -78,7 +73,6 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     """
     from reliabit.registry.versions import CHAMPION, find_alias
     from reliabit.tracking.store.opening import check_registry
-    from reliabit.tracking.tracker import open_tracker
 
     # Where there is no registry, that is to be said before anything about sweeps.
     check_registry(config.tracking.uri)
@@ -164,29 +158,3 @@ def _register_and_promote(config: Config, found: Candidacy, decision: Decision) 
     then = "" if attempt.outcome == "refused" else "reliabit serve"
     show_result(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}", [], then=then)
     return attempt.outcome != "refused"
-
-
-def roll_back(config: Config, options: argparse.Namespace) -> None:
-    """Give the alias back to an earlier champion."""
-    attempt = promotion.rollback(
-        open_tracker(config.tracking), config.registry.model, to=options.to, reason=options.reason
-    )
-    sys.stdout.write(f"champion is models:/{config.registry.model}/{attempt.version}, before {attempt.previous}\n")
-
-
-def show_history(config: Config, _: argparse.Namespace) -> None:
-    """List every attempt to change the champion."""
-    show_attempts(history(open_tracker(config.tracking), config.registry.model))
-
-
-def delete(config: Config, options: argparse.Namespace) -> None:
-    """Delete a version that no alias names."""
-    delete_version(open_tracker(config.tracking), config.registry.model, options.version)
-    sys.stdout.write(f"models:/{config.registry.model}/{options.version} is deleted\n")
-
-
-def pull_bundle(config: Config, options: argparse.Namespace) -> None:
-    """Fetch a promoted bundle, every file checked."""
-    pulled = pull(open_tracker(config.tracking), options.uri, Path(options.folder), replace=options.replace)
-    how = "fetched and verified" if pulled.fetched else "was there and is verified"
-    sys.stdout.write(f"{pulled.version.uri} in {pulled.folder}: {how}, digest {pulled.version.digest}\n")
