@@ -28,7 +28,7 @@ _BETWEEN = "   "
 _NARROWEST = 12
 """The least width that a text is broken to."""
 
-_READABLE = 30
+_READABLE = 22
 """The width that a text of several lines is broken to at least, where there is room for it."""
 
 _TABLE = re.compile(r"(?:^\|.*\|[ \t]*(?:\n|\Z)){2,}", re.MULTILINE)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reliabit.registry.attempts import Attempt, champion_before, history_table, undo_stack
+from reliabit.registry.attempts import Attempt, champion_before, history_table, show_attempts, undo_stack
 
 VERSIONS = st.sampled_from("123")
 STEPS = st.lists(
@@ -98,3 +98,25 @@ def test_the_table_keeps_to_its_columns_and_one_line_an_attempt():
 def test_an_empty_history_is_a_heading():
     assert history_table([]).startswith("#  when (UTC)")
     assert undo_stack([]) == []
+
+
+def test_the_table_suits_the_terminal_and_reasons_are_broken_and_not_cut(monkeypatch, capsys):
+    reason = "resident MiB 5.06 after 6.35: an improvement, and no slice loses more than it may; " * 3
+    at = "2026-01-02T03:04:05+00:00"
+    attempts = [Attempt(1, "promote", "accepted", "2", None, "me@here", at, reason, "", None, None)]
+    monkeypatch.setattr("reliabit.terminal.is_terminal", lambda: True)
+    for width, shown in ((60, False), (80, True), (160, True)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show_attempts(attempts)
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= width
+        assert ("2026-01-02 03:04:05" in " ".join(lines)) == shown
+        text = " ".join(lines)
+        assert all(word in text for word in reason.split())
+
+
+def test_a_pipe_gets_one_line_an_attempt(capsys):
+    at = "2026-01-02T03:04:05+00:00"
+    attempts = [Attempt(1, "promote", "accepted", "2", None, "me@here", at, "why " * 90, "", None, None)]
+    show_attempts(attempts)
+    assert capsys.readouterr().out == history_table(attempts)
