@@ -40,7 +40,17 @@ def test_a_label_goes_round_what_it_had_better_not_cover():
     assert not overlap(free, around)
 
 
+def test_a_label_lies_nearer_to_its_point_than_to_others():
+    points = np.array([[300.0, 250.0], [360.0, 255.0]])
+    for (x, _), (left, _, right, _) in zip(
+        points, place_labels(points, np.full((2, 2), (60.0, 24.0)), bounds=BOUNDS), strict=True
+    ):
+        apart = [max(left - at, at - right, 0) for at in points[:, 0]]
+        assert min(apart) == max(left - x, x - right, 0)
+        assert max(apart) >= 40
+
+
 def test_where_there_is_no_room_a_label_is_left_out():
     points, sizes = np.full((3, 2), 20.0), np.full((3, 2), 20.0)
-    found = place_labels(points, sizes, bounds=(0.0, 0.0, 50.0, 30.0))
+    found = place_labels(points, sizes, bounds=(0.0, 0.0, 60.0, 30.0))
     assert found.count(None) == 2

@@ -22,7 +22,11 @@ ORDER = ["prepare", "calibrate", "quantize", "answer", "select", "evaluate", "pr
 TASKS_OF = {"baseline": ("answer", "select", "evaluate")}
 """Stages that do what several others do."""
 
-PLUMBING = ("__init__.py", "components.py", "disk_errors.py", "errors.py", "files.py", "paths.py", "tasks/__init__.py")
+PLUMBING = (
+    *("__init__.py", "components.py", "disk_errors.py", "errors.py", "files.py", "paths.py", "tasks/__init__.py"),
+    # How many threads compute decides how fast, and nothing else.
+    *("process.py", "threads.py"),
+)
 """What every task passes through, and none is decided by."""
 
 UNUSED = {

@@ -19,6 +19,9 @@ _NEAR = 11.0
 _COVERED = 0.5
 """What a covered unit of area costs, in units of distance: more than to go round a mark, less than across the panel."""
 
+_APART = 40.0
+"""How far from all other points a label had better be, so that nobody doubts whose it is."""
+
 _TRIED = 150
 """How many of the nearest free places are looked at closely."""
 
@@ -53,7 +56,8 @@ def place_labels(
         boxes, away = boxes[free], _distance(points[index], boxes[free])
         near = np.argsort(away, kind="stable")[:_TRIED]
         boxes = boxes[near]
-        cost = away[near] + _COVERED * _overlap(boxes, covered).sum(axis=1)
+        others = np.delete(points, index, axis=0)
+        cost = away[near] + _COVERED * _overlap(boxes, covered).sum(axis=1) + _doubt(boxes, others)
         best = boxes[np.argmin(cost)]
         found[index] = (float(best[0]), float(best[1]), float(best[2]), float(best[3]))
         taken = np.vstack([taken, best])
@@ -88,8 +92,8 @@ def _candidates(point: FloatArray, size: FloatArray, bounds: Box) -> FloatArray:
     corners = np.vstack([near, np.stack(grid, axis=-1).reshape(-1, 2)])
     boxes = np.hstack([corners, corners + size])
     inside = (boxes[:, :2] >= (left, bottom)).all(axis=1) & (boxes[:, 2:] <= (right, top)).all(axis=1)
-    # Nothing lies on its own point.
-    beside = _overlap(boxes, np.array([[*(point - 3), *(point + 3)]]))[:, 0] == 0
+    # Nothing lies on its own mark.
+    beside = _overlap(boxes, np.array([[*(point - _NEAR), *(point + _NEAR)]]))[:, 0] < 1e-6
     return np.asarray(boxes[inside & beside])
 
 
@@ -103,6 +107,13 @@ def _overlap(boxes: FloatArray, others: FloatArray) -> FloatArray:
 def _distance(point: FloatArray, boxes: FloatArray) -> FloatArray:
     outside = np.maximum(boxes[:, :2] - point, point - boxes[:, 2:])
     return np.asarray(np.hypot(*np.clip(outside, 0, None).T))
+
+
+def _doubt(boxes: FloatArray, others: FloatArray) -> FloatArray:
+    """What it costs that boxes lie near the points of other labels, shape `(N,)`."""
+    outside = np.maximum(boxes[:, None, :2] - others, others - boxes[:, None, 2:])
+    distances = np.hypot(*np.moveaxis(np.clip(outside, 0, None), -1, 0))
+    return np.asarray(np.clip(_APART - distances.min(axis=1, initial=_APART), 0, None))
 
 
 def _beads(start: FloatArray, end: FloatArray) -> FloatArray:
