@@ -21,7 +21,7 @@ LINK = re.compile(r"""(?:\]\(|<img src=")([^)#"]+)(?:#[\w-]+)?[)"]""")
 def commands_in(page: Path, beginning: str) -> list[list[str]]:
     """The words after a beginning, of each line of code that has it; without what a shell does with them."""
     lines = [line.strip() for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("    ")]
-    found = [shlex.split(line, comments=True) for line in lines if line.startswith(beginning)]
+    found = [shlex.split(line, comments=True) for line in lines if line.startswith(f"{beginning} ")]
     return [words[len(beginning.split()) :] for words in found]
 
 

@@ -44,7 +44,7 @@ def test_a_small_table_with_intervals_is_there_within_a_minute(quick):
 
 def test_it_ends_with_the_next_commands(quick):
     _, text, _ = quick
-    last = text.splitlines()[-3:]
+    last = text.splitlines()[-8:]
     assert any("make ui" in line for line in last)
     assert last[-1].split() == ["next", "python", "src/run.py", "-m", "quant.bits=2,3,4,8"]
 
