@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,21 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
             done = subprocess.run(command, env={**own, **environment}, capture_output=True, text=True, check=True)  # noqa: S603
             found[name].append(json.loads(done.stdout.splitlines()[-1]))
             print(json.dumps({name: found[name][-1]}), flush=True)
+    return told(found)
+
+
+def told(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What all rounds come to."""
     everything = [one for all_of_them in found.values() for one in all_of_them]
     return {
         "load": [round(load, 1) for load in os.getloadavg()],
         "median_questions_per_second": {
-            name: statistics.median(one["questions_per_second"] for one in rows) for name, rows in found.items()
+            name: round(statistics.median(one["questions_per_second"] for one in rows), 1)
+            for name, rows in found.items()
         },
         "median_cpu_seconds_per_1000": {
-            name: statistics.median(one["cpu_seconds_per_1000"] for one in rows) for name, rows in found.items()
+            name: round(statistics.median(one["cpu_seconds_per_1000"] for one in rows), 2)
+            for name, rows in found.items()
         },
         "same_answers": len({one["answers"] for one in everything}) == 1,
         "same_log_probs": len({one["log_probs"] for one in everything}) == 1,

@@ -162,7 +162,7 @@ def _plainly_wrong(key: str, value: str) -> str | None:
         return None
     known = fields_of(above)
     if known is None:
-        return None if type_of(above) is not None else _no_key(key)
+        return None if type_of(above) is not None else _no_key(above)
     if name not in known:
         return _no_key(key)
     choices = known[name].metadata.get("choices")
