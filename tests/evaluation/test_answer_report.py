@@ -223,7 +223,7 @@ def test_calibration_is_left_out_by_name_where_confidences_are_no_probabilities(
         value(report_of(confidence=confidence, correct=correct), "selective/aurc").estimate
     )
     (note,) = (one for one in scores.notes if "left out: confidence is" in one)
-    assert note.startswith("Brier, NLL, saturated, ECE, 10 bins")
+    assert note.startswith("Brier; NLL; saturated; ECE, 10 bins; ")
     assert "in row 1 of the table, and calibration is of probabilities from 0 to 1" in note
     assert list(scores.figures()) == ["risk_coverage.png"]
 
@@ -235,6 +235,14 @@ def test_answers_of_one_kind_only_are_told():
     assert "3 groups are few: intervals that are resampled from them are too narrow" in report.notes
     assert "| AUROC (half) | – |" in report.markdown()
     assert report.to_dict()["metrics"]["confidence"]["selective/auroc_half"]["estimate"] is None
+
+
+def test_a_risk_that_so_few_answers_cannot_certify_is_told():
+    """All right, n answers leave a risk of 1 - delta ** (1 / n) possible: 1 % takes 299."""
+    notes = report_of(confidence=np.linspace(0.5, 1, 300), correct=np.ones(300)).notes
+    assert "a risk of 1 % takes 299 answers that certify, all right, and there are 150" in notes
+    assert not any(note.startswith("a risk of 5 %") for note in notes)
+    assert 1 - 0.05 ** (1 / 299) < 0.01 < 1 - 0.05 ** (1 / 298)
 
 
 @pytest.mark.parametrize(

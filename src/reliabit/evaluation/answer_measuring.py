@@ -1,7 +1,7 @@
 """Measuring somebody's own answers: which rows do what, what is resampled, and which thresholds are certified."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from reliabit.metrics.cluster_mean import cluster_mean
 from reliabit.metrics.definitions import ACCURACY, AUPR_ERROR, AUROC, COSTS, RISKS
 from reliabit.metrics.functional import operating_point
 from reliabit.metrics.intervals import Difference
+from reliabit.metrics.p_values import fewest_accepted
 from reliabit.metrics.suite import Predictions, Suite, full_suite, headline
 
 DRAWN = {"val": 0.25, "cal": 0.5, "test": 0.25}
@@ -76,10 +77,10 @@ def measure_answers(answers: OwnAnswers, settings: Measuring | None = None) -> A
         estimates[name], replicates[name] = drawn.estimates[""], drawn.replicates[""]
         if name in answers.outside:
             notes.append(
-                f"{_listed([one.heading for one in full_suite().metrics if one.probability])} are left out: "
+                f"{'; '.join(one.heading for one in full_suite().metrics if one.probability)} are left out: "
                 f"{answers.outside[name]}, and calibration is of probabilities from 0 to 1"
             )
-    notes += _remarks(answers, roles, len(np.unique(groups)))
+    notes += [*_too_few(measured.values()), *_remarks(answers, roles, len(np.unique(groups)))]
     differences = _differences(Bootstrap(estimates, replicates), level=chosen.level)
     return AnswerReport(answers, chosen, roles.reported, measured, differences, notes)
 
@@ -200,6 +201,19 @@ def _drawn(answers: OwnAnswers, rows: Rows, shares: Mapping[str, float], *, seed
     return {name: rows[np.isin(keys, drawn)] for name, drawn in parts.items()}
 
 
+def _too_few(measured: Iterable[MeasuredConfidence]) -> list[str]:
+    """Risks that so few answers could not certify, had they all been right."""
+    found = {}
+    for one in (certified.certificate for confidence in measured for certified in confidence.certified):
+        needed = fewest_accepted(one.risk, one.delta / one.comparisons)
+        if one.n_cal < needed:
+            found[one.risk] = (
+                f"a risk of {100 * one.risk:g} % takes {needed} answers that certify, all right, "
+                f"and there are {one.n_cal}"
+            )
+    return list(found.values())
+
+
 def _remarks(answers: OwnAnswers, roles: _Roles, groups: int) -> list[str]:
     found = []
     if not answers.grouped:
@@ -215,7 +229,3 @@ def _remarks(answers: OwnAnswers, roles: _Roles, groups: int) -> list[str]:
     if groups < 30:
         found.append(f"{groups} groups are few: intervals that are resampled from them are too narrow")
     return found
-
-
-def _listed(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} and {words[-1]}"
