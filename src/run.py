@@ -11,6 +11,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(
 sys.path.insert(0, SOURCE)
 
 from reliabit.main import main  # noqa: E402
+from reliabit.process import run_and_leave  # noqa: E402
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)

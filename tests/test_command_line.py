@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from launching import PROJECT, environment, run_python
 from reliabit.composition import register, to_config
-from reliabit.config_errors import check_arguments, in_one_line, typed
+from reliabit.config_errors import check_arguments, check_plain_arguments, in_one_line, typed
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 
@@ -111,6 +111,46 @@ def test_what_hydra_refuses_is_told_in_our_words(argument, told):
     found = sentence(argument)
     assert found.startswith(told)
     assert found.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("quant.bits=7", "quant.bits=abc", "quant.zero=odd", "trainer.accelerator=tpu", "quant=nope"),
+        *("experiment=nope", "quant.bitz=3", "nope.bits=3", "nope=1"),
+    ],
+)
+def test_what_is_plainly_wrong_is_told_as_if_it_were_composed(argument):
+    with pytest.raises(ReliabitError) as found:
+        check_plain_arguments(["-m", argument])
+    assert in_one_line(found.value) == sentence(argument)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["quant=hqq", "quant.bits=4"], ["quant.bits=NULL"], ["experiment=null"], ["seed=abc"], ["+nope=1"]),
+        *(["quant.bits=2,7"], ["confidence.estimators=nope"], ["data.splits.more=1"], ["task.recipe.nope=1"]),
+        *(["quant=nope", "hydra.searchpath=[/conf]"], ["quant=nope", "--config-dir", "/conf"], ["seed.x=1"]),
+        *(["task=evaluate", "task.predictions=runs:/1"], ["task.predictions=nope.parquet"]),
+    ],
+    ids=" ".join,
+)
+def test_what_may_be_right_waits_for_hydra(arguments):
+    check_plain_arguments(arguments)
+
+
+def test_other_plug_ins_may_add_options(monkeypatch, tmp_path):
+    (tmp_path / "hydra_plugins" / "more").mkdir(parents=True)
+    (tmp_path / "hydra_plugins" / "more" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    check_plain_arguments(["quant=nope"])
+
+
+def test_a_table_that_is_not_there_is_missed_in_the_words_of_the_check():
+    with pytest.raises(ReliabitError, match=r"task\.predictions=no/such\.parquet does not exist; name the predictions"):
+        check_plain_arguments(["task=select", "task.predictions=no/such.parquet"])
+    check_plain_arguments(["task=select", f"task.predictions={__file__}"])
 
 
 def test_keys_of_mappings_are_the_user_s_own():

@@ -13,6 +13,8 @@ PACKAGE = Path(reliabit.__file__).parent
 
 FLOORS = {
     "errors": -2,
+    "process": -2,
+    "threads": -2,
     "components": -1,
     "settings": 0,
     "terminal": 0,
@@ -40,6 +42,8 @@ FLOORS = {
     "config": 8,
     "composition": 9,
     "config_errors": 10,
+    "completion": 11,
+    "quick_composition": 11,
     "tasks": 11,
     "jobs": 12,
     "commands": 12,

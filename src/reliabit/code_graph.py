@@ -143,6 +143,7 @@ def _meant(module: str, taken: str | None, package: Path) -> list[str]:
     return [module, *(_absolute(home, importer=module, path=path or package) for home in homes)]
 
 
+@functools.cache
 def _file_of(name: str, package: Path) -> Path | None:
     top, *parts = name.split(".")
     if top != NAME:

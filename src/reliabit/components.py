@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reliabit.errors import ReliabitError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -114,11 +116,14 @@ def _modules(package: str) -> tuple[str, ...]:
     return tuple(found.name for found in iter_modules(spec.submodule_search_locations if spec else []))
 
 
-def _plugins(group: str) -> dict[str, EntryPoint]:
+def _plugins(group: str) -> "dict[str, EntryPoint]":
+    # `--help` lists no components, and importing this takes as long as all of it.
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=group)}
 
 
-def _load(plugin: EntryPoint, *, kind: str) -> None:
+def _load(plugin: "EntryPoint", *, kind: str) -> None:
     if plugin.module in sys.modules:
         return
     try:

@@ -1,12 +1,10 @@
 """From conf/ to a checked configuration: what Hydra must know, and what is checked before any work."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
@@ -15,10 +13,14 @@ from reliabit.quant.record import quantized_as
 from reliabit.quant.settings import UNQUANTIZED, QuantConfig
 from reliabit.settings import check, listed
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 
 def register() -> None:
     """Make the schema and the resolvers known to Hydra; to be called before anything is composed."""
     from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
 
     ConfigStore.instance().store(name="schema", node=Config)
     OmegaConf.register_new_resolver("project_root", lambda: str(project_root()), replace=True)
@@ -26,12 +28,13 @@ def register() -> None:
     OmegaConf.register_new_resolver("run_command", run_command, replace=True)
 
 
-def to_config(composed: DictConfig) -> Config:
+def to_config(composed: "DictConfig") -> Config:
     """Turn a composed configuration into its typed form, every reference resolved and every value checked.
 
     Raises:
         ReliabitError: A value is missing or not among its choices.
     """
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
@@ -48,6 +51,8 @@ def to_config(composed: DictConfig) -> Config:
 
 def to_mapping(config: Config) -> Mapping[str, Any]:
     """The configuration as plain nested mappings, for records."""
+    from omegaconf import OmegaConf
+
     plain = OmegaConf.to_container(OmegaConf.structured(config))
     if not isinstance(plain, dict):
         raise TypeError("a configuration is a mapping")
@@ -99,10 +104,28 @@ def options_of(key: str) -> str:
     >>> options_of("quant.bits"), options_of("seed")
     ('null, 2, 3, 4, 8', '')
     """
-    *groups, name = key.split(".")
-    schema = _type_of(Config, *groups)
-    own = fields(schema) if is_dataclass(schema) else ()
-    return next((listed(entry.metadata.get("choices", ())) for entry in own if entry.name == name), "")
+    group, _, name = key.rpartition(".")
+    found = (fields_of(group) or {}).get(name)
+    return listed(found.metadata.get("choices", ())) if found is not None else ""
+
+
+def fields_of(group: str) -> dict[str, Field[Any]] | None:
+    """The keys of a group, or of the whole configuration where it is empty; `None` where it is no group.
+
+    >>> fields_of("trainer")["batch_size"].name, fields_of("seed")
+    ('batch_size', None)
+    """
+    schema = _type_of(Config, *filter(None, group.split(".")))
+    return {entry.name: entry for entry in fields(schema)} if is_dataclass(schema) else None
+
+
+def type_of(key: str) -> Any:
+    """The type of a key or group, of one that may be null as well; `None` where there is no such key.
+
+    >>> type_of("seed"), type_of("quant.bits"), type_of("quant.bitz")
+    (<class 'int'>, <class 'int'>, None)
+    """
+    return _type_of(Config, *key.split("."))
 
 
 def holds_text(key: str) -> bool:

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from omegaconf import MISSING
-
 from reliabit.confidence.settings import ConfidenceConfig
 from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
@@ -13,7 +11,7 @@ from reliabit.models.settings import ModelConfig, Recipe
 from reliabit.paths import PathsConfig
 from reliabit.quant.settings import QuantConfig
 from reliabit.registry.policy import Policy
-from reliabit.settings import choice
+from reliabit.settings import MISSING, choice
 from reliabit.tracking.settings import SweepConfig, TrackingConfig
 
 NEEDED = {

@@ -2,12 +2,20 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import iter_modules
 
-from reliabit.composition import holds_text, neighbours, options_of, takes_list
+from reliabit.composition import fields_of, holds_text, neighbours, options_of, takes_list, type_of
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder, run_command
+from reliabit.settings import listed
+
+_PLAIN = re.compile(r"(?P<key>[a-z]\w*(?:[./][a-z]\w*)*)=(?P<value>\w+)", re.ASCII)
+_TABLE = re.compile(r"(?P<key>task\.predictions)=(?P<value>[\w/-]*[./][\w./-]*)", re.ASCII)
+OUR_PLUGIN = "reliabit_sweeper"
+"""The one plug-in of Hydra's that adds no options."""
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")
@@ -46,11 +54,9 @@ def explain(error: BaseException) -> str:
     if (found := _NO_OPTION.search(text)) and found["group"].startswith("hydra/"):
         return _no_plugin(found["group"], found["option"], text=text)
     if found := _NO_OPTION.search(text):
-        options = ", ".join(sorted(path.stem for path in (conf_folder() / found["group"]).glob("*.yaml")))
-        return f"{found['group']}={found['option']} is not an option of this group; choose one of: {options}"
+        return _no_option(found["group"], found["option"])
     if found := _NO_KEY.search(text):
-        key = (_FULL_KEY.search(text) or found)["key"]
-        return f"there is no key or group {key!r}; {neighbours(key)}"
+        return _no_key((_FULL_KEY.search(text) or found)["key"])
     if found := _BAD_VALUE.search(text):
         return _bad_value(found["key"], found["value"], text=text)
     if found := _NO_INTERPOLATION.search(text):
@@ -69,11 +75,9 @@ def in_one_line(error: BaseException) -> str:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """The errors that a user can put right: our own, Hydra's and OmegaConf's."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    return ReliabitError, HydraException, OmegaConfBaseException
+    """The errors that a user can put right: our own, and Hydra's and OmegaConf's, where these are imported."""
+    theirs = (("hydra.errors", "HydraException"), ("omegaconf.errors", "OmegaConfBaseException"))
+    return ReliabitError, *(getattr(sys.modules[home], name) for home, name in theirs if home in sys.modules)
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -88,6 +92,31 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise ReliabitError(f"there is no key or group '{above}.{last}'; {above} is a list, write {above}=[...]")
         if argument.startswith("="):
             raise ReliabitError(f"the argument {argument} has no key; write <key>{argument}")
+
+
+def check_plain_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what is wrong whatever the configuration is composed of, in the words that composing it would end in.
+
+    Composing takes most of the time of a command that is refused. So `group=option` and `key=word` are looked at
+    before, in the configuration's folder and its schema; all other forms, and whatever Hydra is told, wait for it.
+
+    Raises:
+        ReliabitError: An option, a key or a value is not there.
+
+    >>> check_plain_arguments(["quant=none", "trainer.accelerator=tpu"])
+    Traceback (most recent call last):
+    reliabit.errors.ReliabitError: trainer.accelerator=tpu is not a value of this key; choose one of: cpu, gpu, auto
+    """
+    if (
+        any(one.startswith(("-", "hydra")) and one not in ("-m", "--multirun") for one in arguments)
+        or options_are_added()
+    ):
+        return
+    for argument in arguments:
+        found = _PLAIN.fullmatch(argument)
+        told = _plainly_wrong(found["key"], found["value"]) if found else _missing_table(argument, arguments)
+        if told is not None:
+            raise ReliabitError(told)
 
 
 def quoted(value: str) -> str:
@@ -115,6 +144,55 @@ def typed(argument: str) -> str:
 
 PLUGINS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-launcher", "optuna": "hydra-optuna-sweeper"}
 """The packages that bring the options of Hydra's groups that are asked for most, by the beginning of their names."""
+
+
+def options_are_added() -> bool:
+    """Whether options may lie elsewhere than in the configuration's folder."""
+    plugins = {found.name for found in iter_modules([str(Path(place, "hydra_plugins")) for place in sys.path])}
+    return plugins != {OUR_PLUGIN} or "searchpath" in (conf_folder() / "config.yaml").read_text(encoding="utf-8")
+
+
+def _plainly_wrong(key: str, value: str) -> str | None:
+    group = conf_folder() / key
+    if group.is_dir():
+        return None if value == "null" or (group / f"{value}.yaml").is_file() else _no_option(key, value)
+    above, _, name = key.rpartition(".")
+    # What lies deeper may be null as a whole, which Hydra puts otherwise.
+    if "." in above or "/" in key:
+        return None
+    known = fields_of(above)
+    if known is None:
+        return None if type_of(above) is not None else _no_key(above)
+    if name not in known:
+        return _no_key(key)
+    choices = known[name].metadata.get("choices")
+    # Components have names that nobody lists without importing them.
+    if not isinstance(choices, tuple) or takes_list(key):
+        return None
+    return None if value.lower() in listed(choices).lower().split(", ") else _bad_value(key, value, text="")
+
+
+def _missing_table(argument: str, arguments: Sequence[str]) -> str | None:
+    found = _TABLE.fullmatch(argument)
+    if found is None or not {"task=evaluate", "task=select"} & {*arguments} or Path(found["value"]).is_file():
+        return None
+    return no_table(found["key"], found["value"])
+
+
+def no_table(key: str, place: str) -> str:
+    """What to do where a predictions table is not there."""
+    return f"{key}={place} does not exist; name the predictions table that a run wrote"
+
+
+def _no_option(group: str, option: str) -> str:
+    """Which options a group has."""
+    options = ", ".join(sorted(path.stem for path in (conf_folder() / group).glob("*.yaml")))
+    return f"{group}={option} is not an option of this group; choose one of: {options}"
+
+
+def _no_key(key: str) -> str:
+    """Which keys there are where one is not."""
+    return f"there is no key or group {key!r}; {neighbours(key)}"
 
 
 def _unreadable(argument: str, *, detail: str) -> str:

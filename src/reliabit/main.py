@@ -2,48 +2,51 @@
 
 import logging
 import os
+import string
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.composition import as_quantized, register, to_config
-from reliabit.config import Config
-from reliabit.config_errors import check_arguments, in_one_line, refusals
-from reliabit.disk_errors import plain_disk_errors
-from reliabit.models.settings import ModelConfig
-from reliabit.paths import conf_folder
+from reliabit import __version__
+from reliabit.process import rare_collections
 from reliabit.progress import step
-from reliabit.tracking.redaction import print_redacted, redact
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from reliabit.config import Config
+    from reliabit.models.settings import ModelConfig
 
 RESUME = "sweep.resume="
 NO_CELL = ("-m", "--multirun", "sweep.", "tracking", "hydra", "paths.", "trainer.")
 """Arguments that say how and where a sweep runs, and not which cells it has."""
 
+HELP = (["--help"], ["-h"])
+
 INTERRUPTED = 130
 """The status of what was stopped with Ctrl-C, as shells report it: 128 and the number of SIGINT."""
 
 
-def run_task(config: Config) -> float | None:
+def run_task(config: "Config") -> float | None:
     """Run the task that a configuration names.
 
     Returns:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
+    from reliabit.composition import as_quantized
+
     config.model.path = _model_folder(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
-    with step("loading libraries", shown=config.trainer.progress_bar):
+    with rare_collections(), step("loading libraries", shown=config.trainer.progress_bar):
         module = import_module(f"reliabit.tasks.{config.task.name}")
     task: Callable[[Config], float | None] = getattr(module, config.task.name)
     return task(config)
 
 
-def _model_folder(model: ModelConfig) -> str:
+def _model_folder(model: "ModelConfig") -> str:
     """The folder that every task takes the model from, found on the hub's terms where it is pinned."""
     from reliabit.models.checkpoint_folder import find_checkpoint, is_pinned
 
@@ -54,7 +57,9 @@ def _model_folder(model: ModelConfig) -> str:
 
 def main() -> None:
     """Run from the command line; what the user can put right ends in one line and status 2, Ctrl-C in one and 130."""
-    sys.excepthook = print_redacted
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"Reliabit {__version__}\n")
+        return
     # A log that cannot be written, on a full disk, ends nothing and needs no traceback.
     logging.raiseExceptions = False
     show_traceback = "HYDRA_FULL_ERROR" in os.environ
@@ -62,6 +67,11 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     error: Exception | None = None
     try:
+        with rare_collections():
+            from reliabit.config_errors import in_one_line, refusals
+            from reliabit.tracking.redaction import print_redacted, redact
+
+        sys.excepthook = print_redacted
         error = _run()
     except BaseException as ended:
         if not _was_interrupted(ended):
@@ -77,11 +87,30 @@ def main() -> None:
 
 def _run() -> Exception | None:
     """Compose and run what the command line says; returns what ended it, for `main` to show without secrets."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+    from reliabit.config_errors import check_arguments, check_plain_arguments, options_are_added, refusals
 
-    from reliabit.jobs import JobExit, claimed_output, release_folders, resolve_paths
+    try:
+        check_plain_arguments(sys.argv[1:])
+    except refusals() as error:
+        return error
+    if sys.argv[1:2] == ["-sc"]:
+        from reliabit.completion import answer_query
+
+        if answer_query(sys.argv[1:]):
+            return None
+    if sys.argv[1:] in HELP and not options_are_added():
+        with rare_collections():
+            sys.stdout.write(help_text())
+        return None
+    with rare_collections():
+        import hydra
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from reliabit.composition import register, to_config
+        from reliabit.disk_errors import plain_disk_errors
+        from reliabit.jobs import JobExit, claimed_output, release_folders, resolve_paths
+        from reliabit.paths import conf_folder
 
     register()
 
@@ -116,6 +145,29 @@ def _run() -> Exception | None:
     return None
 
 
+def help_text() -> str:
+    """What Hydra prints for `--help`; Hydra itself copies the whole configuration for each folder of options."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf, open_dict
+
+    from reliabit.composition import register
+    from reliabit.paths import conf_folder
+
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        composed = compose("config", return_hydra_config=True)
+    options = {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(conf_folder().iterdir())
+        if folder.is_dir() and folder.name != "hydra"
+    }
+    template = string.Template(composed.hydra.help.template)
+    groups = "".join(f"{group}: {', '.join(names)}\n" for group, names in options.items())
+    with open_dict(composed):
+        del composed.hydra
+    return template.substitute(APP_CONFIG_GROUPS=groups, CONFIG=OmegaConf.to_yaml(composed)) + "\n"
+
+
 def _was_interrupted(error: BaseException | None) -> bool:
     """Whether Ctrl-C ended a run; Lightning makes an exit of its own of it."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
@@ -136,6 +188,8 @@ def resumed(arguments: list[str]) -> list[str]:
         return arguments
     from hydra import compose, initialize_config_dir
 
+    from reliabit.composition import to_config
+    from reliabit.paths import conf_folder
     from reliabit.tracking.sweep.parent import overrides_of, sweep_to_resume
     from reliabit.tracking.tracker import open_tracker
 

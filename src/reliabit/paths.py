@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import MISSING
-
 from reliabit.errors import ReliabitError
-from reliabit.settings import positive
+from reliabit.settings import MISSING, positive
 
 _PACKAGE = Path(__file__).resolve().parent
 _PROJECT = _PACKAGE.parents[1]

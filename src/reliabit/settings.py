@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass
 from typing import Any, TypeVar
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from reliabit.errors import ReliabitError
 
 T = TypeVar("T")
+
+MISSING: Any = "???"
+"""How OmegaConf marks a value that is to be given. Written out, since importing it takes longer than `--help` does."""
 
 
 def choice(*options: object, default: Any = MISSING) -> Any:
@@ -105,6 +105,9 @@ def to_settings(schema: type[T] | None, values: Mapping[str, Any], *, key: str, 
         raise ReliabitError(f"{key} has unknown keys {unknown}; {of} takes {', '.join(names) or 'none'}")
     if schema is None:
         return None
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(values)))
     except OmegaConfBaseException as error:

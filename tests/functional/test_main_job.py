@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
 from functional.place import Place
-from launching import PROJECT
+from launching import PROJECT, run_python
 
 SMALL = ["data.ask={dev: 40, val: 10, cal: 100, test: 40}", "evaluation.resamples=50"]
 
@@ -47,11 +47,21 @@ def test_the_table_stands_in_the_terminal_and_on_the_parent(sweep):
     assert parent.info.status == "FINISHED"
     assert {run.data.tags["mlflow.parentRunId"] for run in place.runs("cell")} == {parent.info.run_id}
     names = [f"qwen2_vl_tiny·{rest}·s0" for rest in ("none", "hqq·8b", "hqq·4b", "hqq·3b", "hqq·2b")]
-    positions = [done.stdout.index(name) for name in names]
-    assert positions == sorted(positions)
+    lines = done.stdout.partition("confidence selector")[2].splitlines()
+    rows = [line.split()[0] for line in lines if line.startswith(("none", "hqq"))]
+    assert rows == ["none", "hqq·8b", "hqq·4b", "hqq·3b", "hqq·2b"]
     path = MlflowClient(tracking_uri=place.uri).download_artifacts(parent.info.run_id, "summary.md")
     lines = Path(path).read_text().splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == names
+
+
+def test_a_finished_cell_is_found_without_what_computes(sweep):
+    place, _ = sweep
+    done = run_python("-X", "importtime", "src/run.py", "quant.bits=4", *SMALL, *place.placed())
+    assert "is finished already" in done.stdout, done.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "mlflow" in imported
+    assert not {"torch", "transformers", "lightning", "datasets"} & imported
 
 
 def test_fewer_bits_take_less_and_are_less_sure(sweep):

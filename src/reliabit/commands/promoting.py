@@ -1,26 +1,23 @@
-"""`reliabit promote | rollback | history | delete | pull`: which version is live, and why."""
+"""`reliabit promote`: which configuration goes live, and why."""
 
 import argparse
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.paired_reliability import Measurements
+from reliabit.progress import step
 from reliabit.registry import promotion
-from reliabit.registry.attempts import history_table
 from reliabit.registry.choosing import baseline_of, choose
 from reliabit.registry.decision import Decision
 from reliabit.registry.gate import decide
-from reliabit.registry.history import history
 from reliabit.registry.incumbent import live_version
 from reliabit.registry.policy import Policy
-from reliabit.registry.pulling import pull
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import terms_of_settings
-from reliabit.registry.versions import Version, delete_version
+from reliabit.registry.versions import Version
+from reliabit.terminal import show_markdown, show_result
 from reliabit.tracking.recorded_cells import cells_of_sweep
 from reliabit.tracking.sweep.parent import check_ended, find_sweep
 from reliabit.tracking.tracker import Tracker, open_tracker
@@ -76,17 +73,19 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
     """
     from reliabit.registry.versions import CHAMPION, find_alias
     from reliabit.tracking.store.opening import check_registry
-    from reliabit.tracking.tracker import open_tracker
 
     # Where there is no registry, that is to be said before anything about sweeps.
     check_registry(config.tracking.uri)
-    tracker, policy = open_tracker(config.tracking), config.registry
+    policy = config.registry
+    with step("opening the store"):
+        tracker = open_tracker(config.tracking)
     found = find_candidate(tracker, policy, sweep=options.sweep, run=options.run)
     if found is None:
         return False
     champion = find_alias(tracker, policy.model, CHAMPION)
-    decision = found.against(champion)
-    sys.stdout.write(f"\n{decision.markdown()}\n")
+    with step("asking the gate"):
+        decision = found.against(champion)
+    show_markdown(f"\n{decision.markdown()}\n")
     if options.dry_run:
         return decision.accepted or decision.unchanged
     if decision.accepted:
@@ -114,9 +113,11 @@ def find_candidate(tracker: Tracker, policy: Policy, *, sweep: str, run: str | N
     found = find_sweep(tracker, sweep)
     check_ended(found)
     parent = found.info.run_id
-    cells = cells_of_sweep(tracker, parent)
-    choice = choose(cells, policy)
-    sys.stdout.write(f"sweep {parent}: {choice.markdown()}\n")
+    with step("reading the cells of the sweep"):
+        cells = cells_of_sweep(tracker, parent)
+    with step(f"certifying and comparing {len(cells)} cells"):
+        choice = choose(cells, policy)
+    show_markdown(f"sweep {parent}: {choice.markdown()}\n")
     candidate, baseline = choice.candidate, choice.baseline
     if run is not None:
         candidate = next((one for one in cells if one.run_id == run), None)
@@ -154,31 +155,6 @@ def _register_and_promote(config: Config, found: Candidacy, decision: Decision) 
         tags = {"fingerprint": candidate.fingerprint, "policy": found.policy.name, **terms.to_tags()}
         version = register_bundle(found.tracker, bundle, run_id=candidate.run_id, name=name, tags=tags)
     attempt = promotion.promote(found.tracker, name, version.number, decide=found.against)
-    sys.stdout.write(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}\n")
+    then = "" if attempt.outcome == "refused" else "reliabit serve"
+    show_result(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}", [], then=then)
     return attempt.outcome != "refused"
-
-
-def roll_back(config: Config, options: argparse.Namespace) -> None:
-    """Give the alias back to an earlier champion."""
-    attempt = promotion.rollback(
-        open_tracker(config.tracking), config.registry.model, to=options.to, reason=options.reason
-    )
-    sys.stdout.write(f"champion is models:/{config.registry.model}/{attempt.version}, before {attempt.previous}\n")
-
-
-def show_history(config: Config, _: argparse.Namespace) -> None:
-    """List every attempt to change the champion."""
-    sys.stdout.write(history_table(history(open_tracker(config.tracking), config.registry.model)))
-
-
-def delete(config: Config, options: argparse.Namespace) -> None:
-    """Delete a version that no alias names."""
-    delete_version(open_tracker(config.tracking), config.registry.model, options.version)
-    sys.stdout.write(f"models:/{config.registry.model}/{options.version} is deleted\n")
-
-
-def pull_bundle(config: Config, options: argparse.Namespace) -> None:
-    """Fetch a promoted bundle, every file checked."""
-    pulled = pull(open_tracker(config.tracking), options.uri, Path(options.folder), replace=options.replace)
-    how = "fetched and verified" if pulled.fetched else "was there and is verified"
-    sys.stdout.write(f"{pulled.version.uri} in {pulled.folder}: {how}, digest {pulled.version.digest}\n")

@@ -10,6 +10,7 @@ from reliabit.errors import ReliabitError
 from reliabit.serving.bundle.manifest import check_bundle
 from reliabit.serving.http.limits import Limits
 from reliabit.serving.service import bound, check_reach, run_service
+from reliabit.threads import threads_of
 from reliabit.tracking.store.opening import check_registry
 
 if TYPE_CHECKING:
@@ -23,19 +24,20 @@ def serve(config: Config, options: argparse.Namespace) -> None:
         ReliabitError: The address cannot be taken, there is nothing to serve, it is damaged, or it could be asked from
             elsewhere without a key.
     """
-    from reliabit.serving.http.access import key_from_environment
-
-    key = key_from_environment()
     limits = Limits() if options.client_connections is None else Limits(client_connections=options.client_connections)
     # Before torch and the model, which take many seconds: the address is taken for good once they are there.
     with bound(options.host, options.port) as sockets:
+        # What knows about keys knows about HTTP, and takes a second to import.
+        from reliabit.serving.http.access import key_from_environment
+
+        key = key_from_environment()
         check_reach(sockets, host=options.host, key=key)
         _check_source(config, options.bundle, digest=options.digest)
     source = _source(config, options.bundle, digest=options.digest)
+    threads = threads_of(config.trainer.threads)
     import torch
 
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
+    torch.set_num_threads(threads)
     run_service(
         source,
         host=options.host,

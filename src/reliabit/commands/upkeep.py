@@ -1,4 +1,7 @@
-"""`reliabit reap | sync | doctor`: looking after runs, journals, results and what is shared."""
+"""`reliabit reap | sync | doctor`: looking after runs, journals, results and what is shared.
+
+Each command imports what it needs: looking at the cache takes neither numpy nor the tracking store.
+"""
 
 import argparse
 import os
@@ -6,22 +9,23 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reliabit.cache import Entry, entries, evict_lru
 from reliabit.config import Config
-from reliabit.digests import DigestCache
 from reliabit.errors import ReliabitError
-from reliabit.serving.drift.watch import ServedDrift
-from reliabit.tracking.journal.sync import sync as sync_journal
-from reliabit.tracking.reaping import reap
-from reliabit.tracking.results_sync import sync_results
-from reliabit.tracking.tracker import Journal, open_tracker
+
+if TYPE_CHECKING:
+    from reliabit.serving.drift.watch import ServedDrift
 
 GIB = 2**30
 
 
 def reap_runs(config: Config, _: argparse.Namespace) -> None:
     """Close the runs of dead processes, and say which."""
+    from reliabit.tracking.reaping import reap
+    from reliabit.tracking.tracker import open_tracker
+
     found = reap(open_tracker(config.tracking))
     for run in found:
         sys.stdout.write(f"closed {run.name} ({run.run_id}): {run.reason}\n")
@@ -36,6 +40,10 @@ def sync(config: Config, options: argparse.Namespace) -> None:
     Raises:
         ReliabitError: There is neither, or what is there is damaged.
     """
+    from reliabit.tracking.journal.sync import sync as sync_journal
+    from reliabit.tracking.results_sync import sync_results
+    from reliabit.tracking.tracker import Journal, open_tracker
+
     root = Path(config.paths.root)
     for named, what in ((options.journal, "journal"), (options.results, "folder of results")):
         if named is not None and not named.is_dir():
@@ -60,6 +68,8 @@ def sync(config: Config, options: argparse.Namespace) -> None:
             f"{len(done.imported)} runs imported, {done.unchanged} were there, {done.open} are still open\n"
         )
     if results is not None:
+        from reliabit.digests import DigestCache
+
         cache = DigestCache(Path(config.paths.cache) / "digests")
         recorded = sync_results(results, tracker, root=root, cache=cache)
         sys.stdout.write(f"{len(recorded.imported)} cells of {results} recorded, {recorded.unchanged} were there\n")
@@ -67,9 +77,6 @@ def sync(config: Config, options: argparse.Namespace) -> None:
 
 def doctor(config: Config, options: argparse.Namespace) -> None:
     """Show what is shared by kind, make room where that is asked for, and ask a service whether answers drift."""
-    from reliabit.serving.drift.watch import fetch_drift
-    from reliabit.serving.http.access import VARIABLE
-
     cache = Path(config.paths.cache)
     if options.keep_gib is not None:
         removed = evict_lru(cache, limit=int(options.keep_gib * GIB), spare_in_use=False)
@@ -82,11 +89,14 @@ def doctor(config: Config, options: argparse.Namespace) -> None:
     if not kinds:
         sys.stdout.write(f"{cache}: nothing is shared yet\n")
     if options.service is not None:
+        from reliabit.serving.drift.watch import fetch_drift
+        from reliabit.serving.http.access import VARIABLE
+
         drift = fetch_drift(options.service, key=os.environ.get(VARIABLE, ""))
         sys.stdout.write(f"{_drift_in_words(drift)}\n")
 
 
-def _drift_in_words(found: ServedDrift) -> str:
+def _drift_in_words(found: "ServedDrift") -> str:
     """What a service says of drift, as a sentence."""
     report = found.report
     state = "ANSWERS HAVE DRIFTED from the certificate's sample" if report.alarm else "no drift found"

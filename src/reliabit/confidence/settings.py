@@ -3,12 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
-
 from reliabit.confidence.estimator import ESTIMATORS, Estimator
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import FeatureSettings, SamplingSettings, SelfEvaluationPrompt
-from reliabit.settings import component, positive, to_settings
+from reliabit.settings import MISSING, component, positive, to_settings
 
 
 @dataclass

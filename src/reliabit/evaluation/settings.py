@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
 from reliabit.errors import ReliabitError
-from reliabit.settings import choice, positive
+from reliabit.settings import MISSING, choice, positive
 
 
 @dataclass

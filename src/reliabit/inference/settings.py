@@ -3,10 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
 from reliabit.errors import ReliabitError
-from reliabit.settings import check_template, choice, positive
+from reliabit.settings import MISSING, check_template, choice, positive
 
 
 @dataclass
@@ -16,7 +14,7 @@ class TrainerConfig:
     Attributes:
         accelerator: Lightning's name of the device.
         batch_size: Questions a batch.
-        threads: CPU threads; torch's own choice where it is null.
+        threads: CPU threads; where it is null, one for each core that is free (`reliabit.threads`).
         devices: Answer on so many devices at once, a process and a whole model each.
         device_map: How one model is spread over the devices, and over the host's memory and the disk where they are too
             small; null for models that fit on one.

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
 from reliabit.models.families import FAMILIES
-from reliabit.settings import check_template, choice, component, positive
+from reliabit.settings import MISSING, check_template, choice, component, positive
 
 
 @dataclass

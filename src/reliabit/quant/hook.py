@@ -8,10 +8,16 @@ that holds its registry.
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:
+    # Importing them takes as long as all of Python; finders and loaders are told by their methods.
+    Loader = MetaPathFinder = object
 
 _REGISTRY = "transformers.quantizers.auto"
 

@@ -119,6 +119,11 @@ class QuantConfig:
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it learns from a calibration set."""
+        return self.method != UNQUANTIZED and self.scaling.search != "none"
+
     def check(self, key: str) -> None:
         """See `reliabit.settings.check`."""
         # Here alone, as results that settings are a part of do not depend on the methods there are.

@@ -3,11 +3,9 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from omegaconf import MISSING
-
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import ParetoSettings, check_probabilities
-from reliabit.settings import choice, positive
+from reliabit.settings import MISSING, choice, positive
 
 COSTS = ("stored_bytes", "resident_bytes", "latency")
 """Objectives that are costs; the others are qualities."""

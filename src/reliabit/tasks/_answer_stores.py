@@ -171,7 +171,7 @@ def _without(mapping: dict[str, object], *keys: str) -> dict[str, object]:
 
 def calibration_digest(config: Config) -> str | None:
     """A digest of the questions, answers and images that a data-aware quantizer is calibrated on; `None` for others."""
-    if config.quant.method == "none" or config.quant.scaling.search == "none":
+    if not config.quant.is_calibrated:
         return None
     digest = sha256()
     for row in calibration_rows(config):

@@ -12,11 +12,12 @@ from reliabit.data.prepared_table import table_folder
 from reliabit.identity import CELL_TAG, cell_digest
 from reliabit.inference.cell_record import CellRecord
 from reliabit.quant.settings import UNQUANTIZED, UNQUANTIZED_BITS
-from reliabit.tasks._model import QuantizedCheckpoint
 from reliabit.tracking.redaction import redact_config
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from reliabit.tasks._model import QuantizedCheckpoint
 
 LAYERS = "efficiency/layers_"
 """What the metrics that count the layers of a kernel begin with."""
@@ -59,7 +60,7 @@ def run_tags(config: Config) -> dict[str, str]:
     }
 
 
-def efficiency(config: Config, model: QuantizedCheckpoint, answered: TimedPredictions) -> dict[str, float]:
+def efficiency(config: Config, model: "QuantizedCheckpoint", answered: TimedPredictions) -> dict[str, float]:
     """What the configuration costs."""
     bits = model.size.quantized_effective_bits
     if bits is None:
@@ -86,7 +87,7 @@ def layers_by_kernel(kernels: Mapping[str, str]) -> dict[str, float]:
     return {f"{LAYERS}{kernel}": float(layers) for kernel, layers in Counter(kernels.values()).items()}
 
 
-def cell_record(config: Config, model: QuantizedCheckpoint, answered: TimedPredictions) -> CellRecord:
+def cell_record(config: Config, model: "QuantizedCheckpoint", answered: TimedPredictions) -> CellRecord:
     """What the run of a cell needs beside its results; see `reliabit.tracking.results_sync`."""
     return CellRecord(
         name=run_name(config),

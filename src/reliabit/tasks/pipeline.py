@@ -1,32 +1,26 @@
-"""`task=pipeline`: quantize, answer, select and evaluate in one process, recorded as one run."""
+"""`task=pipeline`: quantize, answer, select and evaluate in one process, recorded as one run.
+
+Whether a run is finished already is told by files and the tracking store: what computes, torch and all that is built on
+it, is imported for runs that are not.
+"""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
-from reliabit.data.prepared_table import prepare
+from reliabit.data.prepared_table import is_prepared, prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.figure_style import write_figures
-from reliabit.evaluation.figures import report_figures
 from reliabit.identity import CELL_TAG, Fingerprint, identify
-from reliabit.inference.cell_record import KERNELS, kernels_text
 from reliabit.metrics.definitions import AURC
-from reliabit.models.loading import check_loadable
 from reliabit.paths import project_root
 from reliabit.progress import step
-from reliabit.tasks._answer_stores import calibration_digest
-from reliabit.tasks._asked_questions import BAD_SAMPLES
 from reliabit.tasks._cell import run_name, run_tags
-from reliabit.tasks._measurement import measure
-from reliabit.tasks._model import QuantizedCheckpoint, scales_table
 from reliabit.tasks._results import tell_cell, tell_cell_of_sweep
 from reliabit.tasks.runtime import set_up
 from reliabit.tracking.context import context_tags
-from reliabit.tracking.lightning_logger import RunLogger
 from reliabit.tracking.links import run_link
 from reliabit.tracking.sweep.parent import check_not_deleted, read_parent
 from reliabit.tracking.system_metrics import system_metrics
@@ -35,12 +29,12 @@ from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
+    from reliabit.tasks._model import QuantizedCheckpoint
+
 
 def pipeline(config: Config) -> float:
     """Run one configuration from checkpoint to report, unless a finished run has its numbers; returns its AURC."""
     shown = config.trainer.progress_bar
-    with step("loading libraries", shown=shown):
-        set_up(config)
     name, tags = run_name(config), run_tags(config)
     with step("opening the store", shown=shown):
         tracker = open_tracker(config.tracking)
@@ -49,13 +43,18 @@ def pipeline(config: Config) -> float:
         check_not_deleted(tracker, parent)
         tracker.supersede(tags[CELL_TAG], parent=parent)
     try:
+        computing = not _told_by_files(config)
+        if computing:
+            _get_ready(config)
         with step("reading what identifies the run", shown=shown):
             identity = run_identity(config)
+        finished = None if config.sweep.force else tracker.find_finished(identity.hex)
+        if finished is None and not computing:
+            _get_ready(config)
     except ReliabitError:
         # What fails before it has an identity is recorded as a failed run all the same.
         with tracker.run(name, tags=tags, parent=parent):
             raise
-    finished = None if config.sweep.force else tracker.find_finished(identity.hex)
     if finished is not None:
         if parent is not None:
             tracker.adopt(finished.info.run_id, parent=parent, cell=tags[CELL_TAG])
@@ -69,6 +68,21 @@ def pipeline(config: Config) -> float:
         recorded = _run(config, run, title=f"{name} · {config.data.name}")
     _tell(config, tracker, run_id=run.run_id, metrics=recorded)
     return recorded[AURC.name]
+
+
+def _told_by_files(config: Config) -> bool:
+    """Whether files alone tell a run's identity: its tables are prepared, and no calibration questions are drawn."""
+    sources, root = [config.data, *config.other_data.values()], Path(config.paths.data)
+    return not config.quant.is_calibrated and all(is_prepared(data, root=root) for data in sources)
+
+
+def _get_ready(config: Config) -> None:
+    """Set up what computes, and check the model before any image is opened."""
+    from reliabit.models.loading import check_loadable
+
+    with step("loading libraries", shown=config.trainer.progress_bar):
+        set_up(config)
+    check_loadable(config.model)
 
 
 def _reuse(finished: "Run", tracker: Tracker, *, config: Config) -> float:
@@ -91,6 +105,13 @@ def _tell(config: Config, tracker: Tracker, *, run_id: str, metrics: Mapping[str
 
 def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
     """Measure, and record what was measured; returns the metrics."""
+    from functools import partial
+
+    from reliabit.evaluation.figure_style import write_figures
+    from reliabit.evaluation.figures import report_figures
+    from reliabit.tasks._measurement import measure
+    from reliabit.tracking.lightning_logger import RunLogger
+
     output = config.paths.output_folder()
     measured = measure(
         config,
@@ -109,7 +130,11 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
     return recorded
 
 
-def _log_conversion(run: TrackedRun, model: QuantizedCheckpoint, *, folder: Path) -> None:
+def _log_conversion(run: TrackedRun, model: "QuantizedCheckpoint", *, folder: Path) -> None:
+    from reliabit.inference.cell_record import KERNELS, kernels_text
+    from reliabit.tasks._asked_questions import BAD_SAMPLES
+    from reliabit.tasks._model import scales_table
+
     if (folder / BAD_SAMPLES).is_file():
         run.log_file(folder / BAD_SAMPLES)
     run.log_text(kernels_text(model.kernels), KERNELS)
@@ -127,13 +152,13 @@ def run_identity(config: Config) -> Fingerprint:
         ReliabitError: A file that the run would read is missing or damaged, or data differs from its manifest.
     """
     cache = DigestCache(Path(config.paths.cache) / "digests")
-    check_loadable(config.model)
     inputs = checkpoint_inputs(Path(config.model.path), cache=cache)
     for key, _, folder in _prepared(config):
         inputs |= table_inputs(folder, cache=cache, name=key)
-    calibration = calibration_digest(config)
-    if calibration is not None:
-        inputs["calibration"] = calibration
+    if config.quant.is_calibrated:
+        from reliabit.tasks._answer_stores import calibration_digest
+
+        inputs["calibration"] = str(calibration_digest(config))
     return identify(to_mapping(config), inputs=inputs)
 
 

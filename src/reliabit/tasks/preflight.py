@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from reliabit.config import Config
-from reliabit.data.chat import check_chats
+from reliabit.config_errors import no_table
 from reliabit.data.prepared_table import is_prepared
 from reliabit.data.sources import DataConfig, find_source
 from reliabit.errors import ReliabitError
@@ -30,7 +30,6 @@ from reliabit.models.reference import check_family
 from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
-from reliabit.tasks._asked_questions import check_asked
 from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
@@ -88,9 +87,11 @@ def check_plan(config: Config) -> None:
 def check_calibration(config: Config) -> None:
     """Check that what a data-aware quantizer is calibrated on is there."""
     wanted = config.quant.calibration
-    if config.quant.method == "none" or config.quant.scaling.search == "none":
+    if not config.quant.is_calibrated:
         return
     if wanted.chat is not None:
+        from reliabit.data.chat import check_chats
+
         check_chats(Path(wanted.chat), images=Path(wanted.chat_images or ""))
         return
     if not config.data.splits.get(wanted.split):
@@ -115,6 +116,8 @@ def check_data(config: Config) -> None:
 
 def check_questions(config: Config) -> None:
     """Check that something is asked, also of what estimators are trained on, and that its files are there."""
+    from reliabit.tasks._asked_questions import check_asked
+
     check_asked(config, training=config.confidence.needs_training())
     for data in (config.data, *config.other_data.values()):
         _check_source(data, config=config)
@@ -205,4 +208,4 @@ def _check_source(data: DataConfig, *, config: Config) -> None:
 
 def _check_table(path: Path, *, key: str) -> None:
     if not path.is_file():
-        raise ReliabitError(f"{key}={path} does not exist; name the predictions table that a run wrote")
+        raise ReliabitError(no_table(key, str(path)))

@@ -5,10 +5,15 @@ import os
 import warnings
 
 from reliabit.config import Config
+from reliabit.process import rare_collections
+from reliabit.threads import threads_of
 
 
 def set_up(config: Config) -> None:
-    """Seed everything, cap the threads, and silence what says nothing to the user."""
+    """Seed everything, choose the threads, and silence what says nothing to the user.
+
+    The configuration names the threads afterwards, so that they are recorded with a run.
+    """
     # Nothing is fetched at run time: models and data are local folders or packages.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -18,15 +23,16 @@ def set_up(config: Config) -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    import datasets
-    import lightning.pytorch as lightning
-    import torch
-    import transformers
+    config.trainer.threads = threads_of(config.trainer.threads)
+    with rare_collections():
+        import datasets
+        import lightning.pytorch as lightning
+        import torch
+        import transformers
 
     # Bars of steps that take milliseconds.
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
+    torch.set_num_threads(config.trainer.threads)

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
-from reliabit.settings import choice
+from reliabit.settings import MISSING, choice
 
 
 @dataclass

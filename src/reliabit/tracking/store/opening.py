@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
+from reliabit.process import rare_collections
 from reliabit.tracking.redaction import redact
 from reliabit.tracking.store._failures import deleted, guarded, sentence
 
@@ -97,11 +98,13 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
     if redact(uri) != uri:
         # MLflow prints the address of every run that ends, user and password included.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+    with rare_collections():
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
-    with _store_lock(uri):
+    # A store imports its tables when it is first asked.
+    with _store_lock(uri), rare_collections():
         try:
             _create_database(uri)
             _check_server(uri)
