@@ -1,7 +1,7 @@
 """Tables that somebody brings: CSV, TSV, JSON Lines, Parquet, an image folder's metadata, a saved `datasets` folder.
 
 CSV, Parquet and saved folders are read by `datasets`. Its JSON reader takes texts that look like dates for dates, so a
-line of JSON is read by Python's own `json`, which leaves a text as it is. Tables are passed over twice, none is held, and
+line of JSON is read by Python's own `json`, which leaves a text as it is. Tables are read twice, none is held, and
 nothing is read but local files.
 """
 
