@@ -1,15 +1,14 @@
 """Tables that somebody brings: CSV, TSV, JSON Lines, Parquet, an image folder's metadata, a saved `datasets` folder.
 
-CSV, Parquet and saved folders are read by `datasets`, which also says what the splits of an image folder are. Its JSON
-reader takes texts that look like dates for dates, so a line of JSON is read by Python's own `json`, which leaves a text
-as it is. Tables are passed over twice, so none is held, and nothing is read but local files.
+CSV, Parquet and saved folders are read by `datasets`. Its JSON reader takes texts that look like dates for dates, so a
+line of JSON is read by Python's own `json`, which leaves a text as it is. Tables are read twice, none is held, and
+nothing is read but local files.
 """
 
 import csv
 import json
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,22 +18,10 @@ from typing import Any
 
 from reliabit.errors import ReliabitError
 
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-"""What `datasets` calls the table of an image folder."""
-
-SPLITS = {
-    "dev": ("train", "training", "dev", "development"),
-    "val": ("validation", "valid", "val"),
-    "cal": ("calibration", "calib", "cal"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-"""Which names of others stand for which split: what others train on trains the Selector here."""
-
 FEW = 5
 """Lines that a message names."""
 
 _DELIMITERS = ",;\t|"
-_SHARD = re.compile(r"(.+)-\d+-of-\d+")
 
 
 @dataclass(frozen=True)
@@ -99,7 +86,7 @@ class CsvTable(TextTable):
         from datasets import Features, IterableDataset, Value
 
         names = self.columns()
-        with _quiet() as cache:
+        with quiet() as cache:
             # As texts: "007" and "NA" are answers.
             rows = IterableDataset.from_csv(
                 str(self.path),
@@ -196,7 +183,7 @@ class ParquetTable(UserTable):
     def rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         from datasets import IterableDataset
 
-        with self._read(), _quiet() as cache:
+        with self._read(), quiet() as cache:
             yield from _counted(IterableDataset.from_parquet(str(self.path), cache_dir=cache), of=self.path.name)
 
     @contextmanager
@@ -231,132 +218,11 @@ class SavedTable(UserTable):
         from datasets import load_from_disk
 
         try:
-            with _quiet():
+            with quiet():
                 return load_from_disk(str(self.path)).with_format(None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise ReliabitError(f"{self.path} is no folder that datasets can load ({reason}); save it again") from error
-
-
-KINDS: Mapping[str, type[UserTable]] = {
-    ".csv": CsvTable,
-    ".tsv": CsvTable,
-    ".jsonl": JsonLinesTable,
-    ".ndjson": JsonLinesTable,
-    ".parquet": ParquetTable,
-}
-"""What reads a file, by its ending."""
-
-
-def find_tables(root: Path) -> list[UserTable]:
-    """The tables of a folder, or the one that is named.
-
-    Raises:
-        ReliabitError: There is none, or it is not clear which is meant.
-    """
-    if root.is_file():
-        if root.suffix.lower() not in KINDS:
-            raise ReliabitError(f"data.root={root} is no table; it may end in {', '.join(KINDS)}")
-        return [_table(root)]
-    if not root.is_dir():
-        raise ReliabitError(f"data.root={root} does not exist; name a folder, or a table by its file")
-    return _saved(root) or _image_folder(root) or _plain_tables(root)
-
-
-def has_nested_metadata(root: Path) -> bool:
-    """Whether tables of an image folder lie in folders of its splits, which takes `datasets` to tell."""
-    if any((root / name).is_file() for name in METADATA):
-        return False
-    return any(path for name in METADATA for path in root.glob(f"*/**/{name}"))
-
-
-def meant_split(name: str) -> str | None:
-    """The split that a name stands for by itself, see `split_names`; `None` where it stands for none.
-
-    >>> meant_split("Validation"), meant_split("fold 1")
-    ('val', None)
-    """
-    return next((split for split, others in SPLITS.items() if name.strip().lower() in others), None)
-
-
-def split_names(names: Sequence[str]) -> dict[str, str]:
-    """The split that each name stands for.
-
-    `dev` beside `train` is what others choose on, which is `val` here, unless there is one of that name as well.
-
-    Raises:
-        ReliabitError: One stands for none.
-
-    >>> split_names(["Train", "validation", "test"]), split_names(["train", "dev", "test"])["dev"]
-    ({'Train': 'dev', 'validation': 'val', 'test': 'test'}, 'val')
-    """
-    meant = {name: meant_split(name) for name in names}
-    unknown = [name for name, split in meant.items() if split is None]
-    if unknown:
-        known = "; ".join(", ".join(others) for others in SPLITS.values())
-        raise ReliabitError(f"{', '.join(map(repr, unknown[:FEW]))} is no split; known are {known}")
-    found = {name: split for name, split in meant.items() if split is not None}
-    small = {name: name.strip().lower() for name in names}
-    if {"train", "training"} & set(small.values()) and "val" not in found.values():
-        found |= {name: "val" for name, plain in small.items() if plain in ("dev", "development")}
-    return found
-
-
-def _table(path: Path, split: str | None = None) -> UserTable:
-    return KINDS[path.suffix.lower()](path, split)
-
-
-def _saved(root: Path) -> list[UserTable]:
-    if (root / "dataset_dict.json").is_file():
-        try:
-            names = json.loads((root / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-            folders = [root / name for name in names]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReliabitError(f"{root / 'dataset_dict.json'} lists no splits; save the data set again") from error
-        return [SavedTable(folder, None if len(folders) == 1 else folder.name) for folder in folders]
-    return [SavedTable(root)] if (root / "state.json").is_file() else []
-
-
-def _image_folder(root: Path) -> list[UserTable]:
-    """The metadata of an image folder: beside all images, or in the folders of splits as `datasets` tells them."""
-    for name in METADATA:
-        if (root / name).is_file():
-            return [_table(root / name)]
-    if not has_nested_metadata(root):
-        return []
-    from datasets.data_files import DataFilesDict, get_data_patterns
-
-    with _quiet():
-        base = root.absolute().as_posix()
-        found = DataFilesDict.from_patterns(get_data_patterns(base), base_path=base)
-    tables = [
-        (Path(file), str(split)) for split, files in found.items() for file in files if Path(file).name in METADATA
-    ]
-    return [_table(path, split if len(found) > 1 else None) for path, split in sorted(tables)]
-
-
-def _plain_tables(root: Path) -> list[UserTable]:
-    folders = [folder for folder in (root, root / "data") if folder.is_dir()]
-    found = [sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS) for folder in folders]
-    paths = next((tables for tables in found if tables), [])
-    if not paths:
-        raise ReliabitError(
-            f"data.root={root} holds no table; put a file of questions there that ends in {', '.join(KINDS)}, or a "
-            f"metadata.csv or metadata.jsonl beside the pictures"
-        )
-    if len(paths) == 1:
-        return [_table(paths[0])]
-    named = {path: match[1] if (match := _SHARD.fullmatch(path.stem)) else path.stem for path in paths}
-    try:
-        split_names(sorted(set(named.values())))
-    except ReliabitError as error:
-        listed = ", ".join(path.name for path in paths)
-        raise ReliabitError(
-            f"data.root={root} holds several tables ({listed}); name one of them by data.root={paths[0]}, or call each "
-            "by its split, like train.csv and test.csv"
-        ) from error
-    alone = len(set(named.values())) == 1
-    return [_table(path, None if alone else name) for path, name in named.items()]
 
 
 def _counted(rows: Any, *, of: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -374,7 +240,7 @@ def _counted(rows: Any, *, of: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[str]:
+def quiet() -> Iterator[str]:
     """Silence the bars of `datasets` while it reads, and give it a folder that is gone afterwards."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
