@@ -10,11 +10,12 @@ import pytest
 from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.confidences import DIFFERENCES, compare_confidences
-from reliabit.evaluation.figures import mixture_figure, overlay_figure, severity_figure
+from reliabit.evaluation.figures import mixture_figure, severity_figure
 from reliabit.evaluation.prediction_columns import fitted_on_of, rows_of, scored_answers, seeds_of, with_fitted_on
 from reliabit.evaluation.report import build_report
 from reliabit.evaluation.sets import evaluation_sets
 from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.evaluation.trust_figures import overlay_figure
 from reliabit.metrics.functional import aurc, coverage_at_risk
 
 SETTINGS = EvaluationConfig(

@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 from messages import NOT_THE_SAME_QUESTIONS
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.comparison import compare, compare_slices
-from reliabit.evaluation.figures import report_figures, write_figures
+from reliabit.evaluation.figure_style import write_figures
+from reliabit.evaluation.figures import report_figures
 from reliabit.evaluation.report import build_report
 from reliabit.evaluation.settings import EvaluationConfig
 

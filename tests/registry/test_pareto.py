@@ -17,7 +17,8 @@ from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import LATENCY, SPEED, STORED
 from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Measurements, Reliability, measure_reliability
 from reliabit.evaluation.pareto import level_of_each, pareto_front, places
-from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_markdown
+from reliabit.evaluation.pareto_figures import pareto_figure
+from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.prediction_columns import rows_of, scored_answers
 from reliabit.evaluation.resampled import Resampled, resampled_mean
 from reliabit.metrics import Predictions, Suite, cluster_bootstrap, definitions, evaluate, full_suite
@@ -280,7 +281,9 @@ def test_the_figure_holds_every_point_once_a_panel(pareto):
     figure = pareto_figure({"here": pareto, "there": pareto})
     assert len(figure.axes) == 6
     for axes in figure.axes:
-        drawn = [tuple(point) for line in axes.lines if line.get_marker() == "o" for point in line.get_xydata()]
+        drawn = [
+            tuple(point) for line in axes.lines if line.get_marker() in ("o", "D", "X") for point in line.get_xydata()
+        ]
         assert len(drawn) == 4
     figure.savefig(io.BytesIO(), format="png")
 

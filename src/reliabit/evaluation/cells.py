@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FINISHED = "FINISHED"
 
 STORED, RESIDENT = "efficiency/stored_bytes", "efficiency/resident_bytes"
+EFFECTIVE_BITS = "efficiency/effective_bits"
 SPEED = "efficiency/samples_per_second"
 LATENCY = "efficiency/seconds_per_question"
 """One over `SPEED`, so that less is better in every cost."""
@@ -102,7 +103,7 @@ class Cell:
     @property
     def effective_bits(self) -> float:
         """Bits a quantized weight takes with its scales and zeros."""
-        return self.metrics["efficiency/effective_bits"]
+        return self.metrics[EFFECTIVE_BITS]
 
     @property
     def answers(self) -> "pa.Table":

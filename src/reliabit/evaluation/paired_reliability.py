@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.cells import Cell, costs_of
+from reliabit.evaluation.cells import EFFECTIVE_BITS, Cell, costs_of
 from reliabit.evaluation.certification import certificates_of
 from reliabit.evaluation.prediction_columns import (
     CERTIFIED,
@@ -39,12 +39,14 @@ class Reliability:
         qualities: Metric to its value and resamples, which all cells share; whether more is better says
             `reliabit.metrics.higher_is_better`.
         certificates: One a certified risk; none where the splits that they take were not asked.
+        effective_bits: Bits a quantized weight takes with its scales and zeros, if known; no objective.
     """
 
     name: str
     costs: Mapping[str, float]
     qualities: Mapping[str, Resampled]
     certificates: tuple[Certificate, ...] = ()
+    effective_bits: float | None = None
 
     def certificate(self, risk: float) -> Certificate | None:
         """The certificate for a risk."""
@@ -166,7 +168,8 @@ def measure_reliability(cells: Sequence[Cell], settings: ParetoSettings, *, comp
         certified = [one for one in certificates if one.risk == settings.required_risk]
         if certified:
             qualities[settings.certified_coverage] = _acceptance(cell, certified[0].threshold, settings)
-        found.append(Reliability(cell.name, costs_of(cell.name, cell.metrics), qualities, tuple(certificates)))
+        costs, bits = costs_of(cell.name, cell.metrics), cell.metrics.get(EFFECTIVE_BITS)
+        found.append(Reliability(cell.name, costs, qualities, tuple(certificates), bits))
     return found
 
 

@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 from reliabit.config import Config
 from reliabit.evaluation.comparison import compare
-from reliabit.evaluation.figures import report_figures, write_figures
+from reliabit.evaluation.figure_style import write_figures
+from reliabit.evaluation.figures import report_figures
 from reliabit.evaluation.report import build_report
 from reliabit.files import replacing, sha256, write_manifest
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
@@ -26,7 +27,8 @@ def evaluate(config: Config) -> float:
     output = config.paths.output_folder()
     report = build_report(table, config.evaluation)
     title = place.split("/")[-1]
-    drawn = report_figures(table, report, split=config.evaluation.reported, title=title)
+    settings, confidence = config.evaluation, config.registry.confidence
+    drawn = report_figures(table, report, split=settings.reported, title=title, confidence=confidence)
     write_manifest(output, [*report.write(output), *write_figures(drawn, output)], predictions=digest)
     for name, interval in sorted(report.intervals.items()):
         sys.stdout.write(f"{name} = {interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]\n")

@@ -10,7 +10,8 @@ from reliabit.config import Config
 from reliabit.data.prepared_table import prepare
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.figures import report_figures, write_figures
+from reliabit.evaluation.figure_style import write_figures
+from reliabit.evaluation.figures import report_figures
 from reliabit.identity import CELL_TAG, Fingerprint, identify
 from reliabit.inference.cell_record import KERNELS, kernels_text
 from reliabit.metrics.definitions import AURC
@@ -90,7 +91,8 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
         logger_of=lambda name: RunLogger(run, prefix=f"training/{name}"),
     )
     report, predictions = measured.report, measured.selected.predictions
-    drawn = report_figures(predictions, report, split=config.evaluation.reported, title=title)
+    settings, confidence = config.evaluation, config.registry.confidence
+    drawn = report_figures(predictions, report, split=settings.reported, title=title, confidence=confidence)
     written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
     recorded = measured.recorded()
     run.log_metrics(recorded)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from reliabit.config import Config
-from reliabit.evaluation.pareto_report import pareto_figure
+from reliabit.evaluation.pareto_figures import write_pareto
 from reliabit.files import staged_folder
 from reliabit.paths import project_root
 from reliabit.registry.choosing import Choice, choose
@@ -24,15 +24,15 @@ def promote(config: Config) -> None:
     pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
     cells = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
     choice = choose(cells.read(Path(config.task.place("results"))), config.registry)
-    _write_choice(choice, config.paths.output_folder(), title=f"{config.model.name} · {config.data.name}")
+    title = f"{config.model.name} · {config.data.name}"
+    _write_choice(choice, config.paths.output_folder(), title=title, axis=config.sweep.pareto_axis)
     sys.stdout.write(choice.markdown())
 
 
-def _write_choice(choice: Choice, folder: Path, *, title: str) -> None:
-    """Write `choice.md`, `choice.json` and the figure; whole or not at all."""
+def _write_choice(choice: Choice, folder: Path, *, title: str, axis: str) -> None:
+    """Write `choice.md`, `choice.json` and the figures; whole or not at all."""
     with staged_folder(folder) as staging:
         (staging / "choice.md").write_text(choice.markdown(), encoding="utf-8")
         (staging / "choice.json").write_text(json.dumps(choice.to_dict(), indent=1) + "\n", encoding="utf-8")
         if choice.pareto is not None:
-            figure = pareto_figure({title: choice.pareto})
-            figure.savefig(staging / "pareto.png", format="png", dpi=120)
+            write_pareto({title: choice.pareto}, staging, axis=axis)

@@ -34,6 +34,7 @@ class SweepConfig:
         resume: Go on with an earlier sweep: `last`, or the id of its parent run.
         on_failure: Whether the cells after a failed one still run.
         paper: Close the sweep with the tables, figures and findings of `reliabit.evaluation.paper`.
+        pareto_axis: The cost that `pareto.png` shows: stored or resident MiB, milliseconds a question, bits a weight.
     """
 
     baseline: bool = MISSING
@@ -41,3 +42,4 @@ class SweepConfig:
     resume: str | None = MISSING
     on_failure: str = choice("continue", "stop")
     paper: bool = MISSING
+    pareto_axis: str = choice("stored", "resident", "latency", "bits")

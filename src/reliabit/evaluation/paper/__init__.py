@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reliabit.evaluation.cells import Cell
-from reliabit.evaluation.figures import write_figures
+from reliabit.evaluation.figure_style import write_figures
 from reliabit.evaluation.paper._figures import paper_figures
 from reliabit.evaluation.paper._findings import Findings, check_findings
 from reliabit.evaluation.paper._measurement import PaperRows, measure_models, paper_rows

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reliabit.evaluation.cells import SELECTOR
-from reliabit.evaluation.figures import draw_with_interval, panel_grid
+from reliabit.evaluation.figure_style import GREY, legend_below, panels, series_style, styled
+from reliabit.evaluation.figures import draw_with_interval
 from reliabit.evaluation.paper._measurement import PaperRow, PaperRows, mixture_of
 from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at
@@ -20,8 +21,8 @@ _OF_MIXTURES = (coverage_at(0.01), AURC)
 _LINES = {MAXPROB: "--", SELECTOR: "-"}
 """The confidences that are drawn; tables have the others."""
 
-_MARGIN = 2.4
-"""Inches beside the panels, for the legend."""
+_HEIGHT = 3.0
+"""Inches of a panel."""
 
 _SHOWN_BITS = (4, 2)
 """The widths that figures of mixtures show beside the unquantized model."""
@@ -38,8 +39,9 @@ def paper_figures(rows: PaperRows) -> "dict[str, Figure]":
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
+@styled
 def widths_figure(rows: PaperRows) -> "Figure | None":
-    """Accuracy, C@1% and AURC against bits, one row of panels a model.
+    """Accuracy, C@1% and AURC against bits, a panel each for every model.
 
     A line a quantizer and confidence, and the unquantized model as a horizontal band. Accuracy is drawn once a
     quantizer, as it does not depend on the confidence. `None` where nothing was quantized.
@@ -48,21 +50,20 @@ def widths_figure(rows: PaperRows) -> "Figure | None":
     quantizers = sorted({row.cell.quantizer for found in models.values() for row in found} - {UNQUANTIZED})
     if not quantizers:
         return None
-    colors = {UNQUANTIZED: "0.4"} | {name: f"C{number % 10}" for number, name in enumerate(quantizers)}
-    figure, grid = panel_grid(
-        rows=len(models), columns=len(_OF_WIDTHS), margin=_MARGIN, title="Widths, questions as they are"
-    )
-    for panels, (model, found) in zip(grid, models.items(), strict=True):
-        for axes, metric in zip(panels, _OF_WIDTHS, strict=True):
-            _draw_widths(axes, found, metric=metric, colors=colors)
-            axes.set(title=model, xlabel="bits", ylabel=metric.axis)
+    colors = {UNQUANTIZED: GREY} | {name: _color(number) for number, name in enumerate(quantizers)}
+    shown = [(model, found, metric) for model, found in models.items() for metric in _OF_WIDTHS]
+    figure, grid = panels(len(shown), title="Widths, questions as they are", height=_HEIGHT)
+    for axes, (model, found, metric) in zip(grid, shown, strict=True):
+        _draw_widths(axes, found, metric=metric, colors=colors)
+        axes.set(title=model, xlabel="bits", ylabel=metric.axis)
     # Accuracy has one line a quantizer; the last panel has all.
-    _legend(figure, grid[0][-1])
+    legend_below(figure, grid[-1:])
     return figure
 
 
+@styled
 def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
-    """C@1% and AURC of a model against the share of shifted questions, one row of panels a mixture.
+    """C@1% and AURC of a model against the share of shifted questions, a panel each for every mixture.
 
     A line for the unquantized model and each quantizer at 4 and 2 bits, with MaxProb and the Selector. `None` without
     mixtures.
@@ -71,22 +72,20 @@ def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
     mixtures = list(dict.fromkeys(mixture_of(name) for name in sets))
     if not mixtures:
         return None
-    figure, grid = panel_grid(
-        rows=len(mixtures), columns=len(_OF_MIXTURES), margin=_MARGIN, title=f"{model}: shifted questions"
-    )
-    for panels, mixture in zip(grid, mixtures, strict=True):
+    shown = [(mixture, metric) for mixture in mixtures for metric in _OF_MIXTURES]
+    figure, grid = panels(len(shown), title=f"{model}: shifted questions", height=_HEIGHT)
+    for axes, (mixture, metric) in zip(grid, shown, strict=True):
         found = [_drawn(rows.of(model, set_name=name)) for name in sets if mixture_of(name) == mixture]
         # Rows of all sets come in the same order of cells and confidences.
         series = [
             same for same in zip(*found, strict=True) if same[0].cell.unquantized or same[0].cell.bits in _SHOWN_BITS
         ]
         names = list(dict.fromkeys(same[0].cell.quantization for same in series))
-        for axes, metric in zip(panels, _OF_MIXTURES, strict=True):
-            for same in series:
-                at = [100 * row.measured.shifted_share for row in same]
-                _line(axes, at, same, metric=metric, color=f"C{names.index(same[0].cell.quantization) % 10}")
-            axes.set(title=mixture, xlabel="shifted questions, %", ylabel=metric.axis, ylim=(0, None))
-    _legend(figure, grid[0][0])
+        for same in series:
+            at = [100 * row.measured.shifted_share for row in same]
+            _line(axes, at, same, metric=metric, color=_color(names.index(same[0].cell.quantization)))
+        axes.set(title=mixture, xlabel="shifted questions, %", ylabel=metric.axis, ylim=(0, None))
+    legend_below(figure, grid)
     return figure
 
 
@@ -125,5 +124,6 @@ def _drawn(rows: Sequence[PaperRow]) -> list[PaperRow]:
     return [row for row in rows if row.measured.confidence in _LINES]
 
 
-def _legend(figure: "Figure", axes: "Axes") -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7, handlelength=3.5)
+def _color(number: int) -> str:
+    """Whether a line is solid says whose confidence it is, so that a configuration has its color alone."""
+    return str(series_style(number)["color"])

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 from reliabit.evaluation.cells import SPEED, Cell, families_of, numbered
 from reliabit.evaluation.comparison import compare, compare_slices
-from reliabit.evaluation.figures import overlay_figure
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import Pareto, pareto_front
 from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
+from reliabit.evaluation.short_names import short_names
 from reliabit.evaluation.tables import markdown_table
+from reliabit.evaluation.trust_figures import overlay_figure
 from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece
 from reliabit.tracking.recorded_cells import labels
 from reliabit.tracking.tags import PARENT_TAG, REUSED
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
     from mlflow.entities import Run
 
@@ -129,7 +131,7 @@ def _order(run: "Run") -> tuple[str, str, str, int]:
 
 
 def compare_with_baselines(
-    cells: Sequence[Cell], *, settings: EvaluationConfig
+    cells: Sequence[Cell], *, settings: EvaluationConfig, policy: ParetoSettings
 ) -> "tuple[dict[str, str], dict[str, Figure]]":
     """Compare finished cells with the baseline of their model and data set.
 
@@ -150,11 +152,21 @@ def compare_with_baselines(
         tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
         if settings.slices:
             tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
-        curves = {
-            name: scored_answers(reported_rows(table, settings.reported), MAXPROB) for name, table in answered.items()
-        }
-        figures[f"risk_coverage.{where}.png"] = overlay_figure(curves, title=f"{where} · {MAXPROB}")
+        figures[f"risk_coverage.{where}.png"] = _curves(answered, where, _decided_by(members, policy))
     return tables, figures
+
+
+def _curves(answered: "Mapping[str, pa.Table]", where: str, policy: ParetoSettings) -> "Figure":
+    curves = [scored_answers(reported_rows(table, policy.reported), policy.confidence) for table in answered.values()]
+    named = dict(zip(short_names(list(answered)), curves, strict=True))
+    return overlay_figure(named, title=f"{where} · {policy.confidence}", risks=policy.certified_risks)
+
+
+def _decided_by(cells: Sequence[Cell], policy: ParetoSettings) -> ParetoSettings:
+    """The policy, with MaxProb for its confidence where a cell lacks that."""
+    return (
+        policy if all(policy.confidence in cell.confidences for cell in cells) else replace(policy, confidence=MAXPROB)
+    )
 
 
 def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: int) -> dict[str, Pareto]:
@@ -170,8 +182,6 @@ def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: 
     """
     fronts: dict[str, Pareto] = {}
     for members in families_of([cell for cell in cells if SPEED in cell.metrics]):
-        everywhere = all(policy.confidence in cell.confidences for cell in members)
-        own = policy if everywhere else replace(policy, confidence=MAXPROB)
         where = numbered(members[0].place, fronts, between=" · ")
-        fronts[where] = pareto_front(members, Measurements(own, comparisons=compared))
+        fronts[where] = pareto_front(members, Measurements(_decided_by(members, policy), comparisons=compared))
     return fronts

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.figure_style import write_figures
 from reliabit.evaluation.paper import paper_report
-from reliabit.evaluation.pareto_report import pareto_csv, pareto_figure, pareto_markdown
+from reliabit.evaluation.pareto_figures import write_pareto
+from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.files import replacing
 from reliabit.paths import run_command
@@ -59,6 +61,7 @@ class OpenSweep:
         paper: Whether it ends with the paper's tables.
         folder: Where its files are written.
         places: The overrides that say where it is recorded, which the next command needs as well.
+        pareto_axis: The cost that `pareto.png` shows.
     """
 
     tracker: Tracker
@@ -71,6 +74,7 @@ class OpenSweep:
     paper: bool
     folder: Path
     places: Sequence[str] = ()
+    pareto_axis: str = "stored"
 
 
 @contextmanager
@@ -128,6 +132,7 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         paper=config.sweep.paper,
         folder=Path(config.hydra.sweep.dir),
         places=[one for one in config.hydra.overrides.task if one.lstrip("+~").startswith(("tracking", "paths.root"))],
+        pareto_axis=config.sweep.pareto_axis,
     )
 
 
@@ -195,11 +200,12 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
-    tables, figures = compare_with_baselines(cells, settings=sweep.settings)
+    tables, figures = compare_with_baselines(cells, settings=sweep.settings, policy=sweep.policy)
     for name, table in tables.items():
         sweep.run.log_text(table, name)
-    for name, figure in figures.items():
-        sweep.run.log_figure(figure, name)
+    with TemporaryDirectory() as folder:
+        for path in write_figures(figures, Path(folder)):
+            sweep.run.log_file(path)
     if sweep.paper and cells:
         with TemporaryDirectory() as folder:
             for path in paper_report(cells, sweep.settings).write(Path(folder)):
@@ -211,7 +217,9 @@ def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]") -> None:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")
         sweep.run.log_text(pareto_csv(fronts), "pareto.csv")
-        sweep.run.log_figure(pareto_figure(fronts), "pareto.png")
+        with TemporaryDirectory() as folder:
+            for path in write_pareto(fronts, Path(folder), axis=sweep.pareto_axis):
+                sweep.run.log_file(path)
 
 
 def _write_summary(summary: Summary, folder: Path) -> Path:
