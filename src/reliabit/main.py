@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reliabit.composition import as_quantized, register, to_config
+from reliabit.composition import as_quantized, model_name, register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import check_arguments, in_one_line, refusals
 from reliabit.disk_errors import plain_disk_errors
@@ -34,6 +34,7 @@ def run_task(config: Config) -> float | None:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
     config.model.path = _model_folder(config.model)
+    config.model.name = model_name(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
     module = import_module(f"reliabit.tasks.{config.task.name}")

@@ -33,7 +33,7 @@ def tell_cell(
     facts += [("run", link)] if link else []
     if note:
         sys.stdout.write(f"{name} {note}\n")
-    show_result(f"{name} · {config.data.name}: {_asked(config, metrics)}", facts, then=widths_command())
+    show_result(f"{name}: {_asked(config, metrics)}", facts, then=widths_command())
 
 
 def tell_cell_of_sweep(config: Config, *, name: str, metrics: Mapping[str, float], note: str = "") -> None:

@@ -19,14 +19,16 @@ from reliabit.models.loading import check_loadable
 from reliabit.paths import project_root
 from reliabit.tasks._answer_stores import calibration_digest
 from reliabit.tasks._asked_questions import BAD_SAMPLES
-from reliabit.tasks._cell import run_name, run_tags
+from reliabit.tasks._cell import data_name, run_name, run_tags
 from reliabit.tasks._measurement import measure
 from reliabit.tasks._model import QuantizedCheckpoint, scales_table
-from reliabit.tasks._results import tell_cell, tell_cell_of_sweep
+from reliabit.tasks._results import tell_cell, tell_cell_of_sweep, widths_command
 from reliabit.tasks.runtime import set_up
+from reliabit.tracking.columns import columns_of, empty_columns
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.lightning_logger import RunLogger
 from reliabit.tracking.links import run_link
+from reliabit.tracking.notes import CellNote, describe_cell
 from reliabit.tracking.sweep.parent import check_not_deleted, read_parent
 from reliabit.tracking.system_metrics import system_metrics
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
@@ -58,10 +60,29 @@ def pipeline(config: Config) -> float:
     tags = {**tags, **identity.to_tags(), **context_tags()}
     with tracker.run(name, tags=tags, parent=parent) as run, system_metrics(run):
         run.log_identity(to_mapping(config), fingerprint=identity)
+        # MLflow shows metrics in the order in which they came first.
+        run.log_metrics(empty_columns(config.registry.required_risk))
         run.log_inputs(_recorded_inputs(config))
-        recorded = _run(config, run, title=f"{name} · {config.data.name}")
+        recorded = _run(config, run, title=name)
+        _describe(config, tracker, run, metrics=recorded, parent=parent)
     _tell(config, tracker, run_id=run.run_id, metrics=recorded)
     return recorded[AURC.name]
+
+
+def _describe(
+    config: Config, tracker: Tracker, run: TrackedRun, *, metrics: Mapping[str, float], parent: str | None
+) -> None:
+    """Give a run its description: the headline numbers, and what to do next."""
+    chosen = f"reliabit promote --sweep {parent} --run {run.run_id} --dry-run"
+    note = CellNote(
+        run_id=run.run_id,
+        config=to_mapping(config),
+        data=data_name(config),
+        metrics=metrics,
+        policy=config.registry,
+        then=widths_command() if parent is None else chosen,
+    )
+    describe_cell(tracker, run, note, folder=config.paths.output_folder())
 
 
 def _reuse(finished: "Run", tracker: Tracker, *, config: Config) -> float:
@@ -94,8 +115,9 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
     settings, confidence = config.evaluation, config.registry.confidence
     drawn = report_figures(predictions, report, split=settings.reported, title=title, confidence=confidence)
     written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
-    recorded = measured.recorded()
-    run.log_metrics(recorded)
+    recorded, policy = measured.recorded(), config.registry
+    columns = columns_of(recorded, confidence=policy.confidence, required_risk=policy.required_risk)
+    run.log_metrics({**columns, **recorded})
     run.log_files(written, root=output)
     return recorded
 
