@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FIGURES = ("risk_coverage.png", "reliability_diagram.png")
 """The figures of a cell that its description shows."""
 
-PICTURES, WIDTH = "description", 600
+PICTURES, WIDTH = "description", 560
 """The folder of a description's pictures among a run's artifacts, and how wide they are, in pixels."""
 
 FIRST = ("accuracy", "AURC", "certified", "stored")
