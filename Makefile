@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
 
 # hqq's build script would otherwise try to compile CUDA kernels.
 export DISABLE_CUDA := 1
@@ -15,44 +16,62 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Nothing that Reliabit writes or reads is a pickle.
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
-.PHONY: help setup run test quick-test lint format typecheck unit test-slow ui pretrain repro lock clean
+.PHONY: help quick run setup dev test quick-test lint format typecheck unit test-slow ui pretrain repro lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# Only the bytecode of what runs import is compiled, which takes a fifth of the time and of the room of all of it.
 $(INSTALLED): requirements.lock pyproject.toml
+	@echo "Installing $$(grep -c == $<) packages into $(VENV): about 1.6 GB on disk, 0.5 GB to fetch where PyTorch is"
+	@echo "the build for CPUs (some GB more with CUDA); a minute or two on a good line."
 	test -x $(PYTHON) || python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --requirement requirements.lock
+	$(PYTHON) -m pip install --quiet --upgrade "pip>=25.1"
+	$(PYTHON) -m pip install --no-compile --requirement $<
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "Compiling what runs import: some 15 seconds."
+	PYTHONDONTWRITEBYTECODE= $(PYTHON) -c "import reliabit.tasks.pipeline"
 	touch $(INSTALLED)
 
-setup: $(INSTALLED)  ## Make .venv and install the locked versions
+$(TESTABLE): $(INSTALLED) requirements-dev.lock
+	@echo "Adding $$(grep -c == requirements-dev.lock) packages for tests: about 0.2 GB, and 0.4 GB of bytecode."
+	$(PYTHON) -m pip install --requirement requirements-dev.lock
+	PYTHONDONTWRITEBYTECODE= $(PYTHON) -m compileall -qq -j 0 $(VENV)/lib || true
+	touch $(TESTABLE)
 
-run: setup  ## Sweep the reference model over 2, 3, 4 and 8 bits beside its unquantized baseline
+quick: setup  ## A first table in under a minute: the model as it is, at 4 and at 2 bits, on few questions
+	@echo "Three configurations, some 1000 questions: a first look, in under a minute."
+	$(PYTHON) src/run.py experiment=quick
+
+run: setup  ## Sweep the reference model over 2, 3, 4 and 8 bits beside its unquantized baseline (some minutes)
 	$(PYTHON) src/run.py -m quant.bits=2,3,4,8
 	@echo "Predictions, figures and metrics of each configuration: outputs/sweeps/. Compare them in the browser: make ui"
 
-test: setup lint typecheck unit  ## Lint, type-check and test
+setup: $(INSTALLED)  ## Make .venv and install the locked versions
 
-quick-test: setup  ## Run the properties, floors, units and doctests that need no model, in a minute
+dev: $(TESTABLE)  ## Add to it what tests need
+
+test: dev lint typecheck unit  ## Lint, type-check and test
+
+quick-test: dev  ## Run the properties, floors, units and doctests that need no model, in a minute
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --quick --numprocesses auto --dist loadfile
 
-lint: setup  ## Check style
+lint: dev  ## Check style
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-format: setup  ## Format the code, and mend what can be mended without thought
+format: dev  ## Format the code, and mend what can be mended without thought
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-typecheck: setup  ## Check types
+typecheck: dev  ## Check types
 	$(VENV)/bin/mypy
 
 # A process a core and a thread each; the tests of a file stay together, since they share what is slow to make.
-unit: setup  ## Run the tests that take seconds, and the sweeps that take a minute
+unit: dev  ## Run the tests that take seconds, and the sweeps that take a minute
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
-test-slow: setup  ## Run the tests that take minutes
+test-slow: dev  ## Run the tests that take minutes
 	$(PYTHON) -m pytest -m slow
 
 ui: setup  ## Open the MLflow UI on the recorded runs, at http://127.0.0.1:5000
@@ -67,9 +86,8 @@ pretrain: setup  ## Train both reference models anew (an hour on two cores; move
 repro: setup  ## Bring the versioned pipeline up to date
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/dvc repro
 
-lock: setup  ## Write the installed versions to requirements.lock
-	{ echo "# Exact versions of everything that \`make setup\` installs; written by \`make lock\`."; \
-	  $(PYTHON) -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//; /^reliabit/d'; } > requirements.lock
+lock: dev  ## Write the installed versions to requirements.lock and requirements-dev.lock
+	$(PYTHON) bench/locks.py
 
 clean:  ## Remove what tasks wrote; recorded runs stay
-	rm -rf outputs data cache calibration checkpoints results promotion
+	rm -rf outputs data cache calibration checkpoints results promotion dvc_plots

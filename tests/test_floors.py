@@ -33,6 +33,8 @@ FLOORS = {
     "evaluation": 5,
     "serving": 5,
     "tracking": 6,
+    "asking": 6,
+    "measuring": 6,
     "registry": 7,
     "outputs": 7,
     "config": 8,

@@ -34,7 +34,7 @@ def test_lines_are_sparse_where_nobody_looks_on(clock, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "answering: 500 of 1,200 questions",
         "answering: 900 of 1,200 questions",
-        "answering: 1,200 questions, 48 s",
+        "answering: 1,200 of 1,200 questions, 48 s",
     ]
 
 

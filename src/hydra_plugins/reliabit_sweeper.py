@@ -53,12 +53,13 @@ class BaselineSweeper(BasicSweeper):
         from reliabit.identity import cell_digest
         from reliabit.jobs import OUTPUT, WRITING, cell_folder, current_job, resolve_paths
         from reliabit.outputs import check_distinct
+        from reliabit.progress import counted
         from reliabit.tasks.preflight import preflight
 
         folders: list[Path] = []
         outputs: list[Path] = []
         asked: set[str] = set()
-        for number, cell in enumerate(cells):
+        for number, cell in enumerate(counted(cells, "checking", total=len(cells), unit="cells")):
             composed = self._loader().load_sweep_config(self._swept(), list(cell))
             with open_dict(composed):
                 composed.hydra.job.id = composed.hydra.job.num = number

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reliabit.commands import promoting, serving, upkeep
+from reliabit.commands import own_answers, promoting, serving, upkeep
 from reliabit.composition import register, to_config
 from reliabit.config import Config
 from reliabit.config_errors import check_arguments, in_one_line, refusals
@@ -36,7 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(given)
     try:
         with plain_disk_errors():
-            done = options.command(compose_config(options.overrides), options)
+            if options.command == "own_answers.measure":
+                own_answers.measure(None, options)
+                done = None
+            else:
+                done = options.command(compose_config(options.overrides), options)
     except refusals() as error:
         sys.stderr.write(redact(in_one_line(error)))
         sys.exit(2)
@@ -105,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen at")
     serve.add_argument("--port", type=port, default=8000, help="the port; 0 for any that is free")
+    own_answers.add_parser(commands)
     return top
 
 

@@ -26,8 +26,10 @@ BY_VALUE = (
     "reliabit.identity",
     "reliabit.digests",
     "reliabit.code_graph",
-    # What is shown of a run meanwhile changes nothing of it.
+    # What is shown of a run, meanwhile and at its end, changes nothing of it.
     "reliabit.progress",
+    "reliabit.terminal",
+    "reliabit.tasks._results",
 )
 """Modules that results import, and whose part in them an identity holds as a value: their code need not count."""
 

@@ -14,6 +14,7 @@ from reliabit.config_errors import check_arguments, in_one_line, refusals
 from reliabit.disk_errors import plain_disk_errors
 from reliabit.models.settings import ModelConfig
 from reliabit.paths import conf_folder
+from reliabit.progress import step
 from reliabit.tracking.redaction import print_redacted, redact
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def run_task(config: Config) -> float | None:
     config.model.name = model_name(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
-    module = import_module(f"reliabit.tasks.{config.task.name}")
+    with step("loading libraries", shown=config.trainer.progress_bar):
+        module = import_module(f"reliabit.tasks.{config.task.name}")
     task: Callable[[Config], float | None] = getattr(module, config.task.name)
     return task(config)
 

@@ -8,28 +8,34 @@ from omegaconf import MISSING
 from reliabit.errors import ReliabitError
 from reliabit.settings import positive
 
+_PACKAGE = Path(__file__).resolve().parent
+_PROJECT = _PACKAGE.parents[1]
+
+
+def in_checkout() -> bool:
+    """Whether this code lies in a project's folder, and not where packages are installed."""
+    return (_PROJECT / "conf" / "config.yaml").is_file()
+
 
 def conf_folder() -> Path:
     """The configuration folder: the project's, or the copy that an installed package carries."""
-    package = Path(__file__).resolve().parent
-    project = package.parents[1] / "conf"
-    return project if (project / "config.yaml").is_file() else package / "conf"
-
-
-def project_root() -> Path:
-    """The project's folder, or the current one where the package is installed on its own."""
-    project = Path(__file__).resolve().parents[2]
-    return project if (project / "conf" / "config.yaml").is_file() else Path.cwd()
+    return _PROJECT / "conf" if in_checkout() else _PACKAGE / "conf"
 
 
 def models_folder() -> Path:
     """The folder of the reference models: the project's, or the copies that an installed package carries."""
-    return conf_folder().parent / "models"
+    # Within the package, `models` is the code that loads them.
+    return _PROJECT / "models" if in_checkout() else _PACKAGE / "reference_models"
+
+
+def project_root() -> Path:
+    """The project's folder, or the current one where the package is installed on its own."""
+    return _PROJECT if in_checkout() else Path.cwd()
 
 
 def run_command() -> str:
     """How a task is run, to be shown: by the project's script, or where there is none by the package's command."""
-    return "python src/run.py" if (project_root() / "src" / "run.py").is_file() else "reliabit run"
+    return "python src/run.py" if in_checkout() else "reliabit run"
 
 
 @dataclass

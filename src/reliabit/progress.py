@@ -15,9 +15,13 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
 Item = TypeVar("Item")
+
+MILLION = 10**6
+MANY = 10 * MILLION
+"""What is counted in millions."""
 
 EVERY = 15.0
 """Seconds between two lines, where nobody looks on."""
@@ -41,8 +45,10 @@ _shared = _Shared()
 class Step:
     """A long step; counts what is done of it. See `step`."""
 
-    def __init__(self, title: str, *, total: int | None = None, unit: str = "", shown: bool = True) -> None:
-        self.title, self.total, self.unit, self.shown, self.done = title, total, unit, shown, 0
+    def __init__(
+        self, title: str, *, total: int | None = None, unit: str = "", shown: bool = True, part: bool = False
+    ) -> None:
+        self.title, self.total, self.unit, self.shown, self.part, self.done = title, total, unit, shown, part, 0
         self.started = self._told = time.monotonic()
         self._display: Progress | None = None
         self._task: TaskID | None = None
@@ -64,6 +70,8 @@ class Step:
         """
         if self.total is None:
             return f"{self.done:,} {self.unit}".strip() if self.done else ""
+        if self.total >= MANY:
+            return f"{self.done / MILLION:,.0f} of {self.total / MILLION:,.0f} million {self.unit}".strip()
         return f"{self.done:,} of {self.total:,} {self.unit}".strip()
 
     def show(self, display: "Progress") -> None:
@@ -71,17 +79,19 @@ class Step:
         self._display, self._task = display, display.add_task(self.title, total=self.total, counted=self.counted())
 
     def close(self) -> None:
-        """End it; one that took a while says what was done."""
+        """End it; one that took a while says how much was done."""
         if self._display is not None and self._task is not None:
             self._display.remove_task(self._task)
         seconds = time.monotonic() - self.started
-        if seconds >= WORTH_A_LINE:
-            counted = f"{self.done:,} {self.unit}, ".replace(" ,", ",") if self.done else ""
-            _write_line(f"{self.title}: {counted}{seconds:.0f} s")
+        # Where nobody looks on, what was never told of needs no end.
+        if self.done and not self.part and (seconds >= WORTH_A_LINE if self._display else self._told > self.started):
+            _write_line(f"{self.title}: {self.counted()}, {seconds:.0f} s")
 
 
 @contextmanager
-def step(title: str, *, total: int | None = None, unit: str = "", shown: bool = True) -> Iterator[Step]:
+def step(
+    title: str, *, total: int | None = None, unit: str = "", shown: bool = True, part: bool = False
+) -> Iterator[Step]:
     """Show how far a step is for as long as a block runs.
 
     Args:
@@ -89,8 +99,9 @@ def step(title: str, *, total: int | None = None, unit: str = "", shown: bool = 
         total: How much there is to do; where it is not known, the time that passes is shown.
         unit: What is counted, in the plural.
         shown: Whether to show anything; `trainer.progress_bar`, where that is known.
+        part: Whether it is a part of another step, which says how much was done in the end.
     """
-    found = Step(title, total=total, unit=unit, shown=shown)
+    found = Step(title, total=total, unit=unit, shown=shown, part=part)
     if not shown:
         yield found
         return
@@ -111,10 +122,15 @@ def counted(items: Iterable[Item], title: str, *, total: int | None = None, unit
             found.advance()
 
 
+def is_watched() -> bool:
+    """Whether people look on, so that bars are shown and not lines."""
+    return sys.stderr.isatty() and parent_process() is None
+
+
 @contextmanager
 def _shared_display() -> "Iterator[Progress | None]":
     """The display of this process, shown as long as a step of it is; none where no person looks on."""
-    if not sys.stderr.isatty() or parent_process() is not None:
+    if not is_watched():
         yield None
         return
     with _shared.lock:
@@ -136,11 +152,18 @@ def _shared_display() -> "Iterator[Progress | None]":
 def _bars() -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Bar(BarColumn):
+        """A bar for what is counted; of other steps the time that passes says enough."""
+
+        def render(self, task: "Task") -> Any:
+            return Text() if task.total is None else super().render(task)
 
     return Progress(
         SpinnerColumn(finished_text=" "),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
+        Bar(bar_width=20),
         TextColumn("{task.fields[counted]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),

@@ -12,7 +12,7 @@ import yaml
 PROJECT = Path(__file__).parents[2]
 COPIED = [
     *("conf", "src", "models/qwen2_vl_tiny", "dvc.yaml", "params.yaml"),
-    *(".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"),
+    *(".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore", ".dvc/plots"),
 ]
 AUTHOR = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
 

@@ -23,7 +23,10 @@ pytestmark = [
 ]
 
 # Few questions leave wide intervals; what is tested here is what is shown, not the margins.
-LENIENT = ["registry.accuracy_loss=0.2", "registry.slice_loss=0.6", "registry.minimum_coverage=0.2"]
+LENIENT = [
+    *("registry.confidence=maxprob", "registry.accuracy_loss=0.2", "registry.slice_loss=0.6"),
+    "registry.minimum_coverage=0.2",
+]
 SWEEP = [
     *("-m", "quant.bits=2,3,4,8", "confidence=maxprob", *LENIENT, "trainer.threads=1", "trainer.progress_bar=false"),
     "data.ask={dev: 60, val: 40, cal: 300, test: 150}",

@@ -33,7 +33,7 @@ class Copy(Checkout):
     def contents(self) -> dict[str, bytes]:
         return {
             path.relative_to(self.root).as_posix(): path.read_bytes()
-            for folder in WRITTEN
+            for folder in (*WRITTEN, "reports")
             for path in (self.root / folder).rglob("*")
             if path.is_file() and not path.name.startswith(".")
         }
@@ -63,8 +63,7 @@ def copy(tmp_path_factory):
         calibration={**quant["calibration"], "images": 24, "contexts": 8},
         scaling={**quant["scaling"], "ratios": 3},
     )
-    selector = yaml.safe_load((copy.root / "conf/confidence/maxprob.yaml").read_text())["selector"]
-    copy.change("conf/confidence/maxprob.yaml", selector={**selector, "epochs": 2})
+    copy.change("conf/confidence/maxprob.yaml", selector={"epochs": 2})
     copy.set_bits(8, 4)
     copy.commit("A small project")
     return copy
@@ -83,10 +82,14 @@ def test_the_first_repro_runs_every_stage_once_and_in_order(first):
     assert ran[-1] == PROMOTE
     for bits in (8, 4):
         result = f"results/qwen2_vl_tiny-mbq-{bits}bit-easy_vqa"
-        assert contents[f"{result}/metrics.json"] == contents[f"{result}/report/metrics.json"]
-        assert contents[f"{result}/risk_coverage.csv"].startswith(b"coverage,maxprob,selector\n")
+        assert (
+            contents[f"reports/qwen2_vl_tiny-mbq-{bits}bit-easy_vqa.json"] == contents[f"{result}/report/headline.json"]
+        )
+        assert contents[f"{result}/report/risk_coverage.csv"].startswith(b"coverage,maxprob,selector\n")
         assert f"{result}/selected/selectors/selector/selector.safetensors" in contents
-    for name in ("choice.md", "choice.json", "pareto.png"):
+    curves = contents["reports/qwen2_vl_tiny-easy_vqa.csv"].decode().splitlines()
+    assert list(dict.fromkeys(row.split(",")[0] for row in curves)) == ["cell", "none", "mbq·8b", "mbq·4b"]
+    for name in ("choice.md", "choice.json", "pareto.png", "pareto_latency.png", "pareto_bits.png", "pareto.html"):
         assert contents[f"promotion/qwen2_vl_tiny-easy_vqa/{name}"]
     choice = json.loads(contents["promotion/qwen2_vl_tiny-easy_vqa/choice.json"])
     assert [one["candidate"].split("·")[1:3] for one in choice["decisions"]] == [
@@ -97,9 +100,9 @@ def test_the_first_repro_runs_every_stage_once_and_in_order(first):
     assert any(name.startswith("calibration/qwen2_vl_tiny-mbq/calibration/") for name in contents)
 
 
-def test_git_sees_nothing_of_what_the_pipeline_wrote(copy, first):
+def test_git_sees_the_numbers_alone_of_what_the_pipeline_wrote(copy, first):
     changed = copy.run("git", "status", "--porcelain").stdout.split()
-    assert changed == ["??", "dvc.lock"]
+    assert changed == ["??", "dvc.lock", "??", "reports/"]
 
 
 def test_the_second_repro_does_nothing(copy, first):
@@ -109,9 +112,9 @@ def test_the_second_repro_does_nothing(copy, first):
 
 def test_metrics_and_plots_are_shown(copy, first, tmp_path):
     shown = copy.dvc("metrics", "show", "--json")
-    assert shown.count('"selective/aurc"') == 3
+    assert shown.count('"certified C@5%"') == 3
     page = copy.dvc("plots", "show", "--out", str(tmp_path)).strip()
-    assert "Risk of the questions that MaxProb answers" in Path(page.removeprefix("file://")).read_text()
+    assert "what the answers of each cell risk" in Path(page.removeprefix("file://")).read_text()
 
 
 def test_an_unused_option_and_unused_code_change_nothing(copy, first):
@@ -159,7 +162,7 @@ def test_what_was_restored_has_its_runs_once(copy, first, tmp_path):
     for run in runs:
         folder = run.info.run_name.replace("·easy_vqa", "").replace("·s0", "").replace("·", "-").removesuffix("b")
         folder = folder if folder.endswith("none") else f"{folder}bit"
-        metrics = json.loads(first[1][f"results/{folder}-easy_vqa/metrics.json"])
+        metrics = json.loads(first[1][f"results/{folder}-easy_vqa/report/metrics.json"])
         assert run.data.metrics["selective/aurc"] == metrics["selective/aurc"]
         assert run.data.metrics["efficiency/stored_bytes"] > 0
         assert (run.data.tags["dvc.dirty"], run.data.tags["git.dirty"]) == ("false", "false")

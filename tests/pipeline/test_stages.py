@@ -1,5 +1,7 @@
 """The stages of `dvc.yaml`: each composes as it will run, and names what its task uses, no more and no less."""
 
+import json
+import re
 import shlex
 from pathlib import Path
 
@@ -188,7 +190,26 @@ def test_the_reference_models_are_not_trained_unless_asked(stages, pipeline):
     assert frozen == {f"pretrain@{model}" for model in pipeline["models"]}
 
 
-def test_every_report_has_its_metrics_and_its_plot(stages):
+def test_git_has_the_metrics_of_every_cell_and_the_curves_of_all(stages):
+    """So a fresh clone shows them and what a commit changed, without a remote."""
     for name, stage in stages.items():
-        shown = [out.def_path.rsplit("/", 1)[-1] for out in stage.outs if out.metric or out.plot]
-        assert shown == (["metrics.json", "risk_coverage.csv"] if "evaluate" in tasks_of(name) else []), name
+        shown = [out for out in stage.outs if out.metric or out.plot]
+        cell = name.partition("@")[2].replace("-easy", "bit-easy")
+        expected = {
+            "baseline": "reports/qwen2_vl_tiny-none-easy_vqa.json",
+            "evaluate": f"reports/{cell}.json",
+            "promote": "reports/qwen2_vl_tiny-easy_vqa.csv",
+        }.get(task_of(name))
+        assert [out.def_path for out in shown] == ([expected] if expected else []), name
+        assert not any(out.use_cache for out in shown), name
+
+
+def test_the_chart_of_the_curves_is_there(stages):
+    (plot,) = [out.plot for out in stages["promote@qwen2_vl_tiny-easy_vqa"].outs if out.plot]
+    template = (PROJECT / ".dvc" / "plots" / f"{plot['template']}.json").read_text()
+    assert {key: plot[key] for key in ("x", "y")} == {"x": "coverage", "y": "risk"}
+    assert {"<DVC_METRIC_DATA>", "<DVC_METRIC_TITLE>", "<DVC_METRIC_X_LABEL>", "<DVC_METRIC_Y_LABEL>"} <= set(
+        re.findall("<DVC_METRIC_[A-Z_]+>", template)
+    )
+    # DVC hands on what a CSV file holds as text, and "100" comes before "20" then.
+    assert json.loads(template)["data"]["format"]["parse"] == {"coverage": "number", "risk": "number"}

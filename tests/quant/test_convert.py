@@ -102,6 +102,70 @@ def test_methods_differ_and_the_library_runs(reference_model):
     assert errors["hqq_plus", "chunked"] < errors["hqq", "chunked"] < errors["rtn", "chunked"]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_number_of_bits_is_enough(family, reference_model):
+    by_bits, by_plan = reference_model(family), reference_model(family)
+    report = quantize_model(by_bits, bits=3)
+    assert report == quantize_model(by_plan, default_plan(Scheme(bits=3)))
+    assert torch.equal(logits_of(by_bits), logits_of(by_plan))
+
+
+def test_method_and_group_size_may_be_given_and_rules_leave_out_what_is(reference_model):
+    report = quantize_model(reference_model("qwen2_vl"), bits=4, method="rtn", group_size=32)
+    assert {module.scheme for module in report.modules} == {Scheme("rtn", 4, 32)}
+    rules = [{"components": ["vision"], "bits": 8}, {"components": ["language_mlp"]}]
+    report = quantize_model(reference_model("qwen2_vl"), rules, bits=2)
+    assert {module.scheme.bits for module in report.modules if ".visual." in module.name} == {8}
+    assert {module.scheme.bits for module in report.modules if ".visual." not in module.name} == {2}
+
+
+def test_a_model_of_text_alone_is_quantized_but_for_its_head_and_loads_again(tmp_path):
+    """Its layers carry none of the names that parts of a multimodal model have, and 48 inputs need groups of 16."""
+    from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 2, "num_hidden_layers": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)).eval()
+    report = quantize_model(model, bits=4)
+    assert len(report.names) == 14
+    assert not any("lm_head" in name for name in report.names)
+    assert {module.scheme.group_size for module in report.modules} == {16}
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    tokens = torch.arange(8)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded(tokens).logits, model(tokens).logits)
+
+
+def test_rows_that_no_group_size_divides_are_groups():
+    report = quantize_model(torch.nn.Sequential(torch.nn.Linear(40, 8)), bits=8)
+    assert report.modules[0].scheme.group_size is None
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (torch.nn.Linear(16, 16), {}, "say to how many bits: bits=2, 3, 4 or 8, or give a plan"),
+        (torch.nn.ReLU(), {"bits": 4}, "a ReLU has no linear layers that could be quantized"),
+        (
+            torch.nn.Linear(16, 16),
+            {"plan": Plan(()), "bits": 4},
+            "the plan says how each module is quantized; leave out",
+        ),
+        (torch.nn.Sequential(torch.nn.Linear(16, 16)), {"bits": 9}, "9 bits"),
+        (
+            torch.nn.Sequential(torch.nn.Linear(16, 16)),
+            {"bits": 4, "method": "mbq"},
+            "unknown quantization method 'mbq'",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(model, arguments, message):
+    with pytest.raises(ReliabitError, match=message) as refused:
+        quantize_model(model, **arguments)
+    assert "\n" not in str(refused.value)
+
+
 def refused(model, plan, message):
     """Quantizing is refused with one sentence, and nothing of the model has changed."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

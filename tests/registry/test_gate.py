@@ -1,6 +1,7 @@
 """The gate on made predictions with planted differences: each refusal for its reason, and what must never happen."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -395,6 +396,25 @@ def test_where_none_passes_each_says_why(configurations):
     assert (nothing.candidate, nothing.pareto, nothing.compared) == (None, None, 1)
 
 
+def test_a_sweep_of_too_few_images_says_how_many_it_takes_and_what_to_do():
+    few = {"test": 40, "val": 20, "cal": 40}
+    cells = [unquantized(table(images=few)), configuration("4 bits", table(images=few))]
+    # By which confidence it would be judged makes no difference to that.
+    for confidence in ("maxprob", "selector"):
+        choice = choose(cells, replace(POLICY, confidence=confidence))
+        told = choice.markdown().splitlines()[0]
+        assert told.startswith(
+            "No configuration passes. They were asked about 40 images of the split test, which is too few to choose "
+            "by: to rule out a loss of more than 3 points of accuracy among 2 takes "
+        )
+        assert told.endswith("Ask about more, as `make run` does, or name another sweep with --sweep.")
+    needed = int(told.split(" takes ")[1].split()[0])
+    # Of images of two questions each, none lost, the chance of so many is that of one test at half of 5 %, for two.
+    assert needed == math.ceil(math.log(0.05 / 2 / 2) / math.log(1 - 0.03))
+    enough = {**few, "test": needed}
+    assert not choose([replace(cell, predictions=table(images=enough)) for cell in cells], POLICY).shortage
+
+
 def test_the_order_of_configurations_does_not_matter(configurations):
     assert choose(configurations[::-1], POLICY).candidate.name == "4 bits"
 
@@ -430,7 +450,10 @@ def test_a_verdict_says_what_speaks_against_the_nearest(configurations):
 
 def test_a_verdict_without_the_policy_s_confidence_is_maxprob_s(configurations):
     finished = [one for one in configurations if one.finished and one.name != "dirty"]
-    assert verdicts(finished, replace(POLICY, confidence="selector")) == verdicts(finished, POLICY)
+    [found], [own] = verdicts(finished, replace(POLICY, confidence="selector")), verdicts(finished, POLICY)
+    assert found.chosen == own.chosen
+    assert found.text.startswith(own.text)
+    assert "promote with registry.confidence=maxprob" in found.text
 
 
 def test_a_verdict_of_cells_that_cannot_be_judged_together_says_why(configurations):

@@ -185,3 +185,9 @@ def test_a_prepared_table_needs_its_source_no_more(tmp_path):
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text("{}")
     checked(*chosen)
+
+
+def test_the_pipeline_s_promotion_is_refused_where_no_pipeline_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("reliabit.tasks.preflight.project_root", lambda: tmp_path)
+    with pytest.raises(ReliabitError, match=f"of params.yaml, and {tmp_path} has none; run it in a clone"):
+        checked("task=promote", f"task.results={tmp_path}")

@@ -26,6 +26,7 @@ from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional import aurc
 from reliabit.metrics.functional.inputs import FloatArray
+from reliabit.progress import Step, step
 
 MEMORY = 2**30
 """Bytes up to which a role's inputs are held in memory as float32; larger ones are read batch by batch."""
@@ -89,8 +90,9 @@ class BestState(lightning.Callback):  # type: ignore[misc]
     Lightning's own callbacks compare in float32 and keep states on disk.
     """
 
-    def __init__(self, validation: LabelledInputs, *, patience: int) -> None:
+    def __init__(self, validation: LabelledInputs, *, patience: int, shown: Step) -> None:
         """Watch a training; `patience` passes without a better AURC end it."""
+        self.shown = shown
         self.validation = validation
         self.patience = patience
         self.history: list[float] = []
@@ -109,6 +111,7 @@ class BestState(lightning.Callback):  # type: ignore[misc]
             rate = module.settings.learning_rate
             raise ReliabitError(f"the Selector's training diverged with a learning rate of {rate:g}; lower it")
         self.history.append(aurc(ranked, self.validation.accuracy))
+        self.shown.advance()
         if self.epoch == len(self.history):
             self.state = {name: tensor.detach().cpu().clone() for name, tensor in module.network.state_dict().items()}
         trainer.should_stop = len(self.history) - self.epoch >= self.patience
@@ -163,15 +166,19 @@ def train_selectors(
     fitted_on = FittedOn.images(train.image_keys, validation.image_keys)
     selectors = []
     for number, seed in enumerate(seeds):
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        title = "training the Selector" + (f", {number + 1} of {len(seeds)}" if len(seeds) > 1 else "")
+        with (
+            torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+            step(title, total=settings.epochs, unit="passes", shown=progress) as shown,
+        ):
             torch.manual_seed(seed)
             network = SelectorNetwork(learned.inputs.width, hidden=settings.hidden, dropout=settings.dropout)
             if statistics is not None:
                 network.set_standardizer(*statistics)
-            best = BestState(chooses, patience=settings.patience)
+            best = BestState(chooses, patience=settings.patience, shown=shown)
             module = SelectorTraining(network, train=learned, settings=settings)
             own = logger if number == 0 else None
-            _trainer(settings, callbacks=[best], accelerator=accelerator, progress=progress, logger=own).fit(module)
+            _trainer(settings, callbacks=[best], accelerator=accelerator, logger=own).fit(module)
         network.cpu().load_state_dict(best.state)
         selectors.append(
             TrainedSelector(
@@ -193,7 +200,6 @@ def _trainer(
     *,
     callbacks: list[lightning.Callback],
     accelerator: str,
-    progress: bool,
     logger: Logger | None,
 ) -> lightning.Trainer:
     return lightning.Trainer(
@@ -205,7 +211,7 @@ def _trainer(
         # What is logged is logged a pass.
         log_every_n_steps=1,
         enable_checkpointing=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=callbacks,
     )

@@ -17,6 +17,10 @@ FAIL, SKIP = "fail", "skip"
 """What `data.on_bad_sample` may say."""
 
 
+SHOWN = 5
+"""Bad samples that a message shows, where their place in a file is known."""
+
+
 def summary(counts: Mapping[str, int]) -> str:
     """How many samples there are by what is wrong with them, as words.
 
@@ -41,16 +45,22 @@ class BadSamples:
         file: Where the list goes, one JSON object a line.
         counts: How many samples there are by what is wrong with them.
         files: The image files that could not be used, so that it can be told when they have been repaired.
+        first: The first of those whose place in a file is known, as words.
     """
 
     file: TextIO
     counts: Counter[str] = field(default_factory=Counter)
     files: set[Path] = field(default_factory=set)
+    first: list[str] = field(default_factory=list)
 
-    def add(self, problem: str, *, question_id: str, image_id: str = "", detail: str = "") -> None:
-        """List one sample: its problem in the same words for all of the kind, and a detail that is its own."""
+    def add(self, problem: str, *, question_id: str, image_id: str = "", detail: str = "", place: str = "") -> None:
+        """List one sample: its problem in the same words for all of the kind, a detail of its own, and its line."""
         self.counts[problem] += 1
         record = {"question_id": question_id, "image_id": image_id, "problem": problem, "detail": detail}
+        if place:
+            record["place"] = place
+            if len(self.first) < SHOWN:
+                self.first.append(f"{place}: {problem}{f' ({detail})' if detail else ''}")
         self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def by_problem(self) -> dict[str, int]:
@@ -93,7 +103,8 @@ def judged(path: Path, *, source: str, on_bad_sample: str) -> Iterator[BadSample
         if failure is not None:
             raise failure
         return
-    listed = f"{summary(bad.by_problem())}; they are listed in {path}"
+    shown = f"; {'; '.join(bad.first)}" if bad.first else ""
+    listed = f"{summary(bad.by_problem())}{shown}; they are listed in {path}"
     if failure is not None:
         raise ReliabitError(f"{failure}; {listed}") from failure
     if on_bad_sample != SKIP:

@@ -10,6 +10,7 @@ from reliabit.data.sources import Source, WrittenSplit, WrittenTable, file_state
 from reliabit.data.splits import split_by_image
 from reliabit.data.table import VQARow, checked
 from reliabit.errors import ReliabitError
+from reliabit.progress import counted
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,7 @@ class InMemorySource(Source):
         return WrittenTable(splits=written, files=file_states(listed) if self.data.root is not None else {})
 
     def _rows(self, part: SourcePart) -> Iterator[VQARow]:
-        from tqdm import tqdm
-
-        rows = checked(part.read())
-        yield from tqdm(rows, desc=f"prepare {self.data.name}", unit=" questions", leave=False, disable=None)
+        yield from counted(checked(part.read()), f"preparing {self.data.name}", unit="questions")
 
 
 def _write_split(rows: list[VQARow], *, path: Path) -> WrittenSplit:

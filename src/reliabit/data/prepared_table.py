@@ -8,13 +8,15 @@ of the large ones each split has an image store beside it, see `reliabit.data._i
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.data.bad_samples import summary, tell
-from reliabit.data.sources import DataConfig, FileState, find_source
+from reliabit.data.preview import preview
+from reliabit.data.sources import SOURCES, DataConfig, FileState, find_source
 from reliabit.errors import ReliabitError
 from reliabit.files import sha256, staged_folder
 
@@ -39,7 +41,7 @@ class SplitRecord:
 def table_folder(data: DataConfig, *, root: Path) -> Path:
     """Where the table of a source lies below `root`, by its settings."""
     identity = json.dumps({"version": TABLE_VERSION, **data.identity()}, sort_keys=True)
-    return root / f"{data.name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+    return root / f"{data.called()}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
 
 
 def is_prepared(data: DataConfig, *, root: Path) -> bool:
@@ -69,12 +71,20 @@ def prepare(data: DataConfig, *, root: Path) -> Path:
                 _remove_leftovers(folder)
                 with staged_folder(folder) as staging:
                     _write_table(data, staging, bad_samples=bad_samples_file(folder))
+                if SOURCES[data.name].called_by_root:
+                    sys.stderr.write(previewed(data, folder))
     skipped = skipped_samples(folder)
     if skipped:
         tell(
             f"{folder} was made without bad samples: {summary(skipped)}; they are listed in {bad_samples_file(folder)}"
         )
     return folder
+
+
+def previewed(data: DataConfig, folder: Path) -> str:
+    """The preview of a prepared table, see `reliabit.data.preview`."""
+    splits = {name: load_split(folder, name) for name in read_manifest(folder)}
+    return preview(splits, called=data.called(), told=_read(folder).told)
 
 
 def bad_samples_file(folder: Path) -> Path:
@@ -131,6 +141,7 @@ class _Manifest:
     splits: dict[str, SplitRecord]
     skipped: dict[str, int]
     files: dict[str, FileState | None]
+    told: list[str]
 
 
 def _read(folder: Path) -> _Manifest:
@@ -144,6 +155,7 @@ def _read(folder: Path) -> _Manifest:
             splits={name: SplitRecord(**split) for name, split in record["splits"].items()},
             skipped={problem: int(count) for problem, count in skipped.items()},
             files={name: state and FileState(**state) for name, state in files.items()},
+            told=[str(line) for line in record.get("told", [])],
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())
@@ -181,6 +193,7 @@ def _write_table(data: DataConfig, folder: Path, *, bad_samples: Path) -> None:
     further = {
         "files": {name: state and asdict(state) for name, state in written.files.items()},
         "skipped": written.skipped,
+        "told": list(written.told),
     }
     record |= {name: found for name, found in further.items() if found}
     (folder / MANIFEST).write_text(json.dumps(record, indent=2) + "\n")

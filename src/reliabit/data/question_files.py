@@ -1,7 +1,7 @@
 """What readers of question files have in common: the files that a configuration lists, ids, texts and images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -73,6 +73,7 @@ class FoundImage:
         problem: What is wrong, in the same words for all images of the kind.
         detail: What is particular to this image.
         file: Its file, where it has one of its own.
+        checked: Whether it is known to decode.
     """
 
     image_id: str
@@ -80,6 +81,7 @@ class FoundImage:
     problem: str = ""
     detail: str = ""
     file: Path | None = None
+    checked: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ class QuestionReader(ABC):
         Raises:
             ReliabitError: One is not named, or not there.
         """
+
+    def read_images(self) -> Iterable[Path]:
+        """The files of images that count among those that the table is told by; few sources have few enough."""
+        return ()
 
     def check(self) -> None:
         """Check that the files are there, without reading them.

@@ -14,6 +14,7 @@ from reliabit.data.question_index import QuestionIndex, open_index
 from reliabit.data.sources import Source, WrittenSplit, WrittenTable, file_states
 from reliabit.data.splits import ordered_splits, read_ids, split_by_image
 from reliabit.errors import ReliabitError
+from reliabit.progress import counted
 
 INDEX = ".questions.sqlite"
 
@@ -64,7 +65,7 @@ class StreamedSource(Source):
         # Before they are read: what changes meanwhile is noticed the next time.
         states = file_states([*reader.files(), *map(Path, data.id_files().values())])
         with (
-            judged(bad_samples, source=data.name, on_bad_sample=data.on_bad_sample) as bad,
+            judged(bad_samples, source=data.called(), on_bad_sample=data.on_bad_sample) as bad,
             open_index(folder / INDEX, bad=bad) as index,
         ):
             reader.fill(index)
@@ -73,7 +74,13 @@ class StreamedSource(Source):
             index.place(splits)
             keep_images(reader, index, splits={name: len(images) for name, images in splits.items()}, folder=folder)
             written = {name: self._write_rows(index, name, folder=folder) for name in splits}
-        return WrittenTable(splits=written, skipped=bad.by_problem(), files=states | file_states(sorted(bad.files)))
+            told = self._told()
+        states |= file_states([*reader.read_images(), *sorted(bad.files)])
+        return WrittenTable(splits=written, skipped=bad.by_problem(), files=states, told=told)
+
+    def _told(self) -> list[str]:
+        """What a preview says of how the source was read."""
+        return []
 
     def _write_rows(self, index: QuestionIndex, split: str, *, folder: Path) -> WrittenSplit:
         path, name = folder / f"{split}.parquet", self.data.name
@@ -132,16 +139,14 @@ def _images_of(ids: Iterable[str], index: QuestionIndex, *, split: str) -> list[
 def keep_images(reader: QuestionReader, index: QuestionIndex, *, splits: Mapping[str, int], folder: Path) -> None:
     """Store every placed image once, in the file of its split; those that do not decode are left out.
 
-    `splits` are the numbers of images, for the progress bar.
+    `splits` are the numbers of images, which tell how far it is.
     """
-    from tqdm import tqdm
-
     from reliabit.data._image_store import ImageStore, images_file
 
     with ExitStack() as stack:
         stores = {split: stack.enter_context(ImageStore.create(folder / images_file(split))) for split in splits}
         found = reader.images(index)
-        for image in tqdm(found, total=sum(splits.values()), desc="images", unit="", leave=False, disable=None):
+        for image in counted(found, "keeping images", total=sum(splits.values()), unit="images"):
             split = index.split_of(image.image_id)
             if split is None:
                 continue
@@ -177,7 +182,7 @@ def write_rows(index: QuestionIndex, split: str, *, source: str, template: str, 
 
 
 def _decodable(image: FoundImage) -> FoundImage:
-    if image.encoded is None:
+    if image.encoded is None or image.checked:
         return image
     try:
         decode_image(image.encoded, item=f"image {image.image_id!r}")

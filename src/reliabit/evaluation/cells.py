@@ -158,6 +158,11 @@ def families_of(cells: Sequence[Cell]) -> list[list[Cell]]:
     return families
 
 
+def common_confidence(cells: Sequence[Cell], *, wanted: str) -> str:
+    """A confidence that all cells have: the one that is wanted, or MaxProb."""
+    return wanted if all(wanted in cell.confidences for cell in cells) else MAXPROB
+
+
 def numbered(where: str, taken: Collection[str], *, between: str) -> str:
     """The name of a family, numbered where others of the same model and data set have theirs.
 

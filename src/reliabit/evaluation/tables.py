@@ -76,6 +76,35 @@ def risk_coverage_table(answers: Mapping[str, ScoredAnswers], *, points: int = P
     """
     curves = {name: risk_coverage_curve(found.confidence, found.accuracy) for name, found in answers.items()}
     coverage = next(iter(curves.values())).coverage
-    rows = np.unique(np.linspace(0, len(coverage) - 1, min(points, len(coverage))).round().astype(int))
+    rows = _spread(len(coverage), points)
     columns = [coverage, *(found.risk for found in curves.values())]
     return csv_table(["coverage", *curves], ([f"{column[row]:.6g}" for column in columns] for row in rows))
+
+
+def cells_table(answers: Mapping[str, ScoredAnswers], *, points: int = POINTS // 2) -> str:
+    """The risk-coverage curves of several cells below each other as CSV, in per cent, for charts that tell them apart.
+
+    Args:
+        answers: The answers by the name of the cell.
+        points: Rows a cell at most; see `risk_coverage_table`.
+
+    Example:
+        >>> surest_right = ScoredAnswers(np.array([0.9, 0.1]), np.array([1.0, 0.0]), ["s/a", "s/b"])
+        >>> print(cells_table({"hqq·4b": surest_right}), end="")
+        cell,coverage,risk
+        hqq·4b,50,0
+        hqq·4b,100,50
+    """
+    curves = {name: risk_coverage_curve(found.confidence, found.accuracy) for name, found in answers.items()}
+    rows = (
+        [name, f"{100 * curve.coverage[row]:.5g}", f"{100 * curve.risk[row]:.5g}"]
+        for name, curve in curves.items()
+        for row in _spread(len(curve.coverage), points)
+    )
+    return csv_table(["cell", "coverage", "risk"], rows)
+
+
+def _spread(length: int, points: int) -> list[int]:
+    """At most so many places of a curve, evenly spaced; the last is among them."""
+    places = np.linspace(0, length - 1, min(points, length)).round().astype(int)
+    return [int(place) for place in np.unique(places)]

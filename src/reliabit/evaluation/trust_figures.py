@@ -52,7 +52,7 @@ def reliability_figure(answers: Mapping[str, ScoredAnswers], *, title: str, leve
     margin = 0.03 * (1 - start)
     axes.set(xlim=(start - margin, 1 + margin), ylim=(start - margin, 1 + margin), ylabel="accuracy")
     counts.set(xlim=(start - margin, 1 + margin), xlabel="confidence", ylabel="questions")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
     return figure
 
 

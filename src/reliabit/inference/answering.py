@@ -122,6 +122,7 @@ def answer_chunk(
     batch_size: int,
     max_new_tokens: int,
     accelerator: str,
+    progress: bool = False,
 ) -> Answers:
     """Answer a chunk of questions, encoded before or now; see `AnswerStore.ask`."""
     ordered, order = in_order(chunk)
@@ -139,7 +140,7 @@ def answer_chunk(
         checkpoint,
         max_new_tokens=max_new_tokens,
         accelerator=accelerator,
-        progress=False,
+        progress=progress,
         features=None if writer is None else InTableOrder(writer, order),
     )
     seconds = time.perf_counter() - start + (0.0 if found is None else found.seconds)

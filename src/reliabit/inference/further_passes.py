@@ -112,7 +112,7 @@ def sample_answers(
     """
     module = Sampling(checkpoint, max_new_tokens=max_new_tokens, settings=settings)
     loader = batches_of(table, checkpoint.encoder, batch_size=batch_size)
-    batches = predict(module, loader, accelerator=accelerator, progress=progress)
+    batches = predict(module, loader, accelerator=accelerator, progress=progress, title="sampling answers")
     return [SampledAnswers(**fields) for batch in batches for fields in batch]
 
 
@@ -228,5 +228,5 @@ def self_evaluations(
     module = SelfEvaluation(checkpoint, verdict=find_verdict(encoder, prompt))
     numbered = table.add_column("row", list(range(len(asked))))
     loader = batches_of(numbered, collate, batch_size=batch_size)
-    batches = predict(module, loader, accelerator=accelerator, progress=progress)
+    batches = predict(module, loader, accelerator=accelerator, progress=progress, title="asking about answers")
     return [confidence for batch in batches for confidence in batch]

@@ -17,6 +17,7 @@ from reliabit.errors import NotFiniteError
 from reliabit.models.encoding import Batch
 from reliabit.models.loading import Checkpoint
 from reliabit.models.spread import is_spread
+from reliabit.progress import Step, step
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,11 +87,15 @@ def _ends_of(checkpoint: Checkpoint) -> list[int]:
     return sorted({own, *([] if shipped is None else [shipped] if isinstance(shipped, int) else shipped)})
 
 
-class _StopWhenTold(lightning.Callback):  # type: ignore[misc]
-    """Ends the process at the batch after SIGTERM, which Lightning notes and otherwise ignores while predicting."""
+class _AfterEachBatch(lightning.Callback):  # type: ignore[misc]
+    """Counts batches, and ends the process after SIGTERM, which Lightning notes and otherwise ignores in this loop."""
+
+    def __init__(self, shown: Step) -> None:
+        self.shown = shown
 
     def on_predict_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop where the process was told to."""
+        """Count, and stop where the process was told to."""
+        self.shown.advance()
         if trainer.received_sigterm:
             raise SystemExit(128 + signal.SIGTERM)
 
@@ -109,18 +114,24 @@ def batches_of(
     return DataLoader(rows, batch_size=batch_size, shuffle=False, collate_fn=encode)
 
 
-def predict(module: Predicting, batches: "DataLoader[Any]", *, accelerator: str, progress: bool) -> list[Any]:
-    """Run a module's `predict_step` over batches, in order; what it returned for each."""
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        callbacks=[_StopWhenTold()],
-    )
-    return trainer.predict(module, batches) or []
+def predict(
+    module: Predicting, batches: "DataLoader[Any]", *, accelerator: str, progress: bool, title: str = ""
+) -> list[Any]:
+    """Run a module's `predict_step` over batches, in order; what it returned for each.
+
+    Where there is no title, it is shown as a part of what is done already.
+    """
+    with step(title or "this part", total=len(batches), unit="batches", shown=progress, part=not title) as shown:
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[_AfterEachBatch(shown)],
+        )
+        return trainer.predict(module, batches) or []
 
 
 class _FoundError(Exception):

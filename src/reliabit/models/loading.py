@@ -17,7 +17,7 @@ from reliabit.quant.record import OUR_FORMAT, read_record
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 OLDEST_TRANSFORMERS = "5.21"
 """Earlier ones keep weights in another type than they were asked for, or answer without having seen the image."""
@@ -32,6 +32,11 @@ class Checkpoint:
 
     model: "PreTrainedModel"
     encoder: Encoder
+
+    @property
+    def processor(self) -> "ProcessorMixin":
+        """The tokenizer and the image processor, as transformers knows them."""
+        return self.encoder.processor
 
 
 def load_checkpoint(model: ModelConfig, *, spread: Spread | None = None) -> Checkpoint:

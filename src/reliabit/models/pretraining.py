@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from reliabit.models.batches import IGNORED, ImageQuestions, TrainingBatches, ValidationBatches, by_image
 from reliabit.models.encoding import Encoder
 from reliabit.models.settings import Recipe
+from reliabit.progress import Step, step
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table
@@ -78,7 +79,14 @@ class Pretraining(lightning.LightningModule):  # type: ignore[misc]
 
 
 class EpochReport(lightning.Callback):  # type: ignore[misc]
-    """Prints one line an epoch, for logs in which a progress bar would be noise."""
+    """Counts steps, and prints one line an epoch."""
+
+    def __init__(self, shown: Step) -> None:
+        self.shown = shown
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Count, from where a training that was cut off goes on."""
+        self.shown.advance(trainer.global_step - self.shown.done)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Print the step and the metrics."""
@@ -124,26 +132,26 @@ def train(
         encoder=encoder,
         recipe=recipe,
     )
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=precision,
-        max_steps=recipe.steps,
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        logger=False,
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        callbacks=[
-            lightning.callbacks.ModelCheckpoint(dirpath=checkpoints, filename="last", enable_version_counter=False),
-            EpochReport(),
-        ],
-    )
     last = checkpoints / "last.ckpt"
-    with warnings.catch_warnings():
+    with step("training", total=recipe.steps, unit="steps", shown=progress_bar) as shown, warnings.catch_warnings():
         # A folder that holds a checkpoint is what going on from it means.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        trainer = lightning.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,
+            max_steps=recipe.steps,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            gradient_clip_val=1.0,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[
+                lightning.callbacks.ModelCheckpoint(dirpath=checkpoints, filename="last", enable_version_counter=False),
+                EpochReport(shown),
+            ],
+        )
         trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
     model.set_attn_implementation("sdpa")
     return {name: value.item() for name, value in trainer.callback_metrics.items()}

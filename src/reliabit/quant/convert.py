@@ -1,7 +1,8 @@
 """Quantize a model in memory: `quantize_model`."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -14,8 +15,9 @@ from reliabit.quant.mbq.scaling import Calibration, scale_model
 from reliabit.quant.mbq.search import GroupScale
 from reliabit.quant.module_names import component_of
 from reliabit.quant.packed import PackedWeight
-from reliabit.quant.plan import Plan, Scheme, resolve
+from reliabit.quant.plan import Plan, Rule, Scheme, default_plan, plan_from_config, resolve
 from reliabit.quant.quantizer import check_finite, quantize_weight, quantizer_of
+from reliabit.quant.settings import BITS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,25 +65,45 @@ class ConversionReport:
         return 8 * sum(module.stored_bytes for module in self.modules) / sum(module.weights for module in self.modules)
 
 
-@torch.no_grad()
-def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None = None) -> ConversionReport:
-    """Quantize, in place, the modules that a plan names.
+GROUP_SIZES = (64, 32, 16)
+"""What is tried, in order, where no group size is given: the first that divides the inputs of all modules."""
 
-    Everything that can be refused is refused before the first module is changed.
+
+@torch.no_grad()
+def quantize_model(
+    model: nn.Module,
+    plan: Plan | Sequence[Mapping[str, Any]] | None = None,
+    calibration: Calibration | None = None,
+    *,
+    bits: int | None = None,
+    method: str | None = None,
+    group_size: int | None = None,
+) -> ConversionReport:
+    """Quantize a model in place: to a number of bits, or module by module as a plan says.
+
+    `quantize_model(model, bits=3)` quantizes the linear layers of the decoder, as the field does, by `hqq`, and leaves
+    vision tower, connector, embeddings and head as they are; of a model whose parts are called otherwise than
+    `component_of` knows, all linear layers but the head. Everything that can be refused is refused before the first
+    module is changed.
 
     Args:
-        model: A model whose linear layers and embeddings carry the names that `component_of` knows.
-        plan: Which modules, and how.
+        model: A model of transformers, or any whose linear layers and embeddings a plan names.
+        plan: Which modules, and how: a `Plan`, or its rules as mappings, as `plan_from_config` takes them; what a rule
+            leaves out the other arguments say. None is one scheme for the modules named above.
         calibration: Statistics and a scale search (MBQ, AWQ); scales are folded into the decoder before it is
             quantized. None quantizes the weights as they are.
+        bits: Bits of a weight; needed unless the plan brings its own.
+        method: Of `reliabit.quant.methods`; `hqq` by default.
+        group_size: Inputs that share a scale; the first of `GROUP_SIZES` that divides all inputs by default, and whole
+            rows where none does.
 
     Returns:
         What was converted: exactly the modules that the plan resolves to.
 
     Raises:
-        ReliabitError: A rule that matches nothing, a module named twice or quantized already, a NaN or infinite
-            weight, a group size that does not divide the inputs, unsupported bits, a shared weight, or statistics that
-            are not this model's.
+        ReliabitError: Neither bits nor a plan, or both; a rule that matches nothing, a module named twice or quantized
+            already, a NaN or infinite weight, a group size that does not divide the inputs, unsupported bits, a shared
+            weight, or statistics that are not this model's.
 
     Example:
         >>> from reliabit.quant.plan import Rule
@@ -89,7 +111,11 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None
         >>> report = quantize_model(model, Plan((Rule(Scheme(bits=4), components=("lm_head",)),)))
         >>> report.names, report.effective_bits, type(model["lm_head"]).__name__
         (('lm_head',), 4.5, 'QuantLinear')
+        >>> mlp = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64))
+        >>> quantize_model(mlp, bits=3).names
+        ('0', '2')
     """
+    plan = _plan_of(model, plan, bits=bits, method=method, group_size=group_size)
     schemes = check_schemes(model, plan)
     before = set(packed_modules(model))
     scales = () if calibration is None else tuple(scale_model(model, schemes, calibration))
@@ -102,6 +128,58 @@ def quantize_model(model: nn.Module, plan: Plan, calibration: Calibration | None
 
         attach(cast("PreTrainedModel", model), scheme_records(model, schemes))
     return report
+
+
+def _plan_of(
+    model: nn.Module,
+    plan: Plan | Sequence[Mapping[str, Any]] | None,
+    *,
+    bits: int | None,
+    method: str | None,
+    group_size: int | None,
+) -> Plan:
+    """The plan that the arguments of `quantize_model` describe."""
+    given = {"bits": bits, "method": method, "group_size": group_size}
+    told: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if isinstance(plan, Plan):
+        if told:
+            raise ReliabitError(f"the plan says how each module is quantized; leave out {' and '.join(told)}")
+        return plan
+    if plan is not None:
+        return plan_from_config(plan, defaults=told)
+    if bits is None:
+        raise ReliabitError(
+            f"say to how many bits: bits={', '.join(map(str, BITS[:-1]))} or {BITS[-1]}, or give a plan"
+        )
+    modules = quantizable_modules(model)
+    rules = default_plan(Scheme()).rules
+    if not any(component_of(name) in rules[0].components for name in modules):
+        rules = (Rule(Scheme(), pattern=f"^(?:{'|'.join(map(re.escape, _body(model)))})$"),)
+    named = resolve(Plan(rules), modules)
+    told.setdefault("group_size", _group_size([model.get_submodule(name) for name in named]))
+    return Plan(tuple(replace(rule, scheme=replace(rule.scheme, **told)) for rule in rules))
+
+
+def _body(model: nn.Module) -> list[str]:
+    """The linear layers of a model but its head."""
+    head = cast("PreTrainedModel", model).get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    found = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | PackedWeight) and module is not head
+    ]
+    if not found:
+        raise ReliabitError(f"a {type(model).__name__} has no linear layers that could be quantized")
+    return found
+
+
+def _group_size(modules: Sequence[nn.Module]) -> int | None:
+    """The first of the group sizes that divides all inputs; None, whole rows, where none does."""
+    widths = [
+        module.columns if isinstance(module, PackedWeight) else int(cast("nn.Linear", module).in_features)
+        for module in modules
+    ]
+    return next((size for size in GROUP_SIZES if not any(width % size for width in widths)), None)
 
 
 def check_schemes(model: nn.Module, plan: Plan) -> dict[str, Scheme]:

@@ -4,13 +4,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.paired_reliability import AUGRC, Measurements, Reliability
 from reliabit.evaluation.pareto import Pareto, pareto_front
 from reliabit.evaluation.pareto_report import pareto_markdown
+from reliabit.evaluation.prediction_columns import image_keys, rows_of
 from reliabit.evaluation.tables import markdown_table
 from reliabit.metrics import higher_is_better
+from reliabit.metrics.cluster_mean import cluster_mean
 from reliabit.registry.decision import Decision, Reason, decision_on
 from reliabit.registry.gate import comparable, decide
 from reliabit.registry.policy import COSTS, Policy
@@ -26,6 +30,7 @@ class Choice:
         measurements: What was measured of them, for the best of all; to be given to `decide`.
         pareto: Where those that could be measured stand; `None` where none could.
         decisions: What the gate says of each without regard to what is live, in the order given.
+        shortage: Where none passes and none could, as they were asked about too few images: how many it takes.
     """
 
     candidate: Cell | None
@@ -33,6 +38,7 @@ class Choice:
     measurements: Measurements
     pareto: Pareto | None
     decisions: tuple[Decision, ...]
+    shortage: str = ""
 
     @property
     def compared(self) -> int:
@@ -41,7 +47,8 @@ class Choice:
 
     def markdown(self) -> str:
         """The choice for people: the candidate, what speaks against each configuration, and the Pareto table."""
-        chosen = f"The candidate is {self.candidate.name}." if self.candidate else "No configuration passes."
+        none = f"No configuration passes. {self.shortage}".rstrip()
+        chosen = f"The candidate is {self.candidate.name}." if self.candidate else none
         lines = [
             [
                 decision.candidate,
@@ -99,6 +106,29 @@ def choose(configurations: Sequence[Cell], policy: Policy) -> Choice:
         measurements=measurements,
         pareto=pareto,
         decisions=decisions,
+        shortage="" if candidate else _shortage(configurations, policy, level=measurements.level),
+    )
+
+
+def _shortage(configurations: Sequence[Cell], policy: Policy, *, level: float) -> str:
+    """How many images it takes to choose by accuracy at all, where even the best asked was asked about fewer."""
+    split = policy.reported
+    asked = [
+        image_keys(rows_of(one.predictions, split))
+        for one in configurations
+        if one.finished and one.predictions is not None
+    ]
+    images = max(asked, key=lambda found: len({*found}), default=[])
+    if not images or not policy.accuracy_loss > 0:
+        return ""
+    unchanged = cluster_mean(np.zeros(len(images)), images, low=-1.0)
+    needed, there = unchanged.images_needed(policy.accuracy_loss, level=level), len({*images})
+    if needed <= there:
+        return ""
+    return (
+        f"They were asked about {there} images of the split {split}, which is too few to choose by: to rule out a loss "
+        f"of more than {100 * policy.accuracy_loss:g} points of accuracy among {len(configurations)} takes {needed} at "
+        "the least. Ask about more, as `make run` does, or name another sweep with --sweep."
     )
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import reliabit
 from reliabit.errors import ReliabitError
 from reliabit.registry.versions import (
     DIGEST_TAG,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
-MODEL_CODE = Path(reliabit.__file__).parent / "serving" / "mlflow_model.py"
+MODEL_CODE = Path(__file__).parents[1] / "serving" / "mlflow_model.py"
 BUNDLE = "bundle"
 BUNDLE_PATH = f"artifacts/{BUNDLE}"
 """Where the bundle lies in a logged model."""

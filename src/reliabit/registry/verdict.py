@@ -54,6 +54,8 @@ def _verdict(cells: Sequence[Cell], policy: Policy) -> Verdict:
     except ReliabitError as error:
         return Verdict(f"{where}: these cells cannot be judged: {error}", None)
     said = _chosen(choice, own) if choice.candidate else _none(choice, own)
+    if not everywhere:
+        said += f" Cells lack {policy.confidence}, so this is by MaxProb: promote with registry.confidence={MAXPROB}."
     dirty = " Its code was not all committed, which promoting takes." if any(cell.dirty for cell in cells) else ""
     return Verdict(f"{where}: {said}{dirty}", choice.candidate.run_id if choice.candidate else None)
 

@@ -25,6 +25,7 @@ from reliabit.errors import ReliabitError
 from reliabit.inference.answer_store import AnswerStore
 from reliabit.inference.settings import FeatureSettings, TrainerConfig
 from reliabit.models.spread import tensors_of
+from reliabit.progress import step
 from reliabit.quant.module_names import component_of
 from reliabit.tasks._calibration_rows import calibration_rows
 from reliabit.tasks._model import QuantizedCheckpoint, chunk_answerer, load_quantized
@@ -221,16 +222,14 @@ def _run_workers(config: Config, devices: Sequence[str], *, awaited: dict[Path, 
 
 def _watch(workers: "Sequence[BaseProcess]", awaited: dict[Path, int], *, shown: bool) -> None:
     """Wait until all workers have ended, and show how much of what was missing is there."""
-    from tqdm import tqdm
-
     left = dict(awaited)
-    title = f"answer on {len(workers)} devices"
-    with tqdm(total=sum(left.values()), desc=title, unit=" questions", disable=None if shown else True) as bar:
+    title = f"answering on {len(workers)} devices"
+    with step(title, total=sum(left.values()), unit="questions", shown=shown) as answered:
         running = True
         while running:
             running = any(worker.is_alive() for worker in workers)
             for place in [place for place in left if place.is_dir()]:
-                bar.update(left.pop(place))
+                answered.advance(left.pop(place))
             if running:
                 connection.wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=POLL_SECONDS)
 

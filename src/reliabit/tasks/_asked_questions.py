@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from reliabit.config import Config
 from reliabit.data.bad_samples import FAIL, SKIP, judged, summary, tell
 from reliabit.data.image_decoding import image_size
-from reliabit.data.prepared_table import load_split, prepare
+from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.data.shifts import apply_shift, parse_shift
 from reliabit.data.sources import DataConfig
 from reliabit.data.splits import image_key, images_of
@@ -105,6 +105,11 @@ def prepared_split(config: Config, data: DataConfig, split: str) -> "Dataset":
     return load_split(prepare(data, root=Path(config.paths.data)), split)
 
 
+def _splits_of(config: Config, data: DataConfig) -> list[str]:
+    """The splits of a prepared table, which may lack some that the settings name; see `Source.decides_splits`."""
+    return list(read_manifest(prepare(data, root=Path(config.paths.data))))
+
+
 def _asked_splits(data: DataConfig) -> list[str]:
     return [split for split, images in data.ask.items() if images != 0 and data.splits.get(split)]
 
@@ -112,8 +117,9 @@ def _asked_splits(data: DataConfig) -> list[str]:
 def _tables(config: Config, *, training: bool) -> "Iterator[Dataset]":
     """The splits as they are, then one of them under each shift, then the other data sets."""
     data = config.data
+    there = _splits_of(config, data)
     for split in _asked_splits(data):
-        if split == TRAINING_SPLIT and not training:
+        if (split == TRAINING_SPLIT and not training) or split not in there:
             continue
         table = first_images(prepared_split(config, data, split), data.ask[split])
         if split in data.one_question_an_image:
@@ -137,18 +143,18 @@ def _without_seen_images(table: "Dataset", config: Config, *, name: str) -> "Dat
     if images_of(config.other_data[name].name) != images_of(config.data.name):
         return table
     keys = _image_keys(table)
-    others = [split for split, images in config.data.splits.items() if images and split != SHIFTED_SPLIT]
+    others = [split for split in _splits_of(config, config.data) if split != SHIFTED_SPLIT]
     seen = {key for split in others for key in _image_keys(prepared_split(config, config.data, split))}
     kept = [row for row, key in enumerate(keys) if key not in seen]
     if len(kept) == len(keys):
         return table
     sys.stderr.write(
         f"other_data.{name}: {len(keys) - len(kept)} of {len(keys)} questions are left out, as their images are in "
-        f"{', '.join(others)} of {config.data.name}\n"
+        f"{', '.join(others)} of {config.data.called()}\n"
     )
     if not kept:
         raise ReliabitError(
-            f"every image of other_data.{name} is in {', '.join(others)} of {config.data.name}; leave that set out"
+            f"every image of other_data.{name} is in {', '.join(others)} of {config.data.called()}; leave that set out"
         )
     return table.select(kept)
 
@@ -199,7 +205,7 @@ def _sizes(questions: "Dataset") -> list[Size]:
 
 def _tell(config: Config, questions: "Dataset", refused: dict[int, RefusedQuestion], *, listed_in: Path | None) -> None:
     """List what is refused, and end the task where one of the sets that it comes from says so."""
-    shifts, source = questions["shift"], f"{config.data.name}, asked of {config.model.name}"
+    shifts, source = questions["shift"], f"{config.data.called()}, asked of {config.model.name}"
     behaviours = {config.other_data.get(shifts[row], config.data).on_bad_sample for row in refused}
     on_bad_sample = FAIL if FAIL in behaviours else SKIP
     if listed_in is None:
@@ -219,6 +225,6 @@ def _check_left(config: Config, questions: "Dataset", kept: "Dataset") -> None:
     for split, shift in sorted({*asked} - {*left}):
         under = "" if shift == NO_SHIFT else f" under {shift}"
         raise ReliabitError(
-            f"{config.model.name} takes no question of the split {split}{under} of {config.data.name}; repair the "
+            f"{config.model.name} takes no question of the split {split}{under} of {config.data.called()}; repair the "
             "data, or leave that out of data.ask or data.shifts"
         )

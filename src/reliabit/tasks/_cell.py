@@ -44,12 +44,7 @@ class TimedPredictions:
 def run_name(config: Config) -> str:
     """The run's name, such as `qwen2_vl_tiny·easy_vqa·hqq·4b·s0`."""
     width = "" if config.quant.bits is None else f"·{config.quant.bits}b"
-    return f"{config.model.name}·{data_name(config)}·{config.quant.name}{width}·s{config.seed}"
-
-
-def data_name(config: Config) -> str:
-    """What runs call the data set: a folder of one's own by its own name."""
-    return str(getattr(config.data, "called", lambda: config.data.name)())
+    return f"{config.model.name}·{config.data.called()}·{config.quant.name}{width}·s{config.seed}"
 
 
 def run_tags(config: Config) -> dict[str, str]:
@@ -59,7 +54,7 @@ def run_tags(config: Config) -> dict[str, str]:
         "model": config.model.name,
         "quant": config.quant.name,
         "bits": str(UNQUANTIZED_BITS if config.quant.name == UNQUANTIZED else config.quant.bits or "mixed"),
-        "data": data_name(config),
+        "data": config.data.called(),
         CELL_TAG: cell_digest(to_mapping(config)),
     }
 

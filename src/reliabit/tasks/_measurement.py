@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from reliabit.config import Config
 from reliabit.evaluation.report import Report, build_report
 from reliabit.inference.features import FEATURES
+from reliabit.progress import step
 from reliabit.tasks._asked_questions import BAD_SAMPLES
 from reliabit.tasks._cell import efficiency
 from reliabit.tasks._model import QuantizedCheckpoint
@@ -58,5 +59,6 @@ def measure(
     features = folder / FEATURES
     model, answered = answer_as_configured(config, features=features, listed_in=folder / BAD_SAMPLES, loaded=loaded)
     selected = fit_estimators(config, answered.predictions, features=features, logger_of=logger_of)
-    report = build_report(selected.predictions, config.evaluation)
+    with step("measuring, with intervals", shown=config.trainer.progress_bar):
+        report = build_report(selected.predictions, config.evaluation)
     return CellMeasurement(selected=selected, report=report, efficiency=efficiency(config, model, answered))

@@ -123,6 +123,7 @@ def chunk_answerer(
         batch_size=config.trainer.batch_size,
         max_new_tokens=config.model.max_new_tokens,
         accelerator=config.trainer.accelerator,
+        progress=config.trainer.progress_bar,
     )
 
 

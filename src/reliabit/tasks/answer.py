@@ -1,6 +1,5 @@
 """`task=answer`: ask the model every question and write the predictions table, with the states a Selector reads."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +11,14 @@ from reliabit.files import write_manifest
 from reliabit.inference.features import ANSWERED_BY, FEATURES
 from reliabit.inference.predictions import PREDICTIONS, gather, gather_features, with_column, write_predictions
 from reliabit.models.loading import Checkpoint, check_loadable
+from reliabit.progress import step
 from reliabit.tasks._answer_stores import answer_on_devices, answer_store, answerer_of
 from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_questions
 from reliabit.tasks._cell import TimedPredictions, cell_record
 from reliabit.tasks._model import QuantizedCheckpoint, load_quantized
+from reliabit.tasks._results import next_command, number_facts
 from reliabit.tasks.runtime import set_up
+from reliabit.terminal import show_result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,10 +33,19 @@ def answer(config: Config) -> None:
     model, answered = answer_as_configured(config, features=output / FEATURES, listed_in=output / BAD_SAMPLES)
     write_predictions(answered.predictions, output / PREDICTIONS)
     write_manifest(output, [output / PREDICTIONS])
-    cell_record(config, model, answered).write(output)
-    sys.stdout.write(
-        f"{answered.predictions.num_rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}\n"
+    record = cell_record(config, model, answered)
+    record.write(output)
+    rows = answered.predictions.num_rows
+    show_result(
+        f"{rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}",
+        number_facts(config, record.efficiency),
+        then=next_command(f"task={_after(config)}", f"task.predictions={output / PREDICTIONS}"),
     )
+
+
+def _after(config: Config) -> str:
+    """The task that goes on from here."""
+    return "select" if config.confidence.needs_training() else "evaluate"
 
 
 def answer_as_configured(
@@ -52,9 +63,12 @@ def answer_as_configured(
         listed_in: Where to list what is not asked; `None` where that was done before.
         loaded: Is told of the model before it answers.
     """
-    questions = asked_questions(config, training=config.confidence.needs_training(), listed_in=listed_in)
+    shown = config.trainer.progress_bar
+    with step("reading the questions", shown=shown):
+        questions = asked_questions(config, training=config.confidence.needs_training(), listed_in=listed_in)
     answer_on_devices(config, questions)
-    model = load_quantized(config)
+    with step(f"loading {config.model.name}, quant={config.quant.name}", shown=shown):
+        model = load_quantized(config)
     loaded(model)
     return model, answer_questions(config, model, questions, features=features)
 
@@ -63,19 +77,18 @@ def answer_questions(
     config: Config, model: QuantizedCheckpoint, questions: "Dataset", *, features: Path
 ) -> TimedPredictions:
     """Ask a loaded model some questions, but for those that it was asked before; see `answer_as_configured`."""
-    from tqdm import tqdm
-
     store, stored = answer_store(config), []
-    shown = None if config.trainer.progress_bar else True
-    with tqdm(total=len(questions), desc="answer", unit=" questions", disable=shown) as bar:
+    shown = config.trainer.progress_bar
+    with step("answering", total=len(questions), unit="questions", shown=shown) as asked:
         for chunk in store.ask(questions, answerer_of(config, model, questions=len(questions))):
             stored.append(chunk)
             # All of them are read again at the end; until then nobody may take them for forgotten.
             touch(found.folder for found in stored)
-            bar.update(len(chunk.questions))
-    predictions = gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity})
-    if store.features is not None:
-        gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
+            asked.advance(len(chunk.questions))
+    with step("gathering the answers", shown=shown):
+        predictions = gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity})
+        if store.features is not None:
+            gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
     evict_lru(Path(config.paths.cache), limit=config.paths.cache_bytes())
     predictions, extra_seconds = _with_further_passes(config, model, questions, predictions)
     return TimedPredictions(

@@ -17,9 +17,10 @@ from reliabit.inference.cell_record import KERNELS, kernels_text
 from reliabit.metrics.definitions import AURC
 from reliabit.models.loading import check_loadable
 from reliabit.paths import project_root
+from reliabit.progress import step
 from reliabit.tasks._answer_stores import calibration_digest
 from reliabit.tasks._asked_questions import BAD_SAMPLES
-from reliabit.tasks._cell import data_name, run_name, run_tags
+from reliabit.tasks._cell import run_name, run_tags
 from reliabit.tasks._measurement import measure
 from reliabit.tasks._model import QuantizedCheckpoint, scales_table
 from reliabit.tasks._results import tell_cell, tell_cell_of_sweep, widths_command
@@ -39,15 +40,19 @@ if TYPE_CHECKING:
 
 def pipeline(config: Config) -> float:
     """Run one configuration from checkpoint to report, unless a finished run has its numbers; returns its AURC."""
-    set_up(config)
+    shown = config.trainer.progress_bar
+    with step("loading libraries", shown=shown):
+        set_up(config)
     name, tags = run_name(config), run_tags(config)
-    tracker = open_tracker(config.tracking)
+    with step("opening the store", shown=shown):
+        tracker = open_tracker(config.tracking)
     parent = read_parent(config.tracking.parent_file)
     if parent is not None:
         check_not_deleted(tracker, parent)
         tracker.supersede(tags[CELL_TAG], parent=parent)
     try:
-        identity = run_identity(config)
+        with step("reading what identifies the run", shown=shown):
+            identity = run_identity(config)
     except ReliabitError:
         # What fails before it has an identity is recorded as a failed run all the same.
         with tracker.run(name, tags=tags, parent=parent):
@@ -57,12 +62,14 @@ def pipeline(config: Config) -> float:
         if parent is not None:
             tracker.adopt(finished.info.run_id, parent=parent, cell=tags[CELL_TAG])
         return _reuse(finished, tracker, config=config)
-    tags = {**tags, **identity.to_tags(), **context_tags()}
+    with step("reading the state of the checkout", shown=shown):
+        tags = {**tags, **identity.to_tags(), **context_tags()}
     with tracker.run(name, tags=tags, parent=parent) as run, system_metrics(run):
-        run.log_identity(to_mapping(config), fingerprint=identity)
-        # MLflow shows metrics in the order in which they came first.
-        run.log_metrics(empty_columns(config.registry.required_risk))
-        run.log_inputs(_recorded_inputs(config))
+        with step("opening the run", shown=shown):
+            run.log_identity(to_mapping(config), fingerprint=identity)
+            # MLflow shows metrics in the order in which they came first.
+            run.log_metrics(empty_columns(config.registry.required_risk))
+            run.log_inputs(_recorded_inputs(config))
         recorded = _run(config, run, title=name)
         _describe(config, tracker, run, metrics=recorded, parent=parent)
     _tell(config, tracker, run_id=run.run_id, metrics=recorded)
@@ -77,7 +84,7 @@ def _describe(
     note = CellNote(
         run_id=run.run_id,
         config=to_mapping(config),
-        data=data_name(config),
+        data=config.data.called(),
         metrics=metrics,
         policy=config.registry,
         then=widths_command() if parent is None else chosen,
@@ -87,7 +94,8 @@ def _describe(
 
 def _reuse(finished: "Run", tracker: Tracker, *, config: Config) -> float:
     """Take over the numbers and files of a finished run of the same identity."""
-    tracker.fetch_all(finished.info.run_id, config.paths.output_folder())
+    with step("fetching the files of the finished run", shown=config.trainer.progress_bar):
+        tracker.fetch_all(finished.info.run_id, config.paths.output_folder())
     note = f"is finished already: run {finished.info.run_id} has the same identity (sweep.force=true repeats it)"
     _tell(config, tracker, run_id=finished.info.run_id, metrics=finished.data.metrics, note=note)
     return float(finished.data.metrics[AURC.name])
@@ -112,13 +120,14 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
         logger_of=lambda name: RunLogger(run, prefix=f"training/{name}"),
     )
     report, predictions = measured.report, measured.selected.predictions
-    settings, confidence = config.evaluation, config.registry.confidence
-    drawn = report_figures(predictions, report, split=settings.reported, title=title, confidence=confidence)
-    written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
-    recorded, policy = measured.recorded(), config.registry
-    columns = columns_of(recorded, confidence=policy.confidence, required_risk=policy.required_risk)
-    run.log_metrics({**columns, **recorded})
-    run.log_files(written, root=output)
+    with step("drawing and recording", shown=config.trainer.progress_bar):
+        settings, policy = config.evaluation, config.registry
+        drawn = report_figures(predictions, report, split=settings.reported, title=title, confidence=policy.confidence)
+        written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
+        recorded = measured.recorded()
+        columns = columns_of(recorded, confidence=policy.confidence, required_risk=policy.required_risk)
+        run.log_metrics({**columns, **recorded})
+        run.log_files(written, root=output)
     return recorded
 
 

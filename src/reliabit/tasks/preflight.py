@@ -27,6 +27,7 @@ from reliabit.models.checkpoint_folder import (
 )
 from reliabit.models.families import find_adapter
 from reliabit.models.reference import check_family
+from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
 from reliabit.tasks._asked_questions import check_asked
@@ -169,10 +170,14 @@ def check_sweep(config: Config) -> None:
 
 
 def check_results(config: Config) -> None:
-    """Check that the folder of results is there."""
+    """Check that the folder of results is there, and the list of the cells to choose among."""
     folder = config.task.place("results")
     if not Path(folder).is_dir():
         raise ReliabitError(f"task.results={folder} does not exist; run dvc repro, or correct the path")
+    if not (project_root() / "params.yaml").is_file():
+        raise ReliabitError(
+            f"task=promote chooses among the cells of params.yaml, and {project_root()} has none; run it in a clone"
+        )
 
 
 CHECKS: Mapping[str, tuple[Check, ...]] = MappingProxyType(

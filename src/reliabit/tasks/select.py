@@ -1,6 +1,5 @@
 """`task=select`: fit confidence estimators to the answers of `dev`, and say how sure every other answer is."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from reliabit.confidence.estimators.selectors import Selector
 from reliabit.confidence.examples import EXTRA_SCALARS, Examples, FeatureBlocks, examples_of
 from reliabit.confidence.leakage import FittedOn
 from reliabit.config import Config
+from reliabit.data.bad_samples import tell
+from reliabit.data.sources import SOURCES
 from reliabit.data.splits import check_disjoint
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.prediction_columns import (
@@ -32,9 +33,12 @@ from reliabit.evaluation.prediction_columns import (
 from reliabit.files import write_manifest
 from reliabit.inference.features import FEATURES, read_features
 from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
+from reliabit.metrics.definitions import AURC
 from reliabit.tasks._asked_questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks._results import next_command
 from reliabit.tasks._unquantized import unquantized_answers
 from reliabit.tasks.runtime import set_up
+from reliabit.terminal import show_result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,8 +107,18 @@ def select(config: Config) -> None:
     output = config.paths.output_folder()
     written = selected.write(output)
     write_manifest(output, written)
-    for path in written:
-        sys.stdout.write(f"{path}\n")
+    show_result(
+        f"{selected.predictions.num_rows} answers with {len(selected.costs)} confidences: {output / PREDICTIONS}",
+        [(name, _told(name, selected)) for name in selected.costs],
+        then=next_command("task=evaluate", f"task.predictions={output / PREDICTIONS}"),
+    )
+
+
+def _told(name: str, selected: Selected) -> str:
+    """What fitting an estimator took, and of a Selector how well it ranks the answers that chose it."""
+    found = selected.selectors.get(name)
+    ranked = "" if found is None else f", AURC {AURC.text(found.val_aurc)} % on {CHOOSING_SPLIT}"
+    return f"{selected.costs[name].fit_seconds:.1f} s to fit{ranked}"
 
 
 def fit_estimators(
@@ -127,7 +141,7 @@ def fit_estimators(
     evidence = _examples(predictions, blocks, asked)
     families = [
         _fit(config, name, predictions, blocks, logger_of=logger_of)
-        for name in config.confidence.estimators
+        for name in _fittable(config, predictions)
         # There is nothing to transfer to the very model that a transferred Selector is trained on.
         if not (ESTIMATORS[name].unquantized and config.quant.method == "none")
     ]
@@ -147,6 +161,22 @@ def fit_estimators(
         selectors={family.name: family.selector for family in families if family.selector is not None},
         costs=costs,
     )
+
+
+def _fittable(config: Config, predictions: "pa.Table") -> list[str]:
+    """The estimators that can be fitted: where the data itself has nothing to learn from, those that learn are not."""
+    names = config.confidence.estimators
+    if not SOURCES[config.data.name].decides_splits:
+        return names
+    missing = [split for split in (TRAINING_SPLIT, CHOOSING_SPLIT) if not len(_plain(predictions, split))]
+    trained = [name for name in names if ESTIMATORS[name].trained]
+    if not (missing and trained):
+        return names
+    tell(
+        f"{', '.join(trained)} is left out: {config.data.called()} has no questions in {' and '.join(missing)}, on "
+        "which confidence estimators are trained and chosen"
+    )
+    return [name for name in names if name not in trained]
 
 
 @dataclass(frozen=True, eq=False)

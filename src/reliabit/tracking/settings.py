@@ -35,6 +35,7 @@ class SweepConfig:
         on_failure: Whether the cells after a failed one still run.
         paper: Close the sweep with the tables, figures and findings of `reliabit.evaluation.paper`.
         pareto_axis: The cost that `pareto.png` shows: stored or resident MiB, milliseconds a question, bits a weight.
+        then: The arguments of the run to go on with, which its end names, where it is too early to choose a cell.
     """
 
     baseline: bool = MISSING
@@ -43,3 +44,4 @@ class SweepConfig:
     on_failure: str = choice("continue", "stop")
     paper: bool = MISSING
     pareto_axis: str = choice("stored", "resident", "latency", "bits")
+    then: str | None = None

@@ -94,6 +94,6 @@ def test_its_own_options_are_checked_and_decide_the_table(package):
 
 
 def test_it_is_among_the_choices_while_it_is_installed(package):
-    assert tuple(SOURCES) == ("advqa", "easy_vqa", "scenes", "squares", "vizwiz", "vqav2")
-    with pytest.raises(ReliabitError, match="choose one of: advqa, easy_vqa, scenes, squares, vizwiz, vqav2"):
+    assert tuple(SOURCES) == ("advqa", "easy_vqa", "folder", "scenes", "squares", "vizwiz", "vqav2")
+    with pytest.raises(ReliabitError, match="choose one of: advqa, easy_vqa, folder, scenes, squares, vizwiz, vqav2"):
         composed(package, "data.name=circles")

@@ -1,14 +1,16 @@
 """The data sources: their settings, what each has to do, and the registry in which they are found by name."""
 
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from reliabit.components import Components
 from reliabit.data.bad_samples import FAIL, SKIP
+from reliabit.data.column_names import ColumnNames
 from reliabit.errors import ReliabitError
 from reliabit.settings import check_template, choice, component, positive, to_settings
 
@@ -17,7 +19,7 @@ SPLITS = ("train", "dev", "val", "cal", "test")
 `cal` certifies a threshold, `test` reports. No two of them share an image."""
 
 _IDENTIFYING = ("name", "splits", "seed", "root", "questions_per_image")
-_IF_CHANGED = ("layout", "files", "template", "split_ids", "split_ids_of", "on_bad_sample", "options")
+_IF_CHANGED = ("layout", "files", "template", "split_ids", "split_ids_of", "on_bad_sample", "options", "columns")
 
 SOURCES: "Components[type[Source]]" = Components(
     "data source", package="reliabit.data.sources", entry_points="reliabit.sources"
@@ -36,6 +38,8 @@ class DataConfig:
         root: The folder of the source's files, where they are not packaged.
         layout: For sets read from files, `official` (JSON and an image folder) or `hub` (Parquet, images within).
         files: For sets read from files, which ones, relative to `root`; see the layout's reader.
+        label: What runs and reports call the set; where it is null, its name, or of a folder of one's own that one's.
+        columns: For a folder of one's own, its table's columns, where their names do not tell.
         questions_per_image: For generated sets.
         template: What goes around each question of this set, `{question}`; `model.template` goes around that.
         split_ids: By split, a file of the ids that it consists of; null for drawn splits.
@@ -58,6 +62,8 @@ class DataConfig:
     split_ids: dict[str, str | None] = field(default_factory=dict)
     split_ids_of: str = choice("image", "question", default="image")
     on_bad_sample: str = choice(FAIL, SKIP, default=FAIL)
+    label: str | None = None
+    columns: ColumnNames = field(default_factory=ColumnNames)
     questions_per_image: int | None = positive(default=None)
     options: dict[str, Any] = field(default_factory=dict)
     ask: dict[str, int | None] = field(default_factory=dict)
@@ -78,12 +84,26 @@ class DataConfig:
         {'name': 'scenes', 'splits': {'test': 2}, 'seed': 0, 'root': None, 'questions_per_image': None}
         """
         plain = DataConfig(name=self.name)
-        values = vars(self) | {"split_ids": self.id_files()}
+        # A folder is the same one from wherever a run is started.
+        root = None if self.root is None else str(Path(self.root).expanduser().absolute())
+        values = vars(self) | {"split_ids": self.id_files(), "root": root}
         changed = [name for name in _IF_CHANGED if values[name] != getattr(plain, name)]
         return {
             name: dict(value) if isinstance(value := values[name], Mapping) else value
             for name in (*_IDENTIFYING, *changed)
-        }
+        } | ({"columns": self.columns.given()} if "columns" in changed else {})
+
+    def called(self) -> str:
+        """What runs and reports call the set.
+
+        >>> DataConfig(name="scenes").called(), DataConfig(name="folder", root="my pets/questions.csv").called()
+        ('scenes', 'questions')
+        """
+        if self.label is not None:
+            return self.label
+        if self.root is None or "://" in self.root or not SOURCES[self.name].called_by_root:
+            return self.name
+        return re.sub(r"[^\w.-]+", "_", Path(self.root).expanduser().resolve().stem) or self.name
 
     def check(self, key: str) -> None:
         """Check what must hold between settings.
@@ -168,11 +188,13 @@ class WrittenTable:
         splits: The size of every split.
         skipped: How many samples were left out, by what is wrong with them.
         files: By path the state of every file that lists questions or ids, and of images that could not be used.
+        told: What a preview says of how they were read, a line each.
     """
 
     splits: Mapping[str, WrittenSplit]
     skipped: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, FileState | None] = field(default_factory=dict)
+    told: Sequence[str] = ()
 
 
 class Source(ABC):
@@ -180,12 +202,16 @@ class Source(ABC):
 
     Attributes:
         takes_shares: Whether splits may be shares of its images, and not only numbers of them.
+        called_by_root: Whether runs call the set by its folder, and show a preview of it.
+        decides_splits: Whether the data may leave splits out that the settings name.
         options_schema: The dataclass that `data.options` fills, where the source has options of its own.
         data: Its settings.
         options: `data.options` as `options_schema`.
     """
 
     takes_shares: ClassVar[bool] = False
+    called_by_root: ClassVar[bool] = False
+    decides_splits: ClassVar[bool] = False
     options_schema: ClassVar[type | None] = None
 
     def __init__(self, data: DataConfig) -> None:

@@ -27,7 +27,7 @@ COLLECTING = (
 )
 """The modules that measure statistics, in memory or a layer at a time, and that keep them."""
 
-BY_VALUE = ("reliabit.code_graph", "reliabit.quant.settings")
+BY_VALUE = ("reliabit.code_graph", "reliabit.progress", "reliabit.quant.settings")
 """How code is told shows in the digest itself, and so do settings."""
 
 

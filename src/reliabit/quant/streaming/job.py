@@ -8,16 +8,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing, take_place
+from reliabit.progress import is_watched, step
 from reliabit.quant.mbq.scaling import Calibration
 from reliabit.quant.mbq.statistics_key import LIBRARIES, batch_digest, code_digest
 from reliabit.quant.plan import Scheme
@@ -164,23 +164,23 @@ class Progress:
     def __init__(self, weights: Mapping[str, int], *, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin; `weights` says how many weights each unit of the work has, by its name, and `clock` gives seconds."""
         self._weights, self._clock = weights, clock
-        self._bar = tqdm(total=sum(weights.values()), desc="quantize", unit=" weights", unit_scale=True, disable=None)
+        self._ended = ExitStack()
+        self._watched, total = is_watched(), sum(weights.values())
+        self._shown = self._ended.enter_context(step("quantizing", total=total, unit="weights", shown=self._watched))
         self._passed = self._worked = 0
         self._start = self._reported = clock()
 
     def skip(self, unit: str) -> None:
         """A unit was done before; it says nothing of how fast the work goes."""
         self._passed += self._weights[unit]
-        if not self._bar.disable:
-            self._bar.initial += self._weights[unit]
-            self._bar.update(self._weights[unit])
+        self._shown.advance(self._weights[unit])
 
     def advance(self, unit: str) -> None:
         """A unit is done now."""
         self._passed += self._weights[unit]
         self._worked += self._weights[unit]
-        self._bar.update(self._weights[unit])
-        if self._bar.disable and self._clock() - self._reported >= _REPORTED_SECONDS:
+        self._shown.advance(self._weights[unit])
+        if not self._watched and self._clock() - self._reported >= _REPORTED_SECONDS:
             self._reported = self._clock()
             _LOG.info("quantize: %s is done, %s", unit, self.state())
 
@@ -191,5 +191,5 @@ class Progress:
         return f"{self._passed / max(total, 1):.0%} of the weights, {left / 60:.1f} min left"
 
     def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
+        """End what is shown of it."""
+        self._ended.close()

@@ -9,7 +9,7 @@ from reliabit.evaluation.headline import Headline, HeadlineNumber, headline_numb
 from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.evaluation.settings import ParetoSettings
 from reliabit.evaluation.short_names import BETWEEN, short_names
-from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece
+from reliabit.metrics.definitions import ACCURACY, AURC, QUESTIONS, coverage_at, ece
 from reliabit.terminal import Column, console, fitting, show_table
 from reliabit.tracking.recorded_cells import labels
 from reliabit.tracking.sweep._tables import COSTS, in_order, state
@@ -113,7 +113,9 @@ class SweepTable:
         data = {run.data.tags["data"] for run in runs if "data" in run.data.tags} - {*shared}
         where = [*shared, *(data if len(data) == 1 else ())]
         reused = sum(state(run, parent=self.parent) == REUSED for run in runs)
-        told = [f"confidence {self.confidence}"]
+        asked = {run.data.metrics[QUESTIONS.name] for run in runs if QUESTIONS.name in run.data.metrics}
+        told = [f"{asked.pop():g} questions"] if len(asked) == 1 else []
+        told += [f"confidence {self.confidence}"]
         told += [f"{100 * self.level:g} % intervals below"] if intervals else []
         told += [f"{reused} of {len(runs)} reused"] if reused else []
         return ": ".join(part for part in (" · ".join(where), ", ".join(told)) if part)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from reliabit.evaluation.cells import SPEED, Cell, families_of, numbered
+from reliabit.evaluation.cells import SPEED, Cell, common_confidence, families_of, numbered
 from reliabit.evaluation.comparison import compare, compare_slices
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import Pareto, pareto_front
-from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
+from reliabit.evaluation.prediction_columns import reported_rows, scored_answers
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.evaluation.short_names import short_names
 from reliabit.evaluation.tables import markdown_table
@@ -164,9 +164,7 @@ def _curves(answered: "Mapping[str, pa.Table]", where: str, policy: ParetoSettin
 
 def _decided_by(cells: Sequence[Cell], policy: ParetoSettings) -> ParetoSettings:
     """The policy, with MaxProb for its confidence where a cell lacks that."""
-    return (
-        policy if all(policy.confidence in cell.confidences for cell in cells) else replace(policy, confidence=MAXPROB)
-    )
+    return replace(policy, confidence=common_confidence(cells, wanted=policy.confidence))
 
 
 def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: int) -> dict[str, Pareto]:

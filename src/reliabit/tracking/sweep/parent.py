@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
 from reliabit.identity import is_transport
@@ -54,9 +55,16 @@ def swept_parameters(config: "DictConfig") -> dict[str, str]:
         config: The sweep's configuration, Hydra's own included.
     """
     given = dict(one.lstrip("+~").split("=", 1) for one in config.hydra.overrides.task if "=" in one and _varies(one))
+    from omegaconf import OmegaConf
+
     own = [one.partition("=")[2] for one in config.hydra.overrides.task if one.startswith("model.path=")]
     model = Path(own[-1]).name if own else config.model.name
-    base = {"model": model, "data": config.data.name, "quant": config.quant.name}
+    data = OmegaConf.to_object(config.data)
+    base = {
+        "model": model,
+        "data": data.called() if isinstance(data, DataConfig) else config.data.name,
+        "quant": config.quant.name,
+    }
     base |= {"confidence": config.confidence.name, "seed": config.seed}
     return {**{key: str(value) for key, value in base.items()}, **given, **({"model": model} if own else {})}
 

