@@ -152,7 +152,7 @@ def test_a_cell_s_page_begins_with_the_headline_numbers(page, ui, runs):
 
 def test_the_printed_link_compares_the_cells(page, ui, sweep):
     link = there(ui, printed_link(sweep[1], "compare"))
-    wanted = ["What a choice takes (6)", "stored MiB vs. certified C at 5 p", "bits per weight vs. AURC percent"]
+    wanted = ["What a choice takes", "stored MiB vs. certified C at 5 percent", "bits per weight vs. AURC percent"]
     look(page, link, wanted=wanted, name="ui_compare")
 
 
