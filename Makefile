@@ -75,6 +75,7 @@ test-slow: dev  ## Run the tests that take minutes
 	$(PYTHON) -m pytest -m slow
 
 ui: setup  ## Open the MLflow UI on the recorded runs, at http://127.0.0.1:5000
+	@echo "All cells: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=cells"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui \
 		--backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port 5000
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from reliabit.composition import as_quantized
+from reliabit.composition import as_quantized, model_name
 from reliabit.config import Config
 from reliabit.models.settings import ModelConfig
 from reliabit.quant import default_plan, export_compressed_tensors, exportable_plan, footprint, quantize_model
@@ -36,7 +36,7 @@ def test_a_packed_checkpoint_is_named_after_its_method_and_width(packed, untrain
     config = config_of(packed)
     config.data.name = "easy_vqa"
     named = replace(config, quant=as_quantized(config.quant, packed))
-    assert run_name(named) == "tiny·hqq·3b·s0"
+    assert run_name(named) == "tiny·easy_vqa·hqq·3b·s0"
     assert run_tags(named)["quant"] == "hqq"
     assert named.quant.method == "none", "nothing is quantized anew"
     assert quantized_as(untrained) is None
@@ -84,3 +84,29 @@ def test_other_formats_are_told_apart(checkpoint, tmp_path):
 def test_records_of_other_formats_are_never_taken_for_none(tmp_path, record, expected):
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": record}))
     assert quantized_as(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({}, "qwen2_vl_tiny"),
+        ({"path": "elsewhere/qwen2_vl_tiny"}, "qwen2_vl_tiny"),
+        ({"path": "checkpoints/mine"}, "mine"),
+        ({"name": "ours", "path": "checkpoints/mine"}, "ours"),
+        ({"name": "qwen2_5_vl_3b", "path": "checkpoints/mine", "revision": None}, "mine"),
+        # A folder that is checked to be the very commit of the option.
+        ({"name": "qwen2_5_vl_3b", "revision": "66285546d2b821cf421d4f5eb2576359d3770cd3"}, "qwen2_5_vl_3b"),
+        ({"name": "qwen2_5_vl_3b", "path": f"hub/models--me--Mine/snapshots/{'0' * 40}", "revision": "0" * 40}, "Mine"),
+        ({"name": "qwen2_5_vl_3b", "path": "hub/qwen2_5_vl_3b-finetuned", "revision": None}, "qwen2_5_vl_3b-finetuned"),
+    ],
+)
+def test_a_model_of_ones_own_goes_by_its_own_name(overrides, expected):
+    values = {"name": "qwen2_vl_tiny", "family": "qwen2_vl", "path": "models/qwen2_vl_tiny", "template": "{question}"}
+    model = ModelConfig(**{**values, "dtype": "float32", "max_new_tokens": 8, **overrides})
+    assert model_name(model) == expected
+
+
+def test_a_checkpoint_that_was_quantized_from_an_option_keeps_its_name(packed):
+    folder = packed.rename(packed.parent / "qwen2_vl_tiny-hqq-3bit")
+    model = config_of(folder).model
+    assert model_name(replace(model, name="qwen2_vl_tiny")) == "qwen2_vl_tiny"

@@ -6,13 +6,14 @@ there, and it imports what sweeps alone need when there is one.
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ class BaselineSweeper(BasicSweeper):
             ReliabitError: A cell is refused, and none is run; or the sweep's folder or parent run is; or one failed.
         """
         from reliabit.jobs import SWEEP_FOLDER, claim_hydra_folder
+        from reliabit.registry.verdict import verdicts
         from reliabit.tracking.redaction import write_redacted
         from reliabit.tracking.sweep.running import sweep_parent
 
@@ -34,7 +36,8 @@ class BaselineSweeper(BasicSweeper):
         asked = self._check(cells)
         with claim_hydra_folder(swept, key=SWEEP_FOLDER) as folder:
             write_redacted(swept, folder / "multirun.yaml")
-            with sweep_parent(swept, asked=asked):
+            judge = partial(verdicts, policy=OmegaConf.to_object(swept.registry))
+            with sweep_parent(swept, asked=asked, judge=judge):
                 return self._launch(cells)
 
     def _cells(self, arguments: Sequence[str]) -> list[list[str]]:

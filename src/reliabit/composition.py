@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
-from reliabit.paths import models_folder, project_root, run_command
+from reliabit.models.settings import ModelConfig
+from reliabit.paths import conf_folder, models_folder, project_root, run_command
 from reliabit.quant.record import quantized_as
 from reliabit.quant.settings import UNQUANTIZED, QuantConfig
 from reliabit.settings import check, listed
@@ -84,6 +85,31 @@ def as_quantized(quant: QuantConfig, folder: Path) -> QuantConfig:
         bits=found.bits if quant.bits is None else quant.bits,
         group_size=found.group_size if quant.group_size is None else quant.group_size,
     )
+
+
+def model_name(model: ModelConfig) -> str:
+    """What runs call the model: an option of the configuration by its own name, any other checkpoint by its folder.
+
+    A folder that is asked with the settings of an option, `model=qwen2_vl_7b model.path=checkpoints/mine`, is not that
+    option's model, unless it is checked to be its very commit of the hub or was only quantized from it.
+
+    Args:
+        model: The model, its path as it was given or found.
+    """
+    option = conf_folder() / "model" / f"{model.name}.yaml"
+    if not option.is_file():
+        # It was named by whoever added or runs it.
+        return model.name
+    import yaml
+
+    own = yaml.safe_load(option.read_text(encoding="utf-8"))
+    if own.get("revision") is not None and own["revision"] == model.revision:
+        return model.name
+    place = Path(model.path)
+    # The hub keeps a commit of `a/b` in the folder models--a--b/snapshots/<commit>.
+    called = place.parent.parent.name.rpartition("--")[2] if place.parent.name == "snapshots" else place.name
+    packed = called.startswith(f"{model.name}-") and quantized_as(place) is not None
+    return model.name if packed or called in ("", Path(own["path"]).name) else called
 
 
 def _type_of(schema: Any, *names: str) -> Any:

@@ -35,9 +35,10 @@ def run_task(config: "Config") -> float | None:
     Returns:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
-    from reliabit.composition import as_quantized
+    from reliabit.composition import as_quantized, model_name
 
     config.model.path = _model_folder(config.model)
+    config.model.name = model_name(config.model)
     config.quant = as_quantized(config.quant, Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
     with rare_collections(), step("loading libraries", shown=config.trainer.progress_bar):

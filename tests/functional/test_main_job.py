@@ -36,8 +36,8 @@ def test_the_sweep_ends_with_five_finished_cells(sweep):
     assert sorted(cells) == [2, 3, 4, 8, 16]
     assert {run.info.status for run in cells.values()} == {"FINISHED"}
     assert {bits: run.info.run_name for bits, run in cells.items()} == {
-        16: "qwen2_vl_tiny·none·s0",
-        **{bits: f"qwen2_vl_tiny·hqq·{bits}b·s0" for bits in (2, 3, 4, 8)},
+        16: "qwen2_vl_tiny·easy_vqa·none·s0",
+        **{bits: f"qwen2_vl_tiny·easy_vqa·hqq·{bits}b·s0" for bits in (2, 3, 4, 8)},
     }
 
 
@@ -46,7 +46,7 @@ def test_the_table_stands_in_the_terminal_and_on_the_parent(sweep):
     (parent,) = place.runs("sweep")
     assert parent.info.status == "FINISHED"
     assert {run.data.tags["mlflow.parentRunId"] for run in place.runs("cell")} == {parent.info.run_id}
-    names = [f"qwen2_vl_tiny·{rest}·s0" for rest in ("none", "hqq·8b", "hqq·4b", "hqq·3b", "hqq·2b")]
+    names = [f"qwen2_vl_tiny·easy_vqa·{rest}·s0" for rest in ("none", "hqq·8b", "hqq·4b", "hqq·3b", "hqq·2b")]
     lines = done.stdout.partition("confidence selector")[2].splitlines()
     rows = [line.split()[0] for line in lines if line.startswith(("none", "hqq"))]
     assert rows == ["none", "hqq·8b", "hqq·4b", "hqq·3b", "hqq·2b"]
@@ -138,12 +138,12 @@ def test_differences_to_the_baseline_stand_on_the_parent(sweep):
     client = MlflowClient(tracking_uri=place.uri)
     path = client.download_artifacts(parent.info.run_id, "differences.qwen2_vl_tiny.easy_vqa.md")
     text = Path(path).read_text()
-    assert text.startswith("Differences to qwen2_vl_tiny·none·s0")
+    assert text.startswith("Differences to qwen2_vl_tiny·easy_vqa·none·s0")
     assert sum(line.startswith("| qwen2_vl_tiny·hqq") for line in text.splitlines()) == 4
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"pareto.png", "pareto.md", "pareto.csv", "risk_coverage.qwen2_vl_tiny.easy_vqa.png"} <= files
     path = client.download_artifacts(parent.info.run_id, "slices.qwen2_vl_tiny.easy_vqa.md")
-    assert "| qwen2_vl_tiny·hqq·2b·s0 | question_type | accuracy/mean |" in Path(path).read_text()
+    assert "| qwen2_vl_tiny·easy_vqa·hqq·2b·s0 | question_type | accuracy/mean |" in Path(path).read_text()
 
 
 def test_a_run_can_be_compared_with_another(sweep):

@@ -52,7 +52,9 @@ def tracker_of(checkout):
 
 
 def cell(checkout, name):
-    [run] = [run for run in tracker_of(checkout).runs_with({"kind": "cell"}) if run.info.run_name.split("·")[2] == name]
+    [run] = [
+        run for run in tracker_of(checkout).runs_with({"kind": "cell"}) if run.info.run_name.split("·")[-2] == name
+    ]
     return run
 
 

@@ -156,9 +156,11 @@ def test_what_was_restored_has_its_runs_once(copy, first, tmp_path):
     assert "3 were there" in again.stdout
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("reliabit").experiment_id])
-    assert {run.info.run_name for run in runs} == {f"qwen2_vl_tiny·{name}·s0" for name in ("none", "mbq·8b", "mbq·4b")}
+    assert {run.info.run_name for run in runs} == {
+        f"qwen2_vl_tiny·easy_vqa·{name}·s0" for name in ("none", "mbq·8b", "mbq·4b")
+    }
     for run in runs:
-        folder = run.info.run_name.replace("·s0", "").replace("·", "-").removesuffix("b")
+        folder = run.info.run_name.replace("·easy_vqa", "").replace("·s0", "").replace("·", "-").removesuffix("b")
         folder = folder if folder.endswith("none") else f"{folder}bit"
         metrics = json.loads(first[1][f"results/{folder}-easy_vqa/report/metrics.json"])
         assert run.data.metrics["selective/aurc"] == metrics["selective/aurc"]

@@ -19,6 +19,7 @@ from reliabit.evaluation.prediction_columns import rows_of, scored_answers, with
 from reliabit.metrics import certify_threshold
 from reliabit.registry.choosing import choose
 from reliabit.registry.gate import decide
+from reliabit.registry.verdict import verdicts
 
 
 @pytest.fixture(scope="module")
@@ -424,3 +425,39 @@ def test_configurations_need_names_and_the_same_questions(configurations, tables
     other = configuration("other", tables["good"].slice(1))
     with pytest.raises(ReliabitError, match=NOT_THE_SAME_QUESTIONS):
         choose([*configurations[:2], other], POLICY)
+
+
+def test_a_verdict_names_the_width_that_holds_and_asks_for_a_commit_apart(configurations):
+    finished = [one for one in configurations if one.finished and one.name != "dirty"]
+    [found] = verdicts(finished, POLICY)
+    assert found.chosen == next(one.run_id for one in finished if one.name == "4 bits")
+    assert "hqq 4 holds. The policy test would choose it" in found.text
+    assert "it takes the least memory" in found.text
+    assert "committed" not in found.text
+    [dirty] = verdicts([replace(one, dirty=("git.dirty is true",)) for one in finished], POLICY)
+    assert dirty.chosen == found.chosen
+    assert "Its code was not all committed, which promoting takes." in dirty.text
+
+
+def test_a_verdict_says_what_speaks_against_the_nearest(configurations):
+    finished = [one for one in configurations if one.finished]
+    [found] = verdicts(finished, replace(POLICY, minimum_coverage=0.99, required_risk=0.05))
+    assert found.chosen is None
+    assert f"no width holds yet: the policy test lets none of {len(finished)} configurations pass" in found.text
+    assert "Nearest is " in found.text
+    assert "Nearest is none" not in found.text
+
+
+def test_a_verdict_without_the_policy_s_confidence_is_maxprob_s(configurations):
+    finished = [one for one in configurations if one.finished and one.name != "dirty"]
+    [found], [own] = verdicts(finished, replace(POLICY, confidence="selector")), verdicts(finished, POLICY)
+    assert found.chosen == own.chosen
+    assert found.text.startswith(own.text)
+    assert "promote with registry.confidence=maxprob" in found.text
+
+
+def test_a_verdict_of_cells_that_cannot_be_judged_together_says_why(configurations):
+    same = [configurations[0], configurations[0]]
+    [found] = verdicts(same, POLICY)
+    assert found.chosen is None
+    assert "these cells cannot be judged: two configurations have the same name" in found.text

@@ -24,8 +24,8 @@ def test_a_short_run_is_sampled_once_as_it_ends():
     [(step, found)] = run.samples
     assert step == 0
     total = psutil.virtual_memory().total / 1e6
-    assert 0 < found["system/system_memory_usage_megabytes"] < total
-    assert 0 <= found["system/cpu_utilization_percentage"] <= 100
+    assert 0 < found["usage/system_memory_usage_megabytes"] < total
+    assert 0 <= found["usage/cpu_utilization_percentage"] <= 100
 
 
 def test_the_first_sample_is_of_the_run():
@@ -35,7 +35,7 @@ def test_the_first_sample_is_of_the_run():
         end = time.monotonic() + 1.0
         while time.monotonic() < end:
             pass
-    assert run.samples[0][1]["system/cpu_utilization_percentage"] > 10
+    assert run.samples[0][1]["usage/cpu_utilization_percentage"] > 10
 
 
 def test_a_long_run_is_sampled_again_and_again():

@@ -21,6 +21,7 @@ from reliabit.registry.versions import (
     registry_client,
 )
 from reliabit.serving.bundle.manifest import manifest_digest, verify_manifest
+from reliabit.tracking.notes import page_link, shortened
 from reliabit.tracking.redaction import redact, redact_values
 from reliabit.tracking.store.calls import log_all
 from reliabit.tracking.tracker import Tracker
@@ -76,8 +77,9 @@ def register_bundle(
     model = _log_model(client, folder, run_id=run_id, name=name, tags=every, code=code)
     make_registered_model(client, name)
     # By where it lies and not by models:/<id>, which MLflow looks up in the process's default store, not in this one.
+    about = _about(client, run_id, card=_card(folder))
     made = client.create_model_version(
-        name, model.artifact_location, run_id=run_id, tags=every, description=_card(folder), model_id=model.model_id
+        name, model.artifact_location, run_id=run_id, tags=every, description=about, model_id=model.model_id
     )
     return find_version(tracker, name, str(made.version))
 
@@ -145,7 +147,14 @@ def _attach_metrics(client: "MlflowClient", run_id: str, *, model_id: str) -> No
     log_all(client, run_id, metrics=own)
 
 
+def _about(client: "MlflowClient", run_id: str, *, card: str) -> str:
+    """What the registry's page says of a version: where it was measured, and the model card as far as it fits."""
+    run = client.get_run(run_id)
+    measured = page_link(str(run.info.run_name), experiment_id=run.info.experiment_id, run_id=run_id)
+    return shortened(f"Measured by the run {measured}.\n\n{card}", DESCRIPTION_LENGTH)
+
+
 def _card(folder: Path) -> str:
-    """The model card, which the registry's page shows."""
+    """The model card, which a bundle has beside its files."""
     card = folder / "README.md"
-    return redact(card.read_text(encoding="utf-8"))[:DESCRIPTION_LENGTH] if card.is_file() else ""
+    return redact(card.read_text(encoding="utf-8")) if card.is_file() else ""

@@ -28,6 +28,15 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 DIGEST_TAG = "bundle.manifest"
 """The SHA-256 of the bundle's manifest, and so of every byte of the bundle; kept apart from where its files are."""
 
+ABOUT = """\
+Quantized models that a gate has judged. A version is a bundle of weights, the confidence that abstains, and certified
+thresholds; its description is its model card.
+
+- The alias `champion` is what `reliabit serve` answers with; `candidate` was put forward last.
+- `reliabit history` says what went live when and why, `reliabit rollback` goes back a step.
+"""
+"""The description of a registered model."""
+
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,127}")
 VERSION_NUMBER = re.compile(r"[1-9]\d{0,8}")
 _URI = re.compile(
@@ -122,7 +131,7 @@ def make_registered_model(client: "MlflowClient", name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=ABOUT)
     except MlflowException as error:
         if error.error_code != TAKEN:
             raise

@@ -43,9 +43,9 @@ class TimedPredictions:
 
 
 def run_name(config: Config) -> str:
-    """The run's name, such as `qwen2_vl_tiny·hqq·4b·s0`."""
+    """The run's name, such as `qwen2_vl_tiny·easy_vqa·hqq·4b·s0`."""
     width = "" if config.quant.bits is None else f"·{config.quant.bits}b"
-    return f"{config.model.name}·{config.quant.name}{width}·s{config.seed}"
+    return f"{config.model.name}·{config.data.called()}·{config.quant.name}{width}·s{config.seed}"
 
 
 def run_tags(config: Config) -> dict[str, str]:
@@ -55,7 +55,7 @@ def run_tags(config: Config) -> dict[str, str]:
         "model": config.model.name,
         "quant": config.quant.name,
         "bits": str(UNQUANTIZED_BITS if config.quant.name == UNQUANTIZED else config.quant.bits or "mixed"),
-        "data": config.data.name,
+        "data": config.data.called(),
         CELL_TAG: cell_digest(to_mapping(config)),
     }
 

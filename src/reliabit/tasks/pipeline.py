@@ -18,10 +18,12 @@ from reliabit.metrics.definitions import AURC
 from reliabit.paths import project_root
 from reliabit.progress import step
 from reliabit.tasks._cell import run_name, run_tags
-from reliabit.tasks._results import tell_cell, tell_cell_of_sweep
+from reliabit.tasks._results import tell_cell, tell_cell_of_sweep, widths_command
 from reliabit.tasks.runtime import set_up
+from reliabit.tracking.columns import columns_of, empty_columns
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.links import run_link
+from reliabit.tracking.notes import CellNote, describe_cell
 from reliabit.tracking.sweep.parent import check_not_deleted, read_parent
 from reliabit.tracking.system_metrics import system_metrics
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
@@ -64,8 +66,11 @@ def pipeline(config: Config) -> float:
     with tracker.run(name, tags=tags, parent=parent) as run, system_metrics(run):
         with step("opening the run", shown=shown):
             run.log_identity(to_mapping(config), fingerprint=identity)
+            # MLflow shows metrics in the order in which they came first.
+            run.log_metrics(empty_columns(config.registry.required_risk))
             run.log_inputs(_recorded_inputs(config))
-        recorded = _run(config, run, title=f"{name} · {config.data.name}")
+        recorded = _run(config, run, title=name)
+        _describe(config, tracker, run, metrics=recorded, parent=parent)
     _tell(config, tracker, run_id=run.run_id, metrics=recorded)
     return recorded[AURC.name]
 
@@ -83,6 +88,22 @@ def _get_ready(config: Config) -> None:
     with step("loading libraries", shown=config.trainer.progress_bar):
         set_up(config)
     check_loadable(config.model)
+
+
+def _describe(
+    config: Config, tracker: Tracker, run: TrackedRun, *, metrics: Mapping[str, float], parent: str | None
+) -> None:
+    """Give a run its description: the headline numbers, and what to do next."""
+    chosen = f"reliabit promote --sweep {parent} --run {run.run_id} --dry-run"
+    note = CellNote(
+        run_id=run.run_id,
+        config=to_mapping(config),
+        data=config.data.called(),
+        metrics=metrics,
+        policy=config.registry,
+        then=widths_command() if parent is None else chosen,
+    )
+    describe_cell(tracker, run, note, folder=config.paths.output_folder())
 
 
 def _reuse(finished: "Run", tracker: Tracker, *, config: Config) -> float:
@@ -121,11 +142,12 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
     )
     report, predictions = measured.report, measured.selected.predictions
     with step("drawing and recording", shown=config.trainer.progress_bar):
-        settings, confidence = config.evaluation, config.registry.confidence
-        drawn = report_figures(predictions, report, split=settings.reported, title=title, confidence=confidence)
+        settings, policy = config.evaluation, config.registry
+        drawn = report_figures(predictions, report, split=settings.reported, title=title, confidence=policy.confidence)
         written = [*measured.selected.write(output), *report.write(output), *write_figures(drawn, output)]
         recorded = measured.recorded()
-        run.log_metrics(recorded)
+        columns = columns_of(recorded, confidence=policy.confidence, required_risk=policy.required_risk)
+        run.log_metrics({**columns, **recorded})
         run.log_files(written, root=output)
     return recorded
 

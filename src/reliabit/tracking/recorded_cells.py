@@ -18,7 +18,7 @@ from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.quant.settings import UNQUANTIZED
 from reliabit.tracking.context import COMMIT, DIRTY
 from reliabit.tracking.results_sync import SELECTED, digest_of, report_metrics
-from reliabit.tracking.tags import FINGERPRINT_TAG, KIND
+from reliabit.tracking.tags import FINGERPRINT_TAG, KIND, PLACES
 from reliabit.tracking.tracker import CONFIG, Tracker
 
 if TYPE_CHECKING:
@@ -80,24 +80,31 @@ def labels(runs: "Sequence[Run]") -> dict[str, str]:
     """A name for each run by its id: its own, with what tells it apart where others have the same.
 
     Runs share a name where they differ in something that names leave out, such as the group size; then their
-    parameters that differ are added.
+    parameters that differ are added, and the places that they read where those do.
     """
     shared: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         shared[run.info.run_name or run.info.run_id].append(run)
     found = {}
     for name, members in shared.items():
+        told = {run.info.run_id: _told(run) for run in members}
         keys = [
             key
-            for key in members[0].data.params
-            if _decides(key) and len({run.data.params.get(key) for run in members}) > 1
+            for key in told[members[0].info.run_id]
+            if _decides(key) and len({own.get(key) for own in told.values()}) > 1
         ]
         for number, run in enumerate(members, 1):
-            parts = [f"{key}={run.data.params.get(key)}" for key in keys]
+            parts = [f"{key}={told[run.info.run_id].get(key)}" for key in keys]
             # Nothing but the place differs for a cell that was run twice.
             extra = parts or ([f"#{number}"] if len(members) > 1 else [])
             found[run.info.run_id] = " ".join([name, *extra])
     return found
+
+
+def _told(run: "Run") -> dict[str, str]:
+    """What a run says of its configuration: its parameters, and which places it read."""
+    tags = run.data.tags
+    return {**{key: tags[key] for key in PLACES if key in tags}, **run.data.params}
 
 
 def _decides(key: str) -> bool:

@@ -9,17 +9,22 @@ import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from reliabit.digests import DigestCache, checkpoint_inputs, table_inputs
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.headline import REQUIRED_RISK
+from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.files import MANIFEST, check_hash, check_manifest
 from reliabit.files import sha256 as file_sha256
 from reliabit.identity import identify
 from reliabit.inference.cell_record import ANSWERED, KERNELS, REMEDY, kernels_text, read_cell_record
 from reliabit.inference.predictions import PREDICTIONS
+from reliabit.tracking.columns import columns_of
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, find_record, resolve, up_to_date
 from reliabit.tracking.journal.sync import Synced
+from reliabit.tracking.notes import CellNote, Judging, describe_cell
 from reliabit.tracking.tags import CELL_TAG, KIND, reserved_tag
 from reliabit.tracking.tracker import Tracker
 
@@ -30,6 +35,9 @@ RESULTS_TAG = "dvc.results"
 
 CELL_TAGS = (KIND, "model", "quant", "bits", "data", CELL_TAG)
 """What a cell is filtered by; whatever else a run is told by is for its recorder to say."""
+
+NEXT = "dvc repro"
+"""What brings the cells of the pipeline up to date, and puts the best through the gate."""
 
 DIRTY_TAG = "dvc.dirty"
 """Whether the files differ from what `dvc.lock` says of them, or the pipeline is not up to date with its code."""
@@ -86,13 +94,25 @@ def _record(folder: Path, tracker: Tracker, *, digest: str, root: Path, cache: D
         if table.resolve().is_relative_to(root.resolve()):
             source = resolve(f"{SCHEME}{table.resolve().relative_to(root.resolve()).as_posix()}", root=root)
             run.log_inputs([dataset_input(source, name=config["data"]["name"], context="evaluation")])
-        run.log_metrics({**report_metrics(folder), **answered.efficiency})
+        metrics, policy = {**report_metrics(folder), **answered.efficiency}, _policy(config)
+        columns = columns_of(metrics, confidence=policy.confidence, required_risk=policy.required_risk)
+        run.log_metrics({**columns, **metrics})
         run.log_text(kernels_text(answered.kernels), KERNELS)
         for part in (folder / SELECTED, folder / REPORT):
             files = [path for path in sorted(part.rglob("*")) if path.is_file() and not path.name.startswith(".")]
             # The run keeps hashes of its own.
             run.log_files([path for path in files if path.name != MANIFEST], root=part)
+        note = CellNote(
+            run_id=run.run_id, config=config, data=answered.tags["data"], metrics=metrics, policy=policy, then=NEXT
+        )
+        describe_cell(tracker, run, note, folder=folder / REPORT)
         return run.run_id
+
+
+def _policy(config: Mapping[str, Any]) -> Judging:
+    """What the cell's configuration says of the policy."""
+    own = {"confidence": MAXPROB, "required_risk": REQUIRED_RISK, **config.get("registry", {})}
+    return Judging(confidence=own["confidence"], required_risk=own["required_risk"])
 
 
 def report_metrics(folder: Path) -> Mapping[str, float]:

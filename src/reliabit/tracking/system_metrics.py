@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS = 10.0
 
-PREFIX = "system/"
-"""MLflow's own prefix, which its UI shows apart."""
+PREFIX = "usage/"
+"""Not MLflow's own `system/`, which its pages put above all that a run measured."""
 
 _log = logging.getLogger(__name__)
 

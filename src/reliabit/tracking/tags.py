@@ -32,6 +32,15 @@ KILLED = "Killed"
 RESERVED = ("journal.", "promotion.", "dvc.results", "dvc.dirty")
 """How tags begin that only whoever imports, promotes or reads results sets."""
 
+NOTE = "mlflow.note.content"
+"""MLflow's tag of a description, which its UI shows; see `reliabit.tracking.notes`."""
+
+CHOSEN = "chosen"
+"""The run that the policy would choose among a sweep's cells."""
+
+PLACES = ("model.path", "model.revision", "data.root")
+"""Keys of the configuration that name places: tags and no parameters, as the UI compares runs by their parameters."""
+
 MLFLOW = "mlflow."
 OF_MLFLOW = (PARENT_TAG, COMMIT, REPOSITORY)
 """Tags of MLflow's own that runs are recorded with; others decide what its pages and its registry make of a run."""

@@ -31,6 +31,7 @@ from reliabit.tracking.tags import (
     FINGERPRINT_TAG,
     HASHES,
     PARENT_TAG,
+    PLACES,
     REUSED,
     adoption_tag,
 )
@@ -80,8 +81,10 @@ class TrackedRun:
         self.client.log_text(self.run_id, redact(text), name)
 
     def log_identity(self, config: Mapping[str, Any], *, fingerprint: identity.Fingerprint) -> None:
-        """Record what is run: the configuration, as parameters and as `config.yaml`, and its fingerprint."""
-        self.log_parameters(config)
+        """Record what is run: the configuration, as `config.yaml` and what it varies as parameters; its fingerprint."""
+        self.log_parameters(parameters_of(config))
+        flat = flatten(redact_config(config))
+        self.set_tags({key: str(flat[key]) for key in PLACES if flat.get(key) is not None})
         told = yaml.safe_dump(redact_config(config), sort_keys=False)
         texts = {CONFIG: told, identity.FINGERPRINT: fingerprint.to_json()}
         for name, text in texts.items():
@@ -303,6 +306,19 @@ def open_tracker(tracking: TrackingConfig) -> Tracker:
     if tracking.uri.startswith(JOURNAL):
         return Journal(Path(tracking.uri.removeprefix(JOURNAL)))
     return Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
+
+
+def parameters_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration a run is compared by: neither where files lie, nor how it was carried out or judged.
+
+    >>> parameters_of({"task": {"name": "pipeline"}, "quant": {"bits": 4}, "paths": {"root": "/x"}, "seed": 0})
+    {'quant.bits': 4, 'seed': 0}
+    """
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if key not in PLACES and not key.startswith("task.") and not identity.is_transport(key)
+    }
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

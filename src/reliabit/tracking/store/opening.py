@@ -103,6 +103,8 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
+    from reliabit.tracking.views import mark_experiment
+
     # A store imports its tables when it is first asked.
     with _store_lock(uri), rare_collections():
         try:
@@ -113,17 +115,22 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
             if found is not None and found.lifecycle_stage == "deleted":
                 told = deleted("experiment", found.experiment_id)
                 raise ReliabitError(redact(f"the tracking store {uri} {told}"))
-            if found is not None:
-                return client, found.experiment_id
-            if not uri.startswith(SQLITE):
-                return client, client.create_experiment(experiment)
-            location = Path(artifacts).resolve()
-            location.mkdir(parents=True, exist_ok=True)
-            return client, client.create_experiment(experiment, artifact_location=location.as_uri())
+            experiment_id = found.experiment_id if found is not None else _create(client, uri, artifacts, experiment)
+            mark_experiment(client, experiment_id, known=found)
+            return client, experiment_id
         except (MlflowException, SQLAlchemyError, OSError) as error:
             reason = " ".join(str(error).split())
             told = sentence(error, uri=uri) or redact(f"the tracking store {uri} cannot be opened: {reason}")
             raise ReliabitError(told) from error
+
+
+def _create(client: "MlflowClient", uri: str, artifacts: str, experiment: str) -> str:
+    """Make an experiment; on a sqlite store with a place for its artifacts, which a server decides by itself."""
+    if not uri.startswith(SQLITE):
+        return str(client.create_experiment(experiment))
+    location = Path(artifacts).resolve()
+    location.mkdir(parents=True, exist_ok=True)
+    return str(client.create_experiment(experiment, artifact_location=location.as_uri()))
 
 
 def _create_database(uri: str) -> None:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
+from reliabit.identity import is_transport
 from reliabit.tracking.heartbeat import cause_of_death, heartbeat_tags
 from reliabit.tracking.redaction import REDACTED, redact
 from reliabit.tracking.tags import KIND
@@ -15,6 +17,7 @@ from reliabit.tracking.tracker import TrackedRun, Tracker
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from omegaconf import DictConfig
 
 LAST = "last"
 SHOWN = 3
@@ -27,13 +30,52 @@ STORE = ("tracking.uri=", "tracking.artifacts=")
 """Where runs are recorded, which whoever goes on with a sweep says anew where it holds a password."""
 
 
-def start_parent(tracker: Tracker, *, overrides: Sequence[str]) -> TrackedRun:
-    """Open the parent run of a new sweep."""
+def start_parent(tracker: Tracker, *, overrides: Sequence[str], of: Sequence[str] = ()) -> TrackedRun:
+    """Open the parent run of a new sweep.
+
+    Args:
+        tracker: Where to record it.
+        overrides: What the command line says.
+        of: What else names it: the model and the data set.
+    """
     # One by one, as a password may hold blanks, and before anything is cut.
     told = [redact(override) for override in overrides]
-    name = f"sweep·{' '.join(told) or 'default'}"[:250]
+    varied = " ".join(one for one in told if _varies(one)) or "default"
+    name = redact("·".join(["sweep", *of, varied]))[:250]
     tags = {**SWEEP, "overrides": " ".join(told), OVERRIDES: json.dumps(told)}
     return tracker.start(name, tags=tags)
+
+
+def swept_parameters(config: "DictConfig") -> dict[str, str]:
+    """What a sweep is of, as parameters of its parent run: the model, the data, and what the command line says.
+
+    A parameter is never changed again: whoever goes on with the sweep has the same command line.
+
+    Args:
+        config: The sweep's configuration, Hydra's own included.
+    """
+    given = dict(one.lstrip("+~").split("=", 1) for one in config.hydra.overrides.task if "=" in one and _varies(one))
+    from omegaconf import OmegaConf
+
+    own = [one.partition("=")[2] for one in config.hydra.overrides.task if one.startswith("model.path=")]
+    model = Path(own[-1]).name if own else config.model.name
+    data = OmegaConf.to_object(config.data)
+    base = {
+        "model": model,
+        "data": data.called() if isinstance(data, DataConfig) else config.data.name,
+        "quant": config.quant.name,
+    }
+    base |= {"confidence": config.confidence.name, "seed": config.seed}
+    return {**{key: str(value) for key, value in base.items()}, **given, **({"model": model} if own else {})}
+
+
+def _varies(override: str) -> bool:
+    """Whether an override says what is measured, and not where or how.
+
+    >>> _varies("quant.bits=2,3"), _varies("tracking.uri=sqlite:///a.db"), _varies("paths.output=x")
+    (True, False, False)
+    """
+    return not is_transport(override.lstrip("+~").split("=", 1)[0])
 
 
 def find_sweep(tracker: Tracker, which: str) -> "Run":

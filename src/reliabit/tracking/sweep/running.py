@@ -5,7 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from reliabit.errors import ReliabitError
+from reliabit.evaluation.cells import FINISHED
 from reliabit.evaluation.figure_style import write_figures
 from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.pareto_figures import write_pareto
@@ -22,11 +23,12 @@ from reliabit.files import replacing
 from reliabit.paths import run_command
 from reliabit.progress import step
 from reliabit.terminal import show_result, shown_path
-from reliabit.tracking.links import run_link
+from reliabit.tracking.links import compare_link, run_link, ui_hint
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.recorded_cells import cells_of
 from reliabit.tracking.redaction import redact
 from reliabit.tracking.settings import TrackingConfig
+from reliabit.tracking.sweep._described import Judge, describe_sweep, record_best, without_verdict
 from reliabit.tracking.sweep._shown import SweepTable
 from reliabit.tracking.sweep._tables import Summary, compare_with_baselines, pareto_of_sweep, summarize
 from reliabit.tracking.sweep.parent import (
@@ -35,6 +37,7 @@ from reliabit.tracking.sweep.parent import (
     reopen,
     start_parent,
     sweep_to_resume,
+    swept_parameters,
     write_parent,
 )
 from reliabit.tracking.tags import cell_tags_of
@@ -63,6 +66,7 @@ class OpenSweep:
         folder: Where its files are written.
         places: The overrides that say where it is recorded, which the next command needs as well.
         pareto_axis: The cost that `pareto.png` shows.
+        judge: What the policy would choose, for the description.
         then: The arguments of the run to go on with, where it is not to choose among the cells.
     """
 
@@ -77,11 +81,12 @@ class OpenSweep:
     folder: Path
     places: Sequence[str] = ()
     pareto_axis: str = "stored"
+    judge: Judge = without_verdict
     then: str | None = None
 
 
 @contextmanager
-def sweep_parent(config: DictConfig, *, asked: int) -> Iterator[TrackedRun]:
+def sweep_parent(config: DictConfig, *, asked: int, judge: Judge = without_verdict) -> Iterator[TrackedRun]:
     """Make a sweep one parent run, whatever launches its cells in the block.
 
     The store is created here, in the launching process, before any worker starts. A sweep that is cut short is closed
@@ -90,12 +95,13 @@ def sweep_parent(config: DictConfig, *, asked: int) -> Iterator[TrackedRun]:
     Args:
         config: The sweep's configuration, Hydra's own included.
         asked: How many different cells it is to have.
+        judge: Says what a policy would choose among them, for the parent's description.
 
     Raises:
         ReliabitError: The store cannot be opened, the sweep to go on with is unknown or still running, or the parent
             was deleted meanwhile.
     """
-    sweep = _open(config, asked=asked)
+    sweep = replace(_open(config, asked=asked), judge=judge)
     try:
         yield sweep.run
     except BaseException:
@@ -121,7 +127,9 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
     for found in reap(tracker):
         sys.stdout.write(f"closed the run {found.name} ({found.run_id}): {found.reason}\n")
     if resume is None:
-        run = start_parent(tracker, overrides=list(config.hydra.overrides.task))
+        swept = swept_parameters(config)
+        run = start_parent(tracker, overrides=list(config.hydra.overrides.task), of=(swept["model"], swept["data"]))
+        run.log_parameters(swept)
     else:
         run = reopen(tracker, sweep_to_resume(tracker, resume))
     write_parent(parent_file(Path(config.hydra.sweep.dir)), run.run_id)
@@ -156,6 +164,7 @@ def close(sweep: OpenSweep, *, status: str) -> None:
         return
     finished = [run for run in runs if run.info.status == "FINISHED"]
     done = len(cell_tags_of(finished, parent=parent))
+    record_best(sweep.run, finished, sweep.policy)
     sweep.run.log_metrics({"sweep/cells": sweep.asked, "sweep/finished": done})
     try:
         _record(sweep, runs=runs)
@@ -169,17 +178,29 @@ def close(sweep: OpenSweep, *, status: str) -> None:
 
 
 def _tell(sweep: OpenSweep, *, done: int) -> None:
-    """Say where the sweep is recorded, and what to do next."""
-    tracker, parent = sweep.tracker, sweep.run.run_id
-    link = run_link(sweep.tracking, experiment_id=tracker.experiment_id, run_id=parent)
-    further = f"{run_command()} {sweep.then}" if sweep.then else "reliabit promote --dry-run"
-    command = f"{run_command()} sweep.resume={parent}" if done < sweep.asked else further
+    """Say where the sweep is recorded and compared, and what to do next."""
+    parent, where = sweep.run.run_id, {"experiment_id": sweep.tracker.experiment_id}
+    link = run_link(sweep.tracking, **where, run_id=parent)
+    links = [("run", link), ("compare", compare_link(sweep.tracking, **where, sweep=parent))]
+    hint = ui_hint(sweep.tracking)
     sys.stdout.write("\n")
     show_result(
         f"{done} of {sweep.asked} cells finished; parent run {parent}",
-        [("folder", shown_path(sweep.folder)), ("run", link), ("compare", "make ui")],
-        then=redact(shlex.join([*shlex.split(command), *sweep.places])),
+        [
+            ("folder", shown_path(sweep.folder)),
+            *((name, found) for name, found in links if found),
+            *([("links", f"open after: {hint}")] if hint else []),
+        ],
+        then=_next_command(sweep, done=done),
     )
+
+
+def _next_command(sweep: OpenSweep, *, done: int) -> str:
+    """Go on with what is not finished, or let the gate choose."""
+    parent = sweep.run.run_id
+    further = f"{run_command()} {sweep.then}" if sweep.then else "reliabit promote --dry-run"
+    command = f"{run_command()} sweep.resume={parent}" if done < sweep.asked else further
+    return redact(shlex.join([*shlex.split(command), *sweep.places]))
 
 
 def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
@@ -203,9 +224,18 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
         )
         sys.stdout.write("\n")
         table.show(whole=shown_path(_write_summary(summary, sweep.folder)))
-    with step("recording comparisons and figures"):
+    finished = len(cell_tags_of([run for run in runs if run.info.status == FINISHED], parent=sweep.run.run_id))
+    with step("recording comparisons and figures"), TemporaryDirectory() as folder:
         _record_comparisons(sweep, done)
-        _record_pareto(sweep, fronts)
+        _record_pareto(sweep, fronts, folder=Path(folder))
+        describe_sweep(
+            sweep.tracker,
+            sweep.run,
+            table,
+            verdicts=sweep.judge(done),
+            folder=Path(folder),
+            then=_next_command(sweep, done=finished),
+        )
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
@@ -221,14 +251,13 @@ def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
                 sweep.run.log_file(path)
 
 
-def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]") -> None:
+def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]", *, folder: Path) -> None:
     if fronts:
         tables = [f"## {where}\n\n{pareto_markdown(front)}" for where, front in fronts.items()]
         sweep.run.log_text("\n".join(tables), "pareto.md")
         sweep.run.log_text(pareto_csv(fronts), "pareto.csv")
-        with TemporaryDirectory() as folder:
-            for path in write_pareto(fronts, Path(folder), axis=sweep.pareto_axis):
-                sweep.run.log_file(path)
+        for path in write_pareto(fronts, folder, axis=sweep.pareto_axis):
+            sweep.run.log_file(path)
 
 
 def _write_summary(summary: Summary, folder: Path) -> Path:
