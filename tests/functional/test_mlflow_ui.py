@@ -103,7 +103,7 @@ def look(page, address, *, wanted, name=None):
 def keep(page, name):
     folder = os.environ.get("RELIABIT_UI_PICTURES")
     if folder and name:
-        page.evaluate("new Promise(done => setTimeout(done, 4000))")
+        page.evaluate("new Promise(done => setTimeout(done, 3000))")
         page.screenshot(Path(folder) / f"{name}.png")
     return page.evaluate("document.body.innerText")
 
@@ -131,6 +131,9 @@ def test_the_sweep_s_page_says_which_width_holds(page, ui, sweep):
     text = look(page, link, wanted=["holds", "best accuracy percent", "Show more"])
     assert "The policy smallest would choose it" in text
     page.send("Emulation.setDeviceMetricsOverride", **{**SCREEN, "height": 2 * HEIGHT})
+    # It folds itself once more when the list of child runs arrives.
+    page.until("document.body.innerText.includes('·hqq·2b·s0')", seconds=60)
+    page.evaluate("new Promise(done => setTimeout(done, 4000))")
     page.evaluate("""document.querySelector('[aria-label="Expand description"]').click()""")
     page.until("document.body.innerText.includes('Show less')")
     page.until("[...document.images].some(one => one.src.includes('pareto.png') && one.naturalWidth > 0)", seconds=60)
