@@ -4,8 +4,9 @@ FROM debian:bookworm-slim AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
-# PyPI's torch for Linux brings gigabytes for GPUs; another index can be given that has its CPU build.
+# PyPI's torch for Linux brings gigabytes for GPUs; an index or a folder can be named that has its CPU build.
 ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
 # hqq's build script would otherwise try to compile CUDA kernels.
 ENV DISABLE_CUDA=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/reliabit

@@ -10,6 +10,7 @@ PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "src" / "reliabit"
 
 PAGES = [
+    PROJECT / "CONTRIBUTING.md",
     *(PROJECT / name for name in ("README.md", "bench/README.md", "Makefile", "dvc.yaml", "params.yaml")),
     *sorted((PROJECT / "docs").glob("*.md")),
     *sorted((PROJECT / "conf").rglob("*.yaml")),

@@ -109,6 +109,7 @@ def test_the_source_archive_has_what_a_checkout_needs_to_run_and_to_test(sources
         "CITATION.cff",
         "Makefile",
         "requirements.lock",
+        "requirements-dev.lock",
         "src/run.py",
     ]
     assert [name for name in named if not (sources / name).is_file()] == []

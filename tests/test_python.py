@@ -121,6 +121,7 @@ def questions(folder):
         {**asked, "image": folder / "red.png"},
         {**asked, "image": held.getvalue(), "answers": ["blue"] * 3, "question_id": "b", "image_id": "x"},
         {**asked, "image": image},
+        {**asked, "image": {"bytes": held.getvalue(), "path": None}, "image_id": "x"},
     ]
 
 
@@ -129,12 +130,15 @@ def test_a_checkpoint_is_loaded_asked_quantized_and_written(tiny, tmp_path, capf
     asked = questions(tmp_path)
     answers = answer(tiny, asked, accelerator="cpu")
     assert answers.column_names == ["question_id", "image_id", "question", "answer", "confidence", "correct"]
-    assert answers["question_id"].to_pylist() == ["0", "b", "2"]
-    assert answers["image_id"].to_pylist() == [str(tmp_path / "red.png"), "x", "2"]
+    assert answers["question_id"].to_pylist() == ["0", "b", "2", "3"]
+    assert answers["image_id"].to_pylist() == [str(tmp_path / "red.png"), "x", "2", "x"]
     # The same picture and question, however it is given.
     assert len(set(answers["answer"].to_pylist())) == 1
-    assert set(answers["correct"].to_pylist()[::2]) <= {0.0, 1.0}
-    assert answers["correct"].to_pylist()[1] == 0.0
+    said = answers["answer"][0].as_py()
+    assert answers["correct"].to_pylist() == [float(said == reference) for reference in ("red", "blue", "red", "red")]
+    # One reference counts as ten annotators of one mind, and so do three.
+    for references in (said, [said] * 3):
+        assert answer(tiny, [{**asked[0], "answers": references}], accelerator="cpu")["correct"].to_pylist() == [1.0]
     assert evaluate(answers, resamples=5).groups == 3
     assert "TPU" not in capfd.readouterr().err
     report = reliabit.quantize_model(tiny.model, bits=3)
@@ -154,6 +158,7 @@ def test_questions_that_cannot_be_asked_are_refused(tiny, tmp_path):
         ([], "there is no question; give at least one"),
         ([whole, {"question": "what?"}], "question 2 has no image and no answers; give each of them"),
         ([{**whole, "image": tmp_path / "no.png"}], r"the image .*no.png of question 1 cannot be read \(No such file"),
+        ([{**whole, "answers": []}], "question 1 has no answers; give at least one reference"),
         ([{**whole, "image": 3}], "the image of question 1 is a int; give a path, bytes or an image"),
     ):
         with pytest.raises(ReliabitError, match=message):

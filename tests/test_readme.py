@@ -15,7 +15,7 @@ from reliabit.composition import register, to_config
 from reliabit.paths import conf_folder
 
 README, COMMANDS = PROJECT / "README.md", PROJECT / "docs" / "use.md"
-LINK = re.compile(r"\]\(([^)#]+)(?:#[\w-]+)?\)")
+LINK = re.compile(r"""(?:\]\(|<img src=")([^)#"]+)(?:#[\w-]+)?[)"]""")
 
 
 def commands_in(page: Path, beginning: str) -> list[list[str]]:
@@ -28,7 +28,7 @@ def commands_in(page: Path, beginning: str) -> list[list[str]]:
 def test_the_way_in_is_short_and_shows_a_result():
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 120
-    assert "](docs/images/" in text
+    assert '<img src="docs/images/' in text
     assert text.index("    make quick") < text.index("    make run")
 
 

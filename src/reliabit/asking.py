@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from reliabit.data.sources.folder import counted_answers
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def answer(
     Args:
         checkpoint: What `load` gave; quantize its `model` first to see what that does to the answers.
         questions: Rows with `image` (a path, the bytes of a file, or an image of Pillow), `question`, and `answers`,
-            one reference or a list with one of each annotator; `image_id` and `question_id` where there are such.
+            one reference or a list with one of each annotator; `image_id` and `question_id` where there are such. Fewer
+            than ten annotators count as ten that agree as they do.
         batch_size: Questions a batch.
         max_new_tokens: Where an answer is cut off.
         accelerator: Lightning's name of the device.
@@ -148,12 +150,15 @@ def _row(question: Mapping[str, Any], number: int) -> dict[str, Any]:
     if missing:
         raise ReliabitError(f"question {number + 1} has no {' and no '.join(missing)}; give each of them")
     references = question["answers"]
+    told = [references] if isinstance(references, str) else [str(one) for one in references]
+    if not told:
+        raise ReliabitError(f"question {number + 1} has no answers; give at least one reference")
     image = _encoded(question["image"], number)
     shown = question["image"] if isinstance(question["image"], str | Path) else number
     return {
         "image": image,
         "question": str(question["question"]),
-        "answers": [references] if isinstance(references, str) else [str(one) for one in references],
+        "answers": counted_answers(told, agreement="annotators"),
         "question_id": str(question.get("question_id", number)),
         "image_id": str(question.get("image_id", shown)),
         "source": str(question.get("source", "own")),
@@ -161,7 +166,9 @@ def _row(question: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def _encoded(image: Any, number: int) -> bytes:
-    """The bytes of an image file."""
+    """The bytes of an image file, however `datasets` or anybody holds it."""
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):

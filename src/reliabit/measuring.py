@@ -10,7 +10,7 @@ from reliabit.errors import ReliabitError
 from reliabit.evaluation.answer_columns import Columns, read_columns
 from reliabit.evaluation.answer_files import open_table
 from reliabit.evaluation.answer_measuring import certify_answers, measure_answers
-from reliabit.evaluation.answer_report import AnswerReport, Measuring
+from reliabit.evaluation.answer_report import RESAMPLES, AnswerReport, Measuring
 from reliabit.metrics.certify import Certificate
 from reliabit.metrics.functional.inputs import VectorLike
 
@@ -27,7 +27,7 @@ def measure(
     risks: Sequence[float] = RISKS,
     delta: float = 0.05,
     level: float = 0.95,
-    resamples: int = 500,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> AnswerReport:
     """Measure answers: every metric with its interval, certified thresholds, and the difference of two confidences.
@@ -77,7 +77,7 @@ def evaluate(
     risks: Sequence[float] = RISKS,
     delta: float = 0.05,
     level: float = 0.95,
-    resamples: int = 500,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> AnswerReport:
     """Measure the answers of a table, see `measure`; columns are found by what they are usually called, or named.

@@ -28,6 +28,9 @@ _BETWEEN = "   "
 _NARROWEST = 12
 """The least width that a text is broken to."""
 
+_READABLE = 30
+"""The width that a text of several lines is broken to at least, where there is room for it."""
+
 _TABLE = re.compile(r"(?:^\|.*\|[ \t]*(?:\n|\Z)){2,}", re.MULTILINE)
 
 
@@ -73,7 +76,7 @@ def fitting(columns: Sequence[Column], *, width: int) -> list[Column]:
     kept = [column for column in columns if column.priority == 0]
     for column in sorted((one for one in columns if one.priority), key=lambda one: one.priority):
         more = [one for one in columns if one in (*kept, column)]
-        if width_of(more) > width:
+        if _least_width(more) > width:
             break
         kept = more
     return kept
@@ -102,7 +105,11 @@ def show_table(columns: Sequence[Column], *, title: str = "", whole: str = "", f
     kept = fitting(columns, width=place.width)
     if title:
         place.print(title, style="bold")
-    place.print(_table(kept, width=place.width))
+    with place.capture() as drawn:
+        place.print(_table(kept, width=place.width))
+    # Columns are filled up with blanks, which a file need not keep.
+    lines = drawn.get().splitlines()
+    place.file.write("".join(f"{line if place.is_terminal else line.rstrip()}\n" for line in lines))
     missing = [column.heading for column in columns if column not in kept]
     if missing:
         place.print(f"No room here for {', '.join(missing)}.")
@@ -163,20 +170,33 @@ def _show_markdown_table(text: str, place: "Console") -> None:
         Column(heading, [row[number] for row in rows], left=not any(_is_number(row[number]) for row in rows))
         for number, heading in enumerate(headings)
     ]
-    if width_of(columns) <= place.width:
-        place.print(_table(columns, width=place.width))
+    if _least_width(columns) <= place.width:
+        place.print(_table(columns, width=place.width), end="\n\n")
         return
     wide = max(len(heading) for heading in headings)
     for first, *others in rows:
         place.print(f"\n{first}", style="bold")
         for heading, cell in zip(headings[1:], others, strict=True):
             if cell:
-                place.print(f"  {heading.ljust(wide)}  {cell}", soft_wrap=True)
+                place.print(_hanging(f"  {heading.ljust(wide)}  ", cell, width=place.width))
     place.print()
+
+
+def _hanging(before: str, text: str, *, width: int) -> str:
+    """A text in lines of a width, all of which begin where the first one does."""
+    room = max(_NARROWEST, width - len(before))
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return before + ("\n" + " " * len(before)).join(lines)
 
 
 def _is_number(cell: str) -> bool:
     return bool(re.match(r"[-+]?\d", cell))
+
+
+def _least_width(columns: Sequence[Column]) -> int:
+    """How many characters a table takes where its longest text is broken into lines; numbers are not."""
+    texts = [_width(column, broken=True) for column in columns if column.left]
+    return width_of(columns) - max(0, max(texts, default=0) - _READABLE)
 
 
 def _width(column: Column, *, broken: bool) -> int:
@@ -200,11 +220,13 @@ def _table(columns: Sequence[Column], *, width: int) -> "Table":
 
     broken = width_of(columns, broken=False) > width
     over = max(0, width_of(columns, broken=broken) - width)
+    texts = [column for column in columns if column.left]
+    longest = max(texts, key=lambda one: _width(one, broken=broken), default=None)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         room = _width(column, broken=broken)
-        if column.left and over:
-            room, over = max(_NARROWEST, room - over), 0
+        if column is longest:
+            room = max(min(_NARROWEST, room), room - over)
         heading = "\n".join(textwrap.wrap(column.heading, room)) if broken else column.heading
         table.add_column(heading, justify="left" if column.left else "right", overflow="fold", width=room)
     for row in zip(*(column.cells for column in columns), strict=True):

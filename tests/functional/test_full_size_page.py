@@ -80,7 +80,7 @@ def test_the_page_has_commands_of_every_kind():
 def test_data_is_prepared_as_the_page_says(command, place):
     done = run(command, place)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"test: \d+ questions, \d+ images, sha256", done.stdout)
+    assert re.search(r"test +\d+ questions, \d+ images, sha256", done.stdout)
 
 
 @pytest.mark.parametrize("command", [command for command in OTHERS if "task=footprint" in command])

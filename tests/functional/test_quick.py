@@ -1,4 +1,4 @@
-"""`make quick` as a newcomer runs it: a small, real table with intervals, in a minute, that nobody takes for a choice."""
+"""`make quick` as a newcomer runs it: a small, real table with intervals in a minute, and nobody takes it for more."""
 
 import os
 import resource

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -67,6 +68,14 @@ def test_a_changed_value_is_not_taken_for_the_same(undisturbed):
     assert done.returncode == 0, done.stderr
     new = [run for run in place.runs("cell") if run.info.run_id not in before]
     assert len(new) == 1
+    metrics = new[0].data.metrics
+    accuracy, low, high = (100 * metrics[f"accuracy/mean{end}"] for end in ("", ".low", ".high"))
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert ["accuracy", f"{accuracy:.1f}", "%", f"[{low:.1f},", f"{high:.1f}]"] in said
+    assert ["stored", f"{metrics['efficiency/stored_bytes'] / 2**20:.2f}", "MiB"] in said
+    assert any(line[:1] == ["folder"] and Path(line[1]) == place.output for line in said)
+    assert any(line[:1] == ["run"] and line[1].endswith(new[0].info.run_id) for line in said)
+    assert any(line[:4] == ["next", "python", "src/run.py", "-m"] for line in said)
     MlflowClient(tracking_uri=place.uri).delete_run(new[0].info.run_id)
 
 

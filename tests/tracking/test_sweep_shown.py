@@ -91,7 +91,7 @@ def test_intervals_stand_below_their_numbers_where_what_a_choice_takes_has_room(
     wide = lines_at(80, table_of(cells), monkeypatch, capsys)
     below = wide[next(number for number, line in enumerate(wide) if line.startswith("hqq·4b")) + 1]
     assert below.split() == ["[83.3,", "87.3]", "[1.20,", "5.20]", "[75.0,", "79.0]"]
-    assert "95 % intervals below" in " ".join(wide)
+    assert "95 % intervals" in " ".join(" ".join(wide).split())
     narrow = " ".join(lines_at(60, table_of(cells), monkeypatch, capsys))
     assert "[83.3" not in narrow
     assert "intervals" not in narrow

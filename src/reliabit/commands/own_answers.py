@@ -50,7 +50,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--delta", type=float, default=0.05, help="the probability that a certificate fails; 0.05")
     parser.add_argument("--level", type=float, default=0.95, help="the confidence level of intervals; 0.95")
-    parser.add_argument("--resamples", type=int, default=500, help="resamples of the bootstrap; 500")
+    parser.add_argument("--resamples", type=int, default=400, help="resamples of the bootstrap; 400")
     parser.add_argument("--seed", type=int, default=0, help="seeds all that is drawn; 0")
     parser.add_argument("--format", choices=list(FORMATS), help="by default that of --output's name, or the terminal's")
     parser.add_argument("--output", type=Path, help="the file to write the report to, instead of printing it")
@@ -63,6 +63,26 @@ def measure(_: None, options: argparse.Namespace) -> None:
     Raises:
         ReliabitError: The file, a column, a value or an option is unusable.
     """
+    from reliabit.process import rare_collections
+
+    _check_outputs(options)
+    # Everything is imported on the way, the library of figures last.
+    with rare_collections():
+        report = _measured(options)
+        if options.output is None:
+            _give(report, options.format or "terminal", sys.stdout)
+        else:
+            from reliabit.files import replacing
+
+            with replacing(options.output) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+                _give(report, options.format or _format_of(options.output), file)
+            sys.stderr.write(f"written: {options.output}\n")
+        if options.figures is not None:
+            for path in report.write_figures(options.figures):
+                sys.stderr.write(f"drawn: {path}\n")
+
+
+def _measured(options: argparse.Namespace) -> "AnswerReport":
     from reliabit.evaluation.answer_columns import Columns, read_columns
     from reliabit.evaluation.answer_files import open_table
     from reliabit.evaluation.answer_measuring import measure_answers
@@ -75,20 +95,8 @@ def measure(_: None, options: argparse.Namespace) -> None:
         resamples=options.resamples,
         seed=options.seed,
     )
-    _check_outputs(options)
     columns = Columns(options.confidence, options.correct, options.group, options.split, options.second)
-    report = measure_answers(read_columns(open_table(options.file), columns), settings)
-    if options.output is None:
-        _give(report, options.format or "terminal", sys.stdout)
-    else:
-        from reliabit.files import replacing
-
-        with replacing(options.output) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-            _give(report, options.format or _format_of(options.output), file)
-        sys.stderr.write(f"written: {options.output}\n")
-    if options.figures is not None:
-        for path in report.write_figures(options.figures):
-            sys.stderr.write(f"drawn: {path}\n")
+    return measure_answers(read_columns(open_table(options.file), columns), settings)
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

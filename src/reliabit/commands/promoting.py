@@ -1,13 +1,13 @@
 """`reliabit promote`: which configuration goes live, and why."""
 
 import argparse
-import sys
 from dataclasses import dataclass
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.paired_reliability import Measurements
+from reliabit.progress import step
 from reliabit.registry import promotion
 from reliabit.registry.choosing import baseline_of, choose
 from reliabit.registry.decision import Decision
@@ -17,6 +17,7 @@ from reliabit.registry.policy import Policy
 from reliabit.registry.registering import register_bundle
 from reliabit.registry.terms import terms_of_settings
 from reliabit.registry.versions import Version
+from reliabit.terminal import show_markdown, show_result
 from reliabit.tracking.recorded_cells import cells_of_sweep
 from reliabit.tracking.sweep.parent import check_ended, find_sweep
 from reliabit.tracking.tracker import Tracker, open_tracker
@@ -75,13 +76,16 @@ def promote(config: Config, options: argparse.Namespace) -> bool:
 
     # Where there is no registry, that is to be said before anything about sweeps.
     check_registry(config.tracking.uri)
-    tracker, policy = open_tracker(config.tracking), config.registry
+    policy = config.registry
+    with step("opening the store"):
+        tracker = open_tracker(config.tracking)
     found = find_candidate(tracker, policy, sweep=options.sweep, run=options.run)
     if found is None:
         return False
     champion = find_alias(tracker, policy.model, CHAMPION)
-    decision = found.against(champion)
-    sys.stdout.write(f"\n{decision.markdown()}\n")
+    with step("asking the gate"):
+        decision = found.against(champion)
+    show_markdown(f"\n{decision.markdown()}\n")
     if options.dry_run:
         return decision.accepted or decision.unchanged
     if decision.accepted:
@@ -109,9 +113,11 @@ def find_candidate(tracker: Tracker, policy: Policy, *, sweep: str, run: str | N
     found = find_sweep(tracker, sweep)
     check_ended(found)
     parent = found.info.run_id
-    cells = cells_of_sweep(tracker, parent)
-    choice = choose(cells, policy)
-    sys.stdout.write(f"sweep {parent}: {choice.markdown()}\n")
+    with step("reading the cells of the sweep"):
+        cells = cells_of_sweep(tracker, parent)
+    with step(f"certifying and comparing {len(cells)} cells"):
+        choice = choose(cells, policy)
+    show_markdown(f"sweep {parent}: {choice.markdown()}\n")
     candidate, baseline = choice.candidate, choice.baseline
     if run is not None:
         candidate = next((one for one in cells if one.run_id == run), None)
@@ -149,5 +155,6 @@ def _register_and_promote(config: Config, found: Candidacy, decision: Decision) 
         tags = {"fingerprint": candidate.fingerprint, "policy": found.policy.name, **terms.to_tags()}
         version = register_bundle(found.tracker, bundle, run_id=candidate.run_id, name=name, tags=tags)
     attempt = promotion.promote(found.tracker, name, version.number, decide=found.against)
-    sys.stdout.write(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}\n")
+    then = "" if attempt.outcome == "refused" else "reliabit serve"
+    show_result(f"{version.uri} ({candidate.name}): {attempt.outcome}: {attempt.reason}", [], then=then)
     return attempt.outcome != "refused"

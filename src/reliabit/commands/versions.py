@@ -23,10 +23,10 @@ def roll_back(config: Config, options: argparse.Namespace) -> None:
 
 def show_history(config: Config, _: argparse.Namespace) -> None:
     """List every attempt to change the champion."""
-    from reliabit.registry.attempts import history_table
+    from reliabit.registry.attempts import show_attempts
     from reliabit.registry.history import history
 
-    sys.stdout.write(history_table(history(open_tracker(config.tracking), config.registry.model)))
+    show_attempts(history(open_tracker(config.tracking), config.registry.model))
 
 
 def delete(config: Config, options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from reliabit.data.bad_samples import SKIP, BadSamples, judged
 from reliabit.data.sources import Source, WrittenSplit, WrittenTable, file_states
 from reliabit.data.splits import split_by_image
 from reliabit.data.table import VQARow, checked
@@ -43,27 +44,31 @@ class InMemorySource(Source):
                 part.files()
 
     def write(self, folder: Path, *, bad_samples: Path) -> WrittenTable:
-        """Write every split; a bad item ends it."""
+        """Write every split; a bad item ends it, or is left out."""
+        data = self.data
         written: dict[str, WrittenSplit] = {}
         listed: list[Path] = []
-        for part in self.parts():
-            sizes = {name: self.data.splits[name] for name in part.splits if self.data.splits.get(name)}
-            if not sizes:
-                continue
-            listed += part.files()
-            by_image = {image: list(rows) for image, rows in groupby(self._rows(part), _image_id)}
-            if not by_image:
-                raise ReliabitError(f"the data source {self.data.name} has no questions; nothing to split")
-            for name, images in split_by_image(list(by_image), sizes=sizes, seed=self.data.seed).items():
-                rows = [row for image in images for row in by_image[image]]
-                written[name] = _write_split(rows, path=folder / f"{name}.parquet")
+        with judged(bad_samples, source=data.name, on_bad_sample=data.on_bad_sample) as bad:
+            for part in self.parts():
+                sizes = {name: data.splits[name] for name in part.splits if data.splits.get(name)}
+                if not sizes:
+                    continue
+                listed += part.files()
+                rows_of = self._rows(part, bad=bad if data.on_bad_sample == SKIP else None)
+                by_image = {image: list(rows) for image, rows in groupby(rows_of, _image_id)}
+                if not by_image:
+                    raise ReliabitError(f"the data source {data.name} has no questions; nothing to split")
+                for name, images in split_by_image(list(by_image), sizes=sizes, seed=data.seed).items():
+                    rows = [row for image in images for row in by_image[image]]
+                    written[name] = _write_split(rows, path=folder / f"{name}.parquet")
         if not written:
-            raise ReliabitError(f"data.splits of {self.data.name} is empty; give at least one split an image")
+            raise ReliabitError(f"data.splits of {data.name} is empty; give at least one split an image")
         # What a package brings has another time after each installation, and is known by the package's version.
-        return WrittenTable(splits=written, files=file_states(listed) if self.data.root is not None else {})
+        files = file_states([*listed, *sorted(bad.files)]) if data.root is not None else {}
+        return WrittenTable(splits=written, skipped=bad.by_problem(), files=files)
 
-    def _rows(self, part: SourcePart) -> Iterator[VQARow]:
-        yield from counted(checked(part.read()), f"preparing {self.data.name}", unit="questions")
+    def _rows(self, part: SourcePart, *, bad: BadSamples | None) -> Iterator[VQARow]:
+        yield from counted(checked(part.read(), bad=bad), f"preparing {self.data.name}", unit="questions")
 
 
 def _write_split(rows: list[VQARow], *, path: Path) -> WrittenSplit:

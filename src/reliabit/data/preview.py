@@ -29,7 +29,7 @@ def preview(splits: "Mapping[str, Dataset]", *, called: str, told: Sequence[str]
     """
     questions = {name: len(table) for name, table in splits.items()}
     images = {name: len(set(table["image_id"])) for name, table in splits.items()}
-    each = ", ".join(f"{name} {questions[name]} about {images[name]}" for name in splits)
+    each = ", ".join(f"{name}: {questions[name]} about {images[name]}" for name in splits)
     kinds = [f"answers: {_counts(_column(splits, 'answer_type'))}"]
     types = _column(splits, "question_type")
     if any(types):
@@ -39,22 +39,26 @@ def preview(splits: "Mapping[str, Dataset]", *, called: str, told: Sequence[str]
         *told,
         *kinds,
         *_samples(splits),
-        *limits(questions.get("test", 0), certifying=images.get("cal", 0), training={"dev", "val"} <= {*splits}),
+        *limits(
+            questions.get("test", 0),
+            certifying=images.get("cal", 0),
+            training=images.get("dev", 0) if "val" in images else 0,
+        ),
     ]
     return "".join(f"{line}\n" for line in [lines[0], *(f"  {line}" for line in lines[1:])])
 
 
-def limits(questions: int, *, certifying: int, training: bool) -> list[str]:
+def limits(questions: int, *, certifying: int, training: int) -> list[str]:
     """What so many questions can say, and what they cannot, a sentence each.
 
     Args:
         questions: Those of `test`.
         certifying: Pictures of `cal`, of each of which one question counts.
-        training: Whether there are splits that train and choose a Selector.
+        training: Pictures of `dev`, that a confidence learns from; 0 where there is no `val` to choose it.
 
-    >>> for sentence in limits(20, certifying=0, training=False):
+    >>> for sentence in limits(20, certifying=0, training=0):
     ...     print(sentence)
-    20 test questions tell an accuracy to about ±21 points (at the 95 % level)
+    20 test questions tell an accuracy to about ±20 points (at the 95 % level)
     no risk is certified, as there is no cal split
     no confidence is learned, as there is no dev and val: it is the probability of the answer itself (maxprob)
     """
@@ -63,12 +67,14 @@ def limits(questions: int, *, certifying: int, training: bool) -> list[str]:
         said.append("no risk is certified, as there is no cal split")
     elif certifying < CERTIFIABLE:
         said.append(
-            f"{certifying} pictures in cal certify no risk of 5 %: that takes {CERTIFIABLE}, all answered right"
+            f"{certifying} in cal certify no risk of 5 %: that takes {CERTIFIABLE} pictures, all answered right"
         )
     if not training:
         said.append(
             "no confidence is learned, as there is no dev and val: it is the probability of the answer itself (maxprob)"
         )
+    elif training < CERTIFIABLE:
+        said.append(f"a confidence that is learned from {training} in dev is hardly one: compare it with maxprob")
     return said
 
 

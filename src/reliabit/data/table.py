@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypedDict
 
+from reliabit.data.bad_samples import BadSamples
 from reliabit.data.image_decoding import decode_image
 from reliabit.errors import ReliabitError
 
@@ -53,10 +54,14 @@ def vqa_features() -> "Features":
     return table_features()
 
 
-def checked(rows: Iterable[VQARow]) -> Iterator[VQARow]:
-    """Pass rows on, and stop at the first that would not be a valid row of a VQA table.
+def checked(rows: Iterable[VQARow], *, bad: BadSamples | None = None) -> Iterator[VQARow]:
+    """Pass rows on, and stop at the first that would not be a valid row of a VQA table, or list such rows.
 
-    Each image is decoded once, however many questions it has in a row.
+    Each image is decoded once, however many questions it has in a row, unless it does not decode.
+
+    Args:
+        rows: The rows.
+        bad: Lists what is left out; without it the first bad row is an error.
 
     Raises:
         ReliabitError: A question without answers, an empty question, a repeated question id or an image that
@@ -65,18 +70,34 @@ def checked(rows: Iterable[VQARow]) -> Iterator[VQARow]:
     seen: set[str] = set()
     last: bytes | None = None
     for row in rows:
-        item = f"question {row['question_id']!r} (image {row['image_id']!r}) of {row['source']}"
-        if not row["question"].strip():
-            raise ReliabitError(f"{item} has no text; give it one or remove it")
-        if not row["answers"]:
-            raise ReliabitError(f"{item} has no answers; add at least one reference answer or remove the question")
-        if row["question_id"] in seen:
-            raise ReliabitError(f"{item} comes twice; question ids must be unique within a data source")
-        seen.add(row["question_id"])
-        if row["image"] is not last:
-            decode_image(row["image"], item=item)
-            last = row["image"]
+        try:
+            _check_text(row, seen)
+            if row["image"] is not last:
+                decode_image(row["image"], item=_item(row))
+                last = row["image"]
+        except ReliabitError as error:
+            if bad is None:
+                raise
+            bad.add(
+                "it is no valid question", question_id=row["question_id"], image_id=row["image_id"], detail=str(error)
+            )
+            continue
         yield row
+
+
+def _check_text(row: VQARow, seen: set[str]) -> None:
+    """Check all but the image; `seen` are the ids of the rows before."""
+    if not row["question"].strip():
+        raise ReliabitError(f"{_item(row)} has no text; give it one or remove it")
+    if not row["answers"]:
+        raise ReliabitError(f"{_item(row)} has no answers; add at least one reference answer or remove the question")
+    if row["question_id"] in seen:
+        raise ReliabitError(f"{_item(row)} comes twice; question ids must be unique within a data source")
+    seen.add(row["question_id"])
+
+
+def _item(row: VQARow) -> str:
+    return f"question {row['question_id']!r} (image {row['image_id']!r}) of {row['source']}"
 
 
 def first_images(table: "Dataset", count: int | None) -> "Dataset":

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -74,7 +75,15 @@ class UserTable(ABC):
         """
 
 
-class CsvTable(UserTable):
+class TextTable(UserTable):
+    """A table that Python reads by itself, so that it can be tried before anything heavy is imported."""
+
+    @abstractmethod
+    def texts(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Its rows as `rows` gives them, without importing `datasets`."""
+
+
+class CsvTable(TextTable):
     """Texts between commas, semicolons, tabs or bars; which of them, the first line tells."""
 
     def columns(self) -> list[str]:
@@ -90,7 +99,6 @@ class CsvTable(UserTable):
         from datasets import Features, IterableDataset, Value
 
         names = self.columns()
-        self._check_widths(len(names))
         with _quiet() as cache:
             # As texts: "007" and "NA" are answers.
             rows = IterableDataset.from_csv(
@@ -102,10 +110,14 @@ class CsvTable(UserTable):
                 na_filter=False,
                 index_col=False,
             )
-            lines = (line for line, _ in self._records())
-            next(lines)
-            for line, row in zip(lines, rows, strict=True):
-                yield f"{self.path.name} line {line}", row
+            for (place, _), row in zip(self.texts(), rows, strict=True):
+                yield place, row
+
+    def texts(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        names = self.columns()
+        self._check_widths(len(names))
+        for line, record in islice(self._records(), 1, None):
+            yield f"{self.path.name} line {line}", dict(zip(names, record, strict=True))
 
     def _check_widths(self, wanted: int) -> None:
         wrong = [(line, len(record)) for line, record in self._records() if len(record) != wanted]
@@ -139,7 +151,7 @@ class CsvTable(UserTable):
         return max(_DELIMITERS, key=first.count)
 
 
-class JsonLinesTable(UserTable):
+class JsonLinesTable(TextTable):
     """A JSON object a line."""
 
     def columns(self) -> list[str]:
@@ -149,6 +161,9 @@ class JsonLinesTable(UserTable):
         return list(first)
 
     def rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        return self.texts()
+
+    def texts(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for line, row in self._objects():
             yield f"{self.path.name} line {line}", row
 

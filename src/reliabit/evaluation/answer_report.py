@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.int64]
 
+RESAMPLES = 400
+"""The fewest that resolve the ends of an interval of 95 %: ten lie beyond each; see `reliabit.metrics.intervals`."""
+
 
 @dataclass(frozen=True)
 class Measuring:
@@ -44,7 +47,7 @@ class Measuring:
     risks: tuple[float, ...] = (0.01, 0.05, 0.1)
     delta: float = 0.05
     level: float = 0.95
-    resamples: int = 500
+    resamples: int = RESAMPLES
     seed: int = 0
 
     def __post_init__(self) -> None:

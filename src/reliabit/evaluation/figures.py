@@ -188,6 +188,7 @@ def _effective_reliability_figure(
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.set(xlabel="cost of a wrong answer", ylabel="effective reliability", ylim=(-1.02, 1.02))
     axes.set_xscale("symlog")
+    axes.set_xlim(-0.2, 1.2 * _COST_CURVE[-1])
     axes.set_xticks(list(_COST_CURVE), [f"{cost:g}" for cost in _COST_CURVE])
     axes.minorticks_off()
     axes.legend(loc="lower left")

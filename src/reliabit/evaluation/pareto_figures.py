@@ -183,7 +183,7 @@ def _label_points(axes: "Axes", pareto: Pareto, places: FloatArray, *, renderer:
     boxes = [text.get_window_extent(renderer) for text in texts]
     sizes = np.array([(box.width + 3, box.height + 3) for box in boxes])
     marks: list[Box] = [(x - 9, y - 9, x + 9, y + 9) for x, y in points]
-    found = place_labels(points, sizes, bounds=axes.bbox.extents, obstacles=[*marks, *_bars(axes)])
+    found = place_labels(points, sizes, bounds=axes.bbox.padded(-4).extents, obstacles=[*marks, *_bars(axes)])
     to_data = axes.transData.inverted().transform
     for text, point, box in zip(texts, points, found, strict=True):
         if box is None:

@@ -1,5 +1,6 @@
 """Attempts to change the champion, and what follows from them: where rolling back leads, and a table to read."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,6 +95,9 @@ def champion_before(attempts: Sequence[Attempt], *, champion: str | None) -> str
     return stack[-1] if stack else None
 
 
+_HEADINGS = ("#", "when (UTC)", "what", "version", "before", "outcome", "by", "why")
+
+
 def history_table(attempts: Sequence[Attempt]) -> str:
     """A table to read in a terminal, one line an attempt.
 
@@ -104,11 +108,28 @@ def history_table(attempts: Sequence[Attempt]) -> str:
         #  when (UTC)           what     version  before  outcome   by       why
         1  2026-01-02 03:04:05  promote  2        -       accepted  me@here  smaller
     """
-    heading = ("#", "when (UTC)", "what", "version", "before", "outcome", "by", "why")
-    lines = [heading, *(_cells(attempt) for attempt in attempts)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
+    lines = [_HEADINGS, *(_cells(attempt) for attempt in attempts)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
     return "".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
+    )
+
+
+def show_attempts(attempts: Sequence[Attempt]) -> None:
+    """Print the table, in a terminal with what there is room for; the reasons are broken into lines."""
+    from reliabit.terminal import Column, is_terminal, show_table
+
+    if not is_terminal():
+        sys.stdout.write(history_table(attempts))
+        return
+    rows = [_cells(attempt) for attempt in attempts]
+    # Who it was comes last: the reason says more.
+    priorities = {"by": 3, "before": 2, "when (UTC)": 1}
+    show_table(
+        [
+            Column(heading, [row[number] for row in rows], priority=priorities.get(heading, 0), left=True)
+            for number, heading in enumerate(_HEADINGS)
+        ]
     )
 
 

@@ -16,7 +16,7 @@ from reliabit.data.bad_samples import FAIL, SKIP, judged, summary, tell
 from reliabit.data.image_decoding import image_size
 from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.data.shifts import apply_shift, parse_shift
-from reliabit.data.sources import DataConfig
+from reliabit.data.sources import SOURCES, DataConfig
 from reliabit.data.splits import image_key, images_of
 from reliabit.data.table import first_images
 from reliabit.errors import ReliabitError
@@ -101,7 +101,17 @@ def check_asked(config: Config, *, training: bool) -> None:
 
 
 def prepared_split(config: Config, data: DataConfig, split: str) -> "Dataset":
-    """One split of a data source, prepared first where it is not yet."""
+    """One split of a data source, prepared first where it is not yet.
+
+    Raises:
+        ReliabitError: The data cannot be prepared, or has no such split.
+    """
+    there = _splits_of(config, data)
+    if split not in there and SOURCES[data.name].decides_splits:
+        raise ReliabitError(
+            f"{data.called()} has no questions in the split {split}, which is needed (it has {', '.join(there)}); "
+            "bring splits (docs/own_data.md), or choose what needs none, such as quant=hqq and confidence=maxprob"
+        )
     return load_split(prepare(data, root=Path(config.paths.data)), split)
 
 

@@ -4,13 +4,17 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reliabit.config import Config
-from reliabit.evaluation.headline import HeadlineNumber, headline_numbers, judging
-from reliabit.metrics.definitions import QUESTIONS
 from reliabit.paths import run_command
 from reliabit.terminal import Fact, show_result, shown_path
 from reliabit.tracking.redaction import redact
+
+if TYPE_CHECKING:
+    from reliabit.evaluation.headline import HeadlineNumber
+
+UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 COMPARED = "quant.bits=2,3,4,8"
 """The widths of the next command's sweep."""
@@ -33,7 +37,21 @@ def tell_cell(
     facts += [("run", link)] if link else []
     if note:
         sys.stdout.write(f"{name} {note}\n")
-    show_result(f"{name} · {config.data.name}: {_asked(config, metrics)}", facts, then=widths_command())
+    where = "" if config.data.called() in name.split("·") else f" · {config.data.called()}"
+    show_result(f"{name}{where}: {_asked(config, metrics)}", facts, then=widths_command())
+
+
+def tell_report(config: Config, metrics: Mapping[str, float], *, place: str) -> None:
+    """Say what the report of a predictions table came to.
+
+    Args:
+        config: The configuration.
+        metrics: What it recorded.
+        place: The predictions table.
+    """
+    facts = [*number_facts(config, metrics), ("every metric", shown_path(config.paths.output_folder() / "report.json"))]
+    compared = next_command("task=evaluate", "task.baseline=<another table, or runs:/<id>>")
+    show_result(f"{place}: {_asked(config, metrics)}", facts, then="" if config.task.baseline else compared)
 
 
 def tell_cell_of_sweep(config: Config, *, name: str, metrics: Mapping[str, float], note: str = "") -> None:
@@ -42,8 +60,11 @@ def tell_cell_of_sweep(config: Config, *, name: str, metrics: Mapping[str, float
     sys.stdout.write(f"{name}{f' {note}' if note else ''}: {', '.join(first)}\n")
 
 
-def numbers_of(config: Config, metrics: Mapping[str, float]) -> list[HeadlineNumber]:
+def numbers_of(config: Config, metrics: Mapping[str, float]) -> "list[HeadlineNumber]":
     """The headline numbers of the confidence and at the risk that the policy judges by."""
+    # What is told at the end is no part of what is measured, and is loaded after it.
+    from reliabit.evaluation.headline import headline_numbers
+
     policy = config.registry
     return headline_numbers(metrics, confidence=policy.confidence, required_risk=policy.required_risk)
 
@@ -55,12 +76,15 @@ def number_facts(config: Config, metrics: Mapping[str, float]) -> list[Fact]:
     return [(one.headline.label, f"{_plain(one).rjust(wide)}  {one.interval}".rstrip()) for one in numbers]
 
 
-def _plain(number: HeadlineNumber) -> str:
+def _plain(number: "HeadlineNumber") -> str:
     return f"{number.headline.text(number.value)} {number.headline.unit}".rstrip()
 
 
 def _asked(config: Config, metrics: Mapping[str, float]) -> str:
     """What the numbers are of."""
+    from reliabit.evaluation.headline import judging
+    from reliabit.metrics.definitions import QUESTIONS
+
     confidence = judging(metrics, wanted=config.registry.confidence)
     questions = f"{metrics[QUESTIONS.name]:,.0f} questions of {config.evaluation.reported}, " * (
         QUESTIONS.name in metrics
@@ -90,3 +114,26 @@ def widths_command() -> str:
     kept = own_overrides("quant.bits", "paths.output", "sweep.force")
     # There are no widths of the unquantized model.
     return command_line(["-m", COMPARED, *(one for one in kept if one != "quant=none")])
+
+
+def next_command(*overrides: str, without: Sequence[str] = ()) -> str:
+    """The command that goes on with the very configuration of this job.
+
+    Args:
+        *overrides: What it sets; keys that are set by them are not repeated.
+        without: Other keys of this job that it leaves out.
+    """
+    own = [one.split("=", 1)[0] for one in overrides]
+    return command_line([*overrides, *own_overrides("task", "paths.output", *own, *without)])
+
+
+def shown_bytes(count: int) -> str:
+    """Bytes in the largest unit that they fill.
+
+    >>> shown_bytes(5 * 2**30), shown_bytes(1536), shown_bytes(12)
+    ('5.00 GiB', '1.50 KiB', '12 bytes')
+    """
+    for name, size in UNITS:
+        if count >= size:
+            return f"{count / size:.2f} {name}"
+    return f"{count} bytes"

@@ -1,6 +1,5 @@
 """`task=answer`: ask the model every question and write the predictions table, with the states a Selector reads."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,9 @@ from reliabit.tasks._answer_stores import answer_on_devices, answer_store, answe
 from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_questions
 from reliabit.tasks._cell import TimedPredictions, cell_record
 from reliabit.tasks._model import QuantizedCheckpoint, load_quantized
+from reliabit.tasks._results import next_command, number_facts
 from reliabit.tasks.runtime import set_up
+from reliabit.terminal import show_result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,10 +33,19 @@ def answer(config: Config) -> None:
     model, answered = answer_as_configured(config, features=output / FEATURES, listed_in=output / BAD_SAMPLES)
     write_predictions(answered.predictions, output / PREDICTIONS)
     write_manifest(output, [output / PREDICTIONS])
-    cell_record(config, model, answered).write(output)
-    sys.stdout.write(
-        f"{answered.predictions.num_rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}\n"
+    record = cell_record(config, model, answered)
+    record.write(output)
+    rows = answered.predictions.num_rows
+    show_result(
+        f"{rows} predictions in {answered.seconds:.1f} s: {output / PREDICTIONS}",
+        number_facts(config, record.efficiency),
+        then=next_command(f"task={_after(config)}", f"task.predictions={output / PREDICTIONS}"),
     )
+
+
+def _after(config: Config) -> str:
+    """The task that goes on from here."""
+    return "select" if config.confidence.needs_training() else "evaluate"
 
 
 def answer_as_configured(

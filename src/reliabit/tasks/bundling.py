@@ -17,6 +17,7 @@ from reliabit.evaluation.prediction_columns import CERTIFIED, rows_of, scored_an
 from reliabit.identity import FINGERPRINT, Fingerprint, explain
 from reliabit.inference.predictions import NO_SHIFT
 from reliabit.paths import models_folder
+from reliabit.progress import step
 from reliabit.registry.card import CardFacts, model_card
 from reliabit.registry.decision import Decision
 from reliabit.serving.bundle.description import Confidence, Description
@@ -58,7 +59,8 @@ def bundle_of(candidate: Cell, decision: Decision, tracker: Tracker, *, config: 
     recorded = recorded_config(candidate, config)
     with TemporaryDirectory() as fetched:
         text = tracker.fetch(candidate.run_id, FINGERPRINT, Path(fetched)).read_text(encoding="utf-8")
-    check_unchanged(Fingerprint.from_json(text), recorded)
+    with step("checking that the run would be the same today", shown=recorded.trainer.progress_bar):
+        check_unchanged(Fingerprint.from_json(text), recorded)
     tags = tracker.client.get_run(candidate.run_id).data.tags
     description = describe(candidate, decision, recorded)
     card = model_card(
@@ -142,10 +144,11 @@ def check_answers(folder: Path, candidate: Cell, recorded: Config, *, confidence
     chosen = [row for row, split in enumerate(questions["split"]) if split == recorded.evaluation.reported][:CHECKED]
     asked = questions.select(chosen)
     expected = _by_question(candidate, confidence)
-    model = ServedModel.load(folder, accelerator=recorded.trainer.accelerator)
-    network = model.answering.model
-    check_kernels(kernels_of(network, dtype=network.dtype), candidate.metrics, run_id=candidate.run_id)
-    found = model.answer([ImageQuestion(image=row["image"], question=row["question"]) for row in asked])
+    with step(f"asking the bundle {len(asked)} questions", shown=recorded.trainer.progress_bar):
+        model = ServedModel.load(folder, accelerator=recorded.trainer.accelerator)
+        network = model.answering.model
+        check_kernels(kernels_of(network, dtype=network.dtype), candidate.metrics, run_id=candidate.run_id)
+        found = model.answer([ImageQuestion(image=row["image"], question=row["question"]) for row in asked])
     for row, answered in zip(asked, found, strict=True):
         answer, sure = expected[row["question_id"]]
         if answered.answer != answer or abs(answered.confidence - sure) > TOLERANCE:

@@ -1,15 +1,18 @@
 """`task=calibrate`: measure calibration statistics and write them, for all widths at once."""
 
 import json
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.files import replacing
 from reliabit.models.loading import check_loadable
+from reliabit.progress import step
 from reliabit.tasks._calibration_rows import FOLDER
 from reliabit.tasks._model import load_statistics
+from reliabit.tasks._results import next_command
 from reliabit.tasks.runtime import set_up
+from reliabit.terminal import show_result
 
 
 def calibrate(config: Config) -> None:
@@ -27,17 +30,22 @@ def calibrate(config: Config) -> None:
         note = f"quant={config.quant.name} learns nothing from data: there is nothing to calibrate.\n"
         with replacing(path) as unfinished:
             unfinished.write_text(note)
-        sys.stdout.write(f"{path}: {note}")
+        show_result(f"{path}: {note.rstrip()}", [], then=next_command("task=quantize"))
         return
     set_up(config)
     check_loadable(config.model)
-    statistics, _ = load_statistics(config)
+    with step("measuring calibration statistics", shown=config.trainer.progress_bar):
+        statistics, _ = load_statistics(config)
     record = json.loads((statistics.folder / RECORD).read_text(encoding="utf-8"))
     counts = ", ".join(f"{count} {kind}" for kind, count in record["tokens"].items())
-    sys.stdout.write(f"{statistics.folder}: {record['sequences']} sequences, {counts} tokens\n")
-    for layer, places in enumerate(record["ratios"]):
-        for place, found in places.items():
-            sys.stdout.write(
-                f"  layer {layer} {place}: image tokens count {found['estimate']:.4f} "
-                f"[{found['low']:.4f}, {found['high']:.4f}] of answer tokens\n"
-            )
+    facts = [
+        (f"layer {layer} {place}", f"image tokens count {_share(found)} of answer tokens")
+        for layer, places in enumerate(record["ratios"])
+        for place, found in places.items()
+    ]
+    title = f"{statistics.folder}: {record['sequences']} sequences, {counts} tokens"
+    show_result(title, facts, then=next_command("task=quantize"))
+
+
+def _share(found: Mapping[str, float]) -> str:
+    return f"{found['estimate']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"

@@ -1,7 +1,6 @@
 """`task=evaluate`: metrics, certificates and figures, a pure function of predictions tables."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
@@ -18,6 +17,9 @@ from reliabit.evaluation.settings import ParetoSettings
 from reliabit.files import replacing, sha256, write_manifest
 from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.metrics.definitions import AURC
+from reliabit.progress import step
+from reliabit.tasks._results import tell_report
+from reliabit.terminal import show_markdown
 from reliabit.tracking.settings import TrackingConfig
 
 RUN, HEADLINE = "runs:/", "headline.json"
@@ -29,20 +31,26 @@ def evaluate(config: Config) -> float:
     with located(place, config.tracking) as path:
         table, digest = read_predictions(path), sha256(path)
     output = config.paths.output_folder()
-    report = build_report(table, config.evaluation)
+    with step("measuring, with intervals", shown=config.trainer.progress_bar):
+        report = build_report(table, config.evaluation)
     settings, policy = config.evaluation, config.registry
-    drawn = report_figures(table, report, split=settings.reported, title=_title(place), confidence=policy.confidence)
-    written = [*report.write(output), _write_headline(report, policy, output), *write_figures(drawn, output)]
-    write_manifest(output, written, predictions=digest)
-    for name, interval in sorted(report.intervals.items()):
-        sys.stdout.write(f"{name} = {interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]\n")
+    with step("drawing figures", shown=config.trainer.progress_bar):
+        drawn = report_figures(
+            table, report, split=settings.reported, title=_title(place), confidence=policy.confidence
+        )
+        written = [*report.write(output), _write_headline(report, policy, output), *write_figures(drawn, output)]
+        write_manifest(output, written, predictions=digest)
     if config.task.baseline is not None:
-        with located(config.task.baseline, config.tracking) as path:
+        with (
+            step("comparing with the baseline", shown=config.trainer.progress_bar),
+            located(config.task.baseline, config.tracking) as path,
+        ):
             tables = {"this": table, "baseline": read_predictions(path)}
-        comparison = compare(tables, config.evaluation, baseline="baseline").markdown()
+            comparison = compare(tables, config.evaluation, baseline="baseline").markdown()
         with replacing(output / "comparison.md") as unfinished:
             unfinished.write_text(comparison)
-        sys.stdout.write(comparison)
+        show_markdown(comparison)
+    tell_report(config, report.recorded(), place=place)
     return report.metrics[AURC.name]
 
 

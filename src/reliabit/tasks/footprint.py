@@ -1,13 +1,12 @@
 """`task=footprint`: what a model takes under a plan, from its config alone."""
 
-import sys
 from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.models.checkpoint_folder import check_folder
 from reliabit.quant.plan import build_plan
-
-UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+from reliabit.tasks._results import next_command, shown_bytes
+from reliabit.terminal import show_result
 
 
 def footprint(config: Config) -> None:
@@ -18,22 +17,13 @@ def footprint(config: Config) -> None:
     plan = None if config.quant.method == "none" else build_plan(config.quant)
     found = measure(Path(config.model.path), plan)
     size = found.size
-    sys.stdout.write(
+    show_result(
         f"{config.model.path} with quant={config.quant.name}: {size.weights} weights, "
-        f"{shown(size.stored_bytes)} stored, {shown(size.resident_bytes)} resident, "
-        f"{size.effective_bits:.2f} bits a weight, {found.file_bytes} bytes as one file\n"
+        f"{shown_bytes(size.stored_bytes)} stored, {shown_bytes(size.resident_bytes)} resident, "
+        f"{size.effective_bits:.2f} bits a weight, {found.file_bytes} bytes as one file",
+        [
+            (name, f"{part.weights} weights, {shown_bytes(part.stored_bytes)}")
+            for name, part in found.components.items()
+        ],
+        then=next_command("task=quantize") if plan else next_command("quant=hqq", "quant.bits=4", "task=footprint"),
     )
-    for name, part in found.components.items():
-        sys.stdout.write(f"  {name}: {part.weights} weights, {shown(part.stored_bytes)}\n")
-
-
-def shown(count: int) -> str:
-    """Bytes in the largest unit that they fill.
-
-    >>> shown(5 * 2**30), shown(1536), shown(12)
-    ('5.00 GiB', '1.50 KiB', '12 bytes')
-    """
-    for name, size in UNITS:
-        if count >= size:
-            return f"{count / size:.2f} {name}"
-    return f"{count} bytes"

@@ -1,7 +1,6 @@
 """`task=pretrain`: train a reference model from scratch and write it as a checkpoint."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,7 +12,9 @@ from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
 from reliabit.models.settings import ModelConfig, Recipe
+from reliabit.tasks._results import command_line
 from reliabit.tasks.runtime import set_up
+from reliabit.terminal import show_result
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,7 +88,11 @@ def _pretrain(config: Config, checkpoints: Path) -> None:
         "validation": metrics,
     }
     save_checkpoint(checkpoint, folder=folder, record=record)
-    sys.stdout.write(f"{folder}: {metrics}\n")
+    show_result(
+        f"{folder}: trained for {recipe.steps} steps",
+        [(name, f"{value:.4f}") for name, value in metrics.items()],
+        then=command_line(["quant.bits=4", f"model={config.model.name}", f"model.path={folder}"]),
+    )
 
 
 def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) -> "Checkpoint":

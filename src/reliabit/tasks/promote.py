@@ -1,7 +1,6 @@
 """`task=promote`: what the gate says of the versioned pipeline's cells. It changes nothing: `reliabit promote` does."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from reliabit.evaluation.short_names import short_names
 from reliabit.evaluation.tables import cells_table
 from reliabit.files import staged_folder
 from reliabit.paths import project_root
+from reliabit.progress import step
 from reliabit.registry.choosing import Choice, choose
 from reliabit.registry.policy import Policy
+from reliabit.terminal import show_markdown, show_result, shown_path
 from reliabit.tracking.recorded_cells import Competing
 
 
@@ -29,12 +30,15 @@ def promote(config: Config) -> None:
     """
     pipeline: dict[str, Any] = yaml.safe_load((project_root() / "params.yaml").read_text(encoding="utf-8"))["pipeline"]
     competing = Competing(config.model.name, config.data.name, quantizers=pipeline["quantizers"], bits=pipeline["bits"])
-    cells = competing.read(Path(config.task.place("results")))
-    choice = choose(cells, config.registry)
-    title = f"{config.model.name} · {config.data.name}"
-    curves = _curves(cells, config.registry)
-    _write_choice(choice, curves, config.paths.output_folder(), title=title, axis=config.sweep.pareto_axis)
-    sys.stdout.write(choice.markdown())
+    with step("reading, certifying and comparing cells", shown=config.trainer.progress_bar):
+        cells = competing.read(Path(config.task.place("results")))
+        choice = choose(cells, config.registry)
+        curves = _curves(cells, config.registry)
+    output, title = config.paths.output_folder(), f"{config.model.name} · {config.data.name}"
+    _write_choice(choice, curves, output, title=title, axis=config.sweep.pareto_axis)
+    show_markdown(choice.markdown())
+    found = "no cell passes" if choice.candidate is None else f"the choice is {choice.candidate.name}"
+    show_result(f"{found}; nothing is changed", [("folder", shown_path(output))], then="reliabit sync")
 
 
 def _curves(cells: Sequence[Cell], policy: Policy) -> str:

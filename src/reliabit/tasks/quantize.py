@@ -11,10 +11,15 @@ from reliabit.models.loading import check_loadable, load_checkpoint
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
 from reliabit.tasks._model import kept_type, load_calibration, scales_table
+from reliabit.tasks._results import next_command, shown_bytes
 from reliabit.tasks.runtime import set_up
+from reliabit.terminal import show_result
 
 if TYPE_CHECKING:
     from reliabit.quant import ConversionReport
+
+QUANTIZING_KEYS = ("quant.bits", "task.checkpoint", "task.format")
+"""What says how to quantize, which whoever asks the quantized model needs no more."""
 
 STORED_DTYPE = "bfloat16"
 """The type of the weights that an exported checkpoint leaves alone."""
@@ -38,9 +43,12 @@ def quantize(config: Config) -> None:
     check_destination(folder, source=original)
     report = _export(config, folder) if config.task.format == "compressed_tensors" else stream_quantized(config, folder)
     sys.stdout.write(scales_table(report.scales))
-    sys.stdout.write(
+    stored, before = checkpoint_bytes(folder), checkpoint_bytes(original)
+    show_result(
         f"{folder}: {len(report.names)} modules at {report.effective_bits:.2f} bits a weight, "
-        f"{checkpoint_bytes(folder)} bytes (from {checkpoint_bytes(original)})\n"
+        f"{stored} bytes (from {before})",
+        [("stored", f"{shown_bytes(stored)}, {stored / before:.0%} of {shown_bytes(before)}")],
+        then=next_command(f"model.path={folder}", "quant=none", without=QUANTIZING_KEYS),
     )
 
 

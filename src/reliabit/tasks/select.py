@@ -1,6 +1,5 @@
 """`task=select`: fit confidence estimators to the answers of `dev`, and say how sure every other answer is."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,9 +33,12 @@ from reliabit.evaluation.prediction_columns import (
 from reliabit.files import write_manifest
 from reliabit.inference.features import FEATURES, read_features
 from reliabit.inference.predictions import NO_SHIFT, PREDICTIONS, read_predictions, with_column, write_predictions
+from reliabit.metrics.definitions import AURC
 from reliabit.tasks._asked_questions import CHOOSING_SPLIT, TRAINING_SPLIT
+from reliabit.tasks._results import next_command
 from reliabit.tasks._unquantized import unquantized_answers
 from reliabit.tasks.runtime import set_up
+from reliabit.terminal import show_result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,8 +107,18 @@ def select(config: Config) -> None:
     output = config.paths.output_folder()
     written = selected.write(output)
     write_manifest(output, written)
-    for path in written:
-        sys.stdout.write(f"{path}\n")
+    show_result(
+        f"{selected.predictions.num_rows} answers with {len(selected.costs)} confidences: {output / PREDICTIONS}",
+        [(name, _told(name, selected)) for name in selected.costs],
+        then=next_command("task=evaluate", f"task.predictions={output / PREDICTIONS}"),
+    )
+
+
+def _told(name: str, selected: Selected) -> str:
+    """What fitting an estimator took, and of a Selector how well it ranks the answers that chose it."""
+    found = selected.selectors.get(name)
+    ranked = "" if found is None else f", AURC {AURC.text(found.val_aurc)} % on {CHOOSING_SPLIT}"
+    return f"{selected.costs[name].fit_seconds:.1f} s to fit{ranked}"
 
 
 def fit_estimators(

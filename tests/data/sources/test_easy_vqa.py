@@ -1,13 +1,14 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
 from PIL import Image
 
 from reliabit.data.image_decoding import decode_image
-from reliabit.data.prepared_table import prepare
+from reliabit.data.prepared_table import bad_samples_file, load_split, prepare
 from reliabit.data.sources import DataConfig, easy_vqa
 from reliabit.data.table import checked
 from reliabit.errors import ReliabitError
@@ -105,3 +106,21 @@ def test_a_set_of_ones_own_that_was_changed_is_not_taken_for_the_table_made_of_i
     listed.write_text(listed.read_text().replace("red", "blue"))
     with pytest.raises(ReliabitError, match=rf"{listed} was changed after .*; delete {folder} to prepare it anew"):
         prepare(data, root=tmp_path / "tables")
+
+
+def test_bad_samples_are_listed_and_left_out_where_they_are_to_be_skipped(small_root, tmp_path, capsys):
+    questions = [["what shape?", "circle", 0], ["is it red?", "", 0], ["what shape?", "circle", 1], ["why?", "red", 2]]
+    (small_root / "train" / "questions.json").write_text(json.dumps(questions))
+    (small_root / "train" / "images" / "1.png").write_bytes(b"no picture")
+    data = DataConfig(name="easy_vqa", root=str(small_root), splits={"val": 1})
+    with pytest.raises(ReliabitError, match="'train-1'.* has no answers"):
+        prepare(data, root=tmp_path / "tables")
+    folder = prepare(replace(data, on_bad_sample="skip"), root=tmp_path / "tables")
+    assert load_split(folder, "val")["question_id"][:] == ["train-0"]
+    listed = [json.loads(line) for line in bad_samples_file(folder).read_text().splitlines()]
+    assert [(sample["question_id"], sample["detail"][-60:]) for sample in listed] == [
+        ("train-1", "has no answers; add at least one reference answer or remove the question"[-60:]),
+        ("train-2", "of no known format); replace the file or remove its questions"[-60:]),
+        ("train-3", "(the file is empty); replace the file or remove its questions"[-60:]),
+    ]
+    assert "3 samples cannot be used" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 
+from reliabit.data.bad_samples import FAIL
 from reliabit.data.in_memory import InMemorySource, SourcePart
 from reliabit.data.question_files import plain_text
 from reliabit.data.sources import SOURCES, SPLITS
@@ -32,12 +33,21 @@ class EasyVQA(InMemorySource):
         splits = {"train": tuple(split for split in SPLITS if split != "test"), "test": ("test",)}
         return [
             SourcePart(
-                read=partial(read_part, name, root=root),
+                read=partial(read_part, name, root=root, missing=self.data.on_bad_sample),
                 splits=cut,
                 files=partial(_listed, name, root=root),
             )
             for name, cut in splits.items()
         ]
+
+
+def _read_image(path: Path) -> bytes:
+    if not path.is_file():
+        raise ReliabitError(f"easy_vqa: the image {path} is missing; restore it or remove its questions")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ReliabitError(f"easy_vqa: the image {path} cannot be read ({error.strerror}); restore it") from error
 
 
 def _listed(part: str, *, root: Path | None) -> list[Path]:
@@ -78,12 +88,13 @@ def questions_file(part: str, *, root: Path | None = None) -> Path:
     return found
 
 
-def read_part(part: str, *, root: Path | None = None) -> Iterator[VQARow]:
+def read_part(part: str, *, root: Path | None = None, missing: str = FAIL) -> Iterator[VQARow]:
     """Read one part of the set, questions of an image together, in the order of the file.
 
     Args:
         part: `train` or `test`, the set's own division.
         root: The folder that holds both; by default the installed package's.
+        missing: Whether an image that is not there ends it, `fail`, or leaves its rows without bytes, `skip`.
 
     Raises:
         ReliabitError: The questions or an image are missing or damaged.
@@ -93,13 +104,12 @@ def read_part(part: str, *, root: Path | None = None) -> Iterator[VQARow]:
     questions = sorted(_entries(listed), key=lambda entry: entry[2])
     number = 0
     for image, entries in groupby(questions, key=lambda entry: entry[2]):
-        path = folder / "images" / f"{image}.png"
-        if not path.is_file():
-            raise ReliabitError(f"easy_vqa: the image {path} is missing; restore it or remove its questions")
         try:
-            encoded = path.read_bytes()
-        except OSError as error:
-            raise ReliabitError(f"easy_vqa: the image {path} cannot be read ({error.strerror}); restore it") from error
+            encoded = _read_image(folder / "images" / f"{image}.png")
+        except ReliabitError:
+            if missing == FAIL:
+                raise
+            encoded = b""
         for question, answer, _ in entries:
             yield VQARow(
                 image=encoded,

@@ -7,23 +7,25 @@ names never come into two splits.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from io import StringIO
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from reliabit.data.bad_samples import FAIL, SHOWN, BadSamples, summary
 from reliabit.data.column_names import ColumnNames, FoundColumns, find_columns
 from reliabit.data.image_decoding import decode_image
 from reliabit.data.question_files import FoundImage, QuestionReader, plain_id, plain_text
-from reliabit.data.question_index import Annotation, Question, QuestionIndex
+from reliabit.data.question_index import Annotation, Question, QuestionIndex, open_index
 from reliabit.data.sources import SOURCES, SPLITS
 from reliabit.data.splits import ordered_splits, split_by_image
 from reliabit.data.streamed import StreamedSource
 from reliabit.data.table import answer_type
 from reliabit.data.user_tables import (
-    CsvTable,
-    JsonLinesTable,
+    TextTable,
     UserTable,
     find_tables,
     has_nested_metadata,
@@ -31,6 +33,7 @@ from reliabit.data.user_tables import (
     split_names,
 )
 from reliabit.errors import ReliabitError
+from reliabit.progress import counted
 from reliabit.settings import choice
 
 ANNOTATORS = 10
@@ -41,6 +44,9 @@ SHARES = {"dev": 0.3, "val": 0.1, "cal": 0.3, "test": 0.3}
 
 DRAWN_FROM = 200
 """From so many pictures on they are cut: 30 % of them are 60 in `cal`, and 59 right answers certify a risk of 5 %."""
+
+CHECKED = 1000
+"""Up to so many rows are checked before a run begins."""
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:(//|[^/\\])", re.IGNORECASE)
 
@@ -85,6 +91,12 @@ class Folder(StreamedSource):
     def reader(self) -> "FolderReader":
         return self._reader
 
+    def check_files(self) -> None:
+        """Check that there is a table, and its columns; small ones row by row, unless bad rows are left out."""
+        super().check_files()
+        if self.data.on_bad_sample == FAIL:
+            replace(self._reader).check_rows()
+
     def _drawn_splits(self, index: QuestionIndex) -> dict[str, list[str]]:
         data, images, given = self.data, set(self._image_ids(index)), self._reader.splits()
         if given:
@@ -104,6 +116,9 @@ class Folder(StreamedSource):
         if self._undrawn:
             return [*told, f"splits: all of it is test, as splits are drawn from {self.options.drawn_from} pictures on"]
         return [*told, "splits: drawn by picture"]
+
+
+_Row: TypeAlias = tuple[UserTable, FoundColumns, str, Mapping[str, Any]]
 
 
 class _UnusableError(ValueError):
@@ -133,11 +148,11 @@ class FolderReader(QuestionReader):
 
     columns: ColumnNames = field(default_factory=ColumnNames)
     options: FolderOptions = field(default_factory=FolderOptions)
-    _known: dict[Path, _Picture | _UnusableError] = field(default_factory=dict)
-    _split_of: dict[str, str] = field(default_factory=dict)
-    _places: dict[str, str] = field(default_factory=dict)
-    _found: dict[str, str] = field(default_factory=dict)
-    _answers: Counter[int] = field(default_factory=Counter)
+    _known: dict[Path, _Picture | _UnusableError] = field(default_factory=dict, init=False)
+    _split_of: dict[str, str] = field(default_factory=dict, init=False)
+    _places: dict[str, str] = field(default_factory=dict, init=False)
+    _found: dict[str, str] = field(default_factory=dict, init=False)
+    _answers: Counter[int] = field(default_factory=Counter, init=False)
 
     @cached_property
     def tables(self) -> list[UserTable]:
@@ -157,15 +172,42 @@ class FolderReader(QuestionReader):
 
     def check(self) -> None:
         """Check that there is a table, and the columns of those that are texts: others take `datasets` to open."""
-        if self.root.is_dir() and has_nested_metadata(self.root):
+        for table in self._text_tables():
+            self._columns_of(table)
+
+    def check_rows(self) -> None:
+        """Check every row of small tables of texts, before anything heavy is imported.
+
+        Raises:
+            ReliabitError: Some cannot be used; of many the list is written when all are read.
+        """
+        rows = [
+            (table, self._columns_of(table), place, row)
+            for table in self._text_tables()
+            for place, row in islice(table.texts(), CHECKED + 1)
+        ]
+        if len(rows) > CHECKED:
             return
-        for table in self.tables:
-            if isinstance(table, CsvTable | JsonLinesTable):
-                self._columns_of(table)
+        bad = BadSamples(StringIO())
+        with open_index(Path(":memory:"), bad=bad) as index:
+            self._fill(index, rows)
+        if 0 < sum(bad.counts.values()) <= SHOWN:
+            raise ReliabitError(
+                f"{self.source}: {summary(bad.by_problem())}; {'; '.join(bad.first)}; repair the table, or set "
+                "data.on_bad_sample=skip to go on without them"
+            )
+
+    def _text_tables(self) -> list[TextTable]:
+        if self.root.is_dir() and has_nested_metadata(self.root):
+            return []
+        return [table for table in self.tables if isinstance(table, TextTable)]
 
     def told(self) -> list[str]:
         """What was read of where, for the preview."""
-        read = [f"{place}: {columns}" for place, columns in self._found.items()]
+        read = []
+        for columns in dict.fromkeys(self._found.values()):
+            first, *others = (place for place, found in self._found.items() if found == columns)
+            read.append(f"{first}{f' and {len(others)} more' if others else ''}: {columns}")
         counts = ", ".join(f"{number} ({count} questions)" for number, count in sorted(self._answers.items()))
         return [*read, f"answers a question: {counts}"]
 
@@ -194,9 +236,9 @@ class FolderReader(QuestionReader):
         return ", ".join(name if name == split else f"{name} is {split}" for name, split in meant.items())
 
     def fill(self, index: QuestionIndex) -> None:
-        from tqdm import tqdm
+        self._fill(index, counted(self._rows(), f"reading {self.source}", unit="questions"))
 
-        rows = tqdm(self._rows(), desc=f"read {self.source}", unit=" questions", leave=False, disable=None)
+    def _fill(self, index: QuestionIndex, rows: Iterable[_Row]) -> None:
         kinds: dict[type, str] = {}
         for number, (table, columns, place, row) in enumerate(rows, start=1):
             known = str(number)
@@ -220,7 +262,7 @@ class FolderReader(QuestionReader):
                     within.discard(image_id)
                     yield FoundImage(image_id, encoded, checked=True)
 
-    def _rows(self) -> Iterator[tuple[UserTable, FoundColumns, str, Mapping[str, Any]]]:
+    def _rows(self) -> Iterator[_Row]:
         for table in self.tables:
             columns = self._columns_of(table)
             self._found[self._called(table)] = columns.text()
@@ -321,7 +363,7 @@ class FolderReader(QuestionReader):
         if not self.options.outside_root and not path.is_relative_to(self.folder.resolve()):
             raise _UnusableError(
                 "its image lies outside of data.root",
-                f"{name}; move it there, or allow others by +data.options.outside_root=true",
+                f"{name}; move it there, or allow others by data.options.outside_root=true",
             )
         return path
 

@@ -116,7 +116,7 @@ class SweepTable:
         asked = {run.data.metrics[QUESTIONS.name] for run in runs if QUESTIONS.name in run.data.metrics}
         told = [f"{asked.pop():g} questions"] if len(asked) == 1 else []
         told += [f"confidence {self.confidence}"]
-        told += [f"{100 * self.level:g} % intervals below"] if intervals else []
+        told += [f"{100 * self.level:g} % intervals"] if intervals else []
         told += [f"{reused} of {len(runs)} reused"] if reused else []
         return ": ".join(part for part in (" · ".join(where), ", ".join(told)) if part)
 
