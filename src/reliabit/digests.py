@@ -28,12 +28,12 @@ BY_VALUE = (
     "reliabit.code_graph",
     # What is shown of a run, meanwhile and at its end, changes nothing of it.
     "reliabit.progress",
+    "reliabit.terminal",
+    "reliabit.tasks._results",
     # How a process begins and ends, and on how many threads it computes, decides no number; `trainer.threads` is not
     # part of an identity either.
     "reliabit.process",
     "reliabit.threads",
-    "reliabit.terminal",
-    "reliabit.tasks._results",
 )
 """Modules that results import, and whose part in them an identity holds as a value: their code need not count."""
 
