@@ -40,7 +40,7 @@ def overrides(word: str) -> list[str] | None:
     """The overrides that a word may become; `None` where Hydra is to be asked.
 
     >>> overrides("quant=h"), overrides("trainer.acc"), overrides("trainer.accelerator=")
-    (['quant=hqq', 'quant=hqq_plus', 'quant=hybrid'], ['trainer.accelerator='], ['trainer.accelerator=cpu', ...])
+    (['quant=hqq', 'quant=hqq_plus', 'quant=hybrid'], ['trainer.accelerator='], ['trainer.accelerator=auto', ...])
     """
     key, equals, _ = word.partition("=")
     if not word or word[0] in "-+~" or word.startswith("hydra") or "/" in key or options_are_added():
