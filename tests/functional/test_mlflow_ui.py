@@ -3,6 +3,7 @@
 With RELIABIT_UI_PICTURES=docs/images the pictures of docs/ui.md are made anew.
 """
 
+import base64
 import os
 import re
 import subprocess
@@ -104,7 +105,9 @@ def keep(page, name):
     folder = os.environ.get("RELIABIT_UI_PICTURES")
     if folder and name:
         page.evaluate("new Promise(done => setTimeout(done, 3000))")
-        page.screenshot(Path(folder) / f"{name}.png")
+        # Of more than the window, which would be resized for it, MLflow folds the description again.
+        seen = page.send("Page.captureScreenshot")["data"]
+        Path(folder, f"{name}.png").write_bytes(base64.b64decode(seen))
     return page.evaluate("document.body.innerText")
 
 
