@@ -77,6 +77,13 @@ def test_a_secret_that_begins_like_another_is_redacted_whole():
     assert redact("x abcdefghijkl abcdefgh", environ=environ) == "x [redacted] [redacted]"
 
 
+def test_a_version_by_its_alias_is_no_credential():
+    told = "there is no models:/reliabit@champion"
+    assert redact(told, environ={}, arguments=["pull", "models:/reliabit@champion"]) == told
+    given = ["models:/me:correct-horse@db"]
+    assert redact("correct-horse", environ={}, arguments=given) == "[redacted]"
+
+
 def test_the_environment_of_the_process_counts(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct horse")
     assert redact_values({"a": "say correct horse", "b": "fine"}) == {"a": "say [redacted]", "b": "fine"}

@@ -10,8 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from reliabit.paths import project_root
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.settings import TrackingConfig
-from reliabit.tracking.store.opening import JOURNAL
+from reliabit.tracking.settings import JOURNAL, TrackingConfig
 
 UI = "http://127.0.0.1:5000"
 """Where `make ui` shows the runs of the project's own store."""

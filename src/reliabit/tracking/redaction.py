@@ -59,6 +59,8 @@ _ADDRESSES = (
     re.compile(r"(?P<kept>=)[^\s:@/=]+:[^\s/@=][^\s@=]*@(?=\w)"),
 )
 _PASSWORD = re.compile(r"(?:\b[a-z][a-z0-9+.-]*:/{0,2}|=|^)[^\s:@/=]*:(?!//)(?P<password>\S+)@", re.IGNORECASE)
+_MODEL = re.compile(r"models:/[^\s:@/]+@[\w-]+")
+"""MLflow's name of a version by its alias, which looks like a user with a password and is none."""
 _QUERIES = re.compile(
     r"(?P<kept>[?&](?:access_?token|token|password|secret|sig|signature|api_?key|x-amz-[a-z-]+)=)[^&\s#]+",
     re.IGNORECASE,
@@ -184,7 +186,7 @@ def _secrets(environ: Mapping[str, str], arguments: Sequence[str]) -> frozenset[
 def _given(texts: Iterable[str]) -> Iterator[str]:
     """Passwords in addresses, and values of arguments that are called like secrets; short ones might be any word."""
     for text in texts:
-        for found in _PASSWORD.finditer(text) if "@" in text else ():
+        for found in _PASSWORD.finditer(text) if "@" in text and not _MODEL.fullmatch(text) else ():
             yield from (one for one in {found["password"], unquote(found["password"])} if len(one) >= ANYWHERE)
         name, _, value = text.partition("=")
         if value and _KEY.search(name):

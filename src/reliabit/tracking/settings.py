@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from reliabit.settings import MISSING, choice
 
+JOURNAL = "journal://"
+"""How the address of an offline journal begins; its folder follows."""
+
 
 @dataclass
 class TrackingConfig:

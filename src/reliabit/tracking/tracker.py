@@ -21,9 +21,9 @@ from reliabit.files import check_hash, sha256
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
 from reliabit.tracking.journal.client import EXPERIMENT, JournalClient
 from reliabit.tracking.redaction import redact, redact_config, redact_values
-from reliabit.tracking.settings import TrackingConfig
+from reliabit.tracking.settings import JOURNAL, TrackingConfig
 from reliabit.tracking.store.calls import all_pages, log_all
-from reliabit.tracking.store.opening import JOURNAL, open_store
+from reliabit.tracking.store.opening import open_store
 from reliabit.tracking.tags import (
     CELL_TAG,
     FAILURE_REASON,

@@ -11,13 +11,13 @@ from reliabit.errors import ReliabitError
 from reliabit.files import replacing
 from reliabit.process import rare_collections
 from reliabit.tracking.redaction import redact
+from reliabit.tracking.settings import JOURNAL
 from reliabit.tracking.store._failures import deleted, guarded, sentence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
-JOURNAL = "journal://"
 NO_REGISTRY = "tracking=offline has no registry; use tracking=sqlite or tracking=server"
 
 ANSWER_SECONDS = 10.0
