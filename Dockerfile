@@ -4,8 +4,9 @@ FROM debian:bookworm-slim AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
-# PyPI's torch for Linux brings gigabytes for GPUs; an index or a folder can be named that has its CPU build.
-ARG PIP_EXTRA_INDEX_URL
+# PyPI's torch for Linux brings gigabytes for GPUs; an index can be named that has its CPU build, for torch alone: of two
+# indices at once pip would take any package from either.
+ARG TORCH_INDEX
 ARG PIP_FIND_LINKS
 # hqq's build script would otherwise try to compile CUDA kernels.
 ENV DISABLE_CUDA=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -13,6 +14,9 @@ RUN python3 -m venv /opt/reliabit
 WORKDIR /source
 # What changes seldom first: the versions of the lock, of what the service needs alone.
 COPY pyproject.toml requirements.lock ./
+RUN if [ -n "$TORCH_INDEX" ]; then \
+        /opt/reliabit/bin/pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements.lock)"; \
+    fi
 RUN /opt/reliabit/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 print(*project['dependencies'], *project['optional-dependencies']['serve'], sep='\n')" > needed.txt \
     && /opt/reliabit/bin/pip install --constraint requirements.lock --requirement needed.txt
