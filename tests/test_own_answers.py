@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from reliabit.cli import main
-from reliabit.evaluation.answer_columns import Columns, read_columns
-from reliabit.evaluation.answer_files import open_table
-from reliabit.evaluation.answer_measuring import measure_answers
+from reliabit.evaluation.own_answers.columns import Columns, read_columns
+from reliabit.evaluation.own_answers.files import open_table
+from reliabit.evaluation.own_answers.measuring import measure_answers
 
 HEAVY = {"torch", "transformers", "mlflow", "lightning", "datasets", "hydra", "sklearn", "pandas"}
 

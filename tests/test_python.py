@@ -14,7 +14,7 @@ from PIL import Image
 import reliabit
 from reliabit.asking import answer, load
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.answer_measuring import HALVES
+from reliabit.evaluation.own_answers.measuring import HALVES
 from reliabit.measuring import certify, evaluate, measure
 
 CURATED = [

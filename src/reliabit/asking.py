@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from reliabit.data.user_rows import counted_answers
+from reliabit.data.own_files.rows import counted_answers
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.answer_columns import Columns, read_columns
-from reliabit.evaluation.answer_files import open_table
-from reliabit.evaluation.answer_measuring import certify_answers, measure_answers
-from reliabit.evaluation.answer_report import RESAMPLES, AnswerReport, Measuring
+from reliabit.evaluation.own_answers.columns import Columns, read_columns
+from reliabit.evaluation.own_answers.files import open_table
+from reliabit.evaluation.own_answers.measuring import certify_answers, measure_answers
+from reliabit.evaluation.own_answers.report import RESAMPLES, AnswerReport, Measuring
 from reliabit.metrics.certify import Certificate
 from reliabit.metrics.functional.inputs import VectorLike
 

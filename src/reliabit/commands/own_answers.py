@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
-    from reliabit.evaluation.answer_report import AnswerReport
+    from reliabit.evaluation.own_answers.report import AnswerReport
 
 FORMATS = {"terminal": (), "json": (".json",), "markdown": (".md", ".markdown")}
 """How the report is given, and the ends of the names of files that are written so unless told otherwise."""
@@ -83,10 +83,10 @@ def measure(_: None, options: argparse.Namespace) -> None:
 
 
 def _measured(options: argparse.Namespace) -> "AnswerReport":
-    from reliabit.evaluation.answer_columns import Columns, read_columns
-    from reliabit.evaluation.answer_files import open_table
-    from reliabit.evaluation.answer_measuring import measure_answers
-    from reliabit.evaluation.answer_report import Measuring
+    from reliabit.evaluation.own_answers.columns import Columns, read_columns
+    from reliabit.evaluation.own_answers.files import open_table
+    from reliabit.evaluation.own_answers.measuring import measure_answers
+    from reliabit.evaluation.own_answers.report import Measuring
 
     settings = Measuring(
         **({"risks": tuple(dict.fromkeys(options.risk))} if options.risk else {}),

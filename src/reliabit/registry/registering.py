@@ -21,10 +21,10 @@ from reliabit.registry.versions import (
     registry_client,
 )
 from reliabit.serving.bundle.manifest import manifest_digest, verify_manifest
-from reliabit.tracking.notes import page_link, shortened
 from reliabit.tracking.redaction import redact, redact_values
 from reliabit.tracking.store.calls import log_all
 from reliabit.tracking.tracker import Tracker
+from reliabit.tracking.ui.notes import page_link, shortened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

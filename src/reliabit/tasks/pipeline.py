@@ -20,13 +20,13 @@ from reliabit.progress import step
 from reliabit.tasks._cell import run_name, run_tags
 from reliabit.tasks._results import tell_cell, tell_cell_of_sweep, widths_command
 from reliabit.tasks.runtime import set_up
-from reliabit.tracking.columns import columns_of, empty_columns
 from reliabit.tracking.context import context_tags
-from reliabit.tracking.links import run_link
-from reliabit.tracking.notes import CellNote, describe_cell
 from reliabit.tracking.sweep.parent import check_not_deleted, read_parent
 from reliabit.tracking.system_metrics import system_metrics
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
+from reliabit.tracking.ui.columns import columns_of, empty_columns
+from reliabit.tracking.ui.links import run_link
+from reliabit.tracking.ui.notes import CellNote, describe_cell
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run

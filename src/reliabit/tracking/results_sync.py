@@ -20,13 +20,13 @@ from reliabit.files import sha256 as file_sha256
 from reliabit.identity import identify
 from reliabit.inference.cell_record import ANSWERED, KERNELS, REMEDY, kernels_text, read_cell_record
 from reliabit.inference.predictions import PREDICTIONS
-from reliabit.tracking.columns import columns_of
 from reliabit.tracking.context import context_tags
 from reliabit.tracking.dataset_source import SCHEME, dataset_input, find_record, resolve, up_to_date
 from reliabit.tracking.journal.sync import Synced
-from reliabit.tracking.notes import CellNote, Judging, describe_cell
 from reliabit.tracking.tags import CELL_TAG, KIND, reserved_tag
 from reliabit.tracking.tracker import Tracker
+from reliabit.tracking.ui.columns import columns_of
+from reliabit.tracking.ui.notes import CellNote, Judging, describe_cell
 
 SELECTED, REPORT, METRICS = "selected", "report", "metrics.json"
 

@@ -33,7 +33,7 @@ RESERVED = ("journal.", "promotion.", "dvc.results", "dvc.dirty")
 """How tags begin that only whoever imports, promotes or reads results sets."""
 
 NOTE = "mlflow.note.content"
-"""MLflow's tag of a description, which its UI shows; see `reliabit.tracking.notes`."""
+"""MLflow's tag of a description, which its UI shows; see `reliabit.tracking.ui.notes`."""
 
 CHOSEN = "chosen"
 """The run that the policy would choose among a sweep's cells."""

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from added_packages import composed
-from reliabit.data.column_names import ColumnNames
+from reliabit.data.own_files.column_names import ColumnNames
 from reliabit.data.prepared_table import bad_samples_file, load_split, prepare, previewed, read_manifest
 from reliabit.data.sources import DataConfig, find_source
 from reliabit.data.sources.folder import SHARES

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from reliabit.components import Components
 from reliabit.data.bad_samples import FAIL, SKIP
-from reliabit.data.column_names import ColumnNames
+from reliabit.data.own_files.column_names import ColumnNames
 from reliabit.errors import ReliabitError
 from reliabit.settings import check_template, choice, component, positive, to_settings
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from reliabit.data.bad_samples import FAIL
-from reliabit.data.folder_reader import FolderOptions, FolderReader
+from reliabit.data.own_files.reader import FolderOptions, FolderReader
 from reliabit.data.question_index import QuestionIndex
 from reliabit.data.sources import SOURCES
 from reliabit.data.splits import ordered_splits, split_by_image

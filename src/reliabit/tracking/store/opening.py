@@ -103,7 +103,7 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-    from reliabit.tracking.views import mark_experiment
+    from reliabit.tracking.ui.views import mark_experiment
 
     # A store imports its tables when it is first asked.
     with _store_lock(uri), rare_collections():

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from reliabit.evaluation.tables import markdown_table
-from reliabit.tracking.columns import best_columns
-from reliabit.tracking.links import compare_page, sweep_view, view_page
-from reliabit.tracking.notes import describe, log_pictures, page_link, picture, plain
 from reliabit.tracking.sweep._shown import NEEDED, SweepTable
 from reliabit.tracking.sweep._tables import in_order
 from reliabit.tracking.tags import CHOSEN
 from reliabit.tracking.tracker import Journal, TrackedRun, Tracker
-from reliabit.tracking.views import save_sweep_view
+from reliabit.tracking.ui.columns import best_columns
+from reliabit.tracking.ui.links import compare_page, sweep_view, view_page
+from reliabit.tracking.ui.notes import describe, log_pictures, page_link, picture, plain
+from reliabit.tracking.ui.views import save_sweep_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -23,7 +23,6 @@ from reliabit.files import replacing
 from reliabit.paths import run_command
 from reliabit.progress import step
 from reliabit.terminal import show_result, shown_path
-from reliabit.tracking.links import compare_link, run_link, ui_hint
 from reliabit.tracking.reaping import reap
 from reliabit.tracking.recorded_cells import cells_of
 from reliabit.tracking.redaction import redact
@@ -42,6 +41,7 @@ from reliabit.tracking.sweep.parent import (
 )
 from reliabit.tracking.tags import cell_tags_of
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
+from reliabit.tracking.ui.links import compare_link, run_link, ui_hint
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

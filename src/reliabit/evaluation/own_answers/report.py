@@ -13,8 +13,15 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from reliabit.evaluation.answer_columns import OwnAnswers
-from reliabit.evaluation.answer_tables import Part, certificate_cells, heading_of, in_markdown, show_parts, value_text
+from reliabit.evaluation.own_answers.columns import OwnAnswers
+from reliabit.evaluation.own_answers.tables import (
+    Part,
+    certificate_cells,
+    heading_of,
+    in_markdown,
+    show_parts,
+    value_text,
+)
 from reliabit.evaluation.tables import signed
 from reliabit.metrics.certify import Certificate
 from reliabit.metrics.functional import OperatingPoint

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reliabit.data.user_tables import FEW, CsvTable, JsonLinesTable, ParquetTable, SavedTable, UserTable, quiet
+from reliabit.data.own_files.tables import FEW, CsvTable, JsonLinesTable, ParquetTable, SavedTable, UserTable, quiet
 from reliabit.errors import ReliabitError
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

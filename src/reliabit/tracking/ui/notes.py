@@ -17,10 +17,10 @@ from reliabit.evaluation.headline import HeadlineNumber, headline_numbers, judgi
 from reliabit.evaluation.tables import markdown_table
 from reliabit.metrics.definitions import QUESTIONS
 from reliabit.quant.settings import UNQUANTIZED
-from reliabit.tracking.links import run_page
 from reliabit.tracking.redaction import redact
 from reliabit.tracking.tags import NOTE
 from reliabit.tracking.tracker import Journal, TrackedRun, Tracker
+from reliabit.tracking.ui.links import run_page
 
 if TYPE_CHECKING:
     from reliabit.evaluation.settings import ParetoSettings

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from reliabit.errors import ReliabitError
-from reliabit.tracking.columns import BITS, column_names
-from reliabit.tracking.links import CELLS_VIEW, sweep_view
+from reliabit.tracking.ui.columns import BITS, column_names
+from reliabit.tracking.ui.links import CELLS_VIEW, sweep_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

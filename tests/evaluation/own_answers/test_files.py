@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.answer_files import open_table
+from reliabit.evaluation.own_answers.files import open_table
 
 ROWS = [
     {"confidence": 0.5, "correct": 1, "note": "plain"},

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reliabit.data.column_names import FoundColumns
 from reliabit.data.image_decoding import decode_image
+from reliabit.data.own_files.column_names import FoundColumns
 from reliabit.data.question_files import plain_text
 from reliabit.errors import ReliabitError
 

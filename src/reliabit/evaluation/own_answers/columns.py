@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.answer_files import RawTable, Values
+from reliabit.evaluation.own_answers.files import RawTable, Values
 from reliabit.metrics.functional.inputs import as_accuracy
 
 CALLED = {
@@ -83,7 +83,7 @@ def read_columns(table: RawTable, columns: Columns) -> OwnAnswers:
     Raises:
         ReliabitError: A column is missing or could be several, there is no row, or a value is none.
 
-    >>> from reliabit.evaluation.answer_files import open_table
+    >>> from reliabit.evaluation.own_answers.files import open_table
     >>> read_columns(open_table({"Conf": [0.9, 0.4], "is correct": ["true", "false"]}), Columns()).correct.tolist()
     [1.0, 0.0]
     """

@@ -9,10 +9,10 @@ from scipy.stats import beta, binom, norm
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.answer_columns import Columns, read_columns
-from reliabit.evaluation.answer_files import open_table
-from reliabit.evaluation.answer_measuring import certify_answers, measure_answers
-from reliabit.evaluation.answer_report import Measuring
+from reliabit.evaluation.own_answers.columns import Columns, read_columns
+from reliabit.evaluation.own_answers.files import open_table
+from reliabit.evaluation.own_answers.measuring import certify_answers, measure_answers
+from reliabit.evaluation.own_answers.report import Measuring
 from reliabit.metrics.suite import full_suite
 
 FAST = Measuring(resamples=40)

@@ -8,14 +8,14 @@ import pytest
 import requests
 
 from reliabit.paths import project_root
-from reliabit.tracking.columns import best_columns, column_names, columns_of, empty_columns
-from reliabit.tracking.links import compare_link, run_link, runs_link, ui_hint
-from reliabit.tracking.notes import LONGEST, CellNote, Judging, describe, plain
 from reliabit.tracking.settings import TrackingConfig
 from reliabit.tracking.sweep.parent import start_parent
 from reliabit.tracking.tags import NOTE, PLACES
 from reliabit.tracking.tracker import TrackedRun, parameters_of
-from reliabit.tracking.views import EXPERIMENT_KIND, TRAINING, VIEW, save_sweep_view
+from reliabit.tracking.ui.columns import best_columns, column_names, columns_of, empty_columns
+from reliabit.tracking.ui.links import compare_link, run_link, runs_link, ui_hint
+from reliabit.tracking.ui.notes import LONGEST, CellNote, Judging, describe, plain
+from reliabit.tracking.ui.views import EXPERIMENT_KIND, TRAINING, VIEW, save_sweep_view
 from tracking.servers import mlflow_server
 
 CONFIG = {

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from reliabit.data.splits import split_by_image
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.answer_columns import OwnAnswers, check_apart
-from reliabit.evaluation.answer_report import AnswerReport, CertifiedThreshold, MeasuredConfidence, Measuring, Rows
+from reliabit.evaluation.own_answers.columns import OwnAnswers, check_apart
+from reliabit.evaluation.own_answers.report import AnswerReport, CertifiedThreshold, MeasuredConfidence, Measuring, Rows
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
 from reliabit.metrics.certify import Certificate, certify_threshold
 from reliabit.metrics.cluster_mean import cluster_mean

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.answer_columns import Columns, check_apart, read_columns
-from reliabit.evaluation.answer_files import open_table
+from reliabit.evaluation.own_answers.columns import Columns, check_apart, read_columns
+from reliabit.evaluation.own_answers.files import open_table
 
 
 def read(columns, **named):

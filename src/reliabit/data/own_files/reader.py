@@ -14,13 +14,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from reliabit.data.bad_samples import SHOWN, BadSamples, summary
-from reliabit.data.column_names import ColumnNames, FoundColumns, find_columns
-from reliabit.data.question_files import FoundImage, QuestionReader, plain_id
-from reliabit.data.question_index import Annotation, Question, QuestionIndex, open_index
-from reliabit.data.sources import SPLITS
-from reliabit.data.table import answer_type
-from reliabit.data.user_folders import find_tables, has_nested_metadata, meant_split, split_names
-from reliabit.data.user_rows import (
+from reliabit.data.own_files.column_names import ColumnNames, FoundColumns, find_columns
+from reliabit.data.own_files.folders import find_tables, has_nested_metadata, meant_split, split_names
+from reliabit.data.own_files.rows import (
     Picture,
     UnusableError,
     answers_of,
@@ -31,7 +27,11 @@ from reliabit.data.user_rows import (
     read_picture,
     text_of,
 )
-from reliabit.data.user_tables import TextTable, UserTable
+from reliabit.data.own_files.tables import TextTable, UserTable
+from reliabit.data.question_files import FoundImage, QuestionReader, plain_id
+from reliabit.data.question_index import Annotation, Question, QuestionIndex, open_index
+from reliabit.data.sources import SPLITS
+from reliabit.data.table import answer_type
 from reliabit.errors import ReliabitError
 from reliabit.progress import counted
 from reliabit.settings import choice

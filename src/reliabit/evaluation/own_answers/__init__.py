@@ -1,0 +1,1 @@
+"""Answers of any model, from a file of confidences: read, measured, and told."""
