@@ -119,6 +119,16 @@ def test_an_image_folder_is_what_datasets_reads(pets, kind, tmp_path, monkeypatc
     assert read(pets) == opened
 
 
+def test_a_picture_of_a_train_does_not_make_a_split(pets):
+    # `datasets` takes such a word in a name for one and drops all others: findings/datasets_picture_names_as_splits.sh
+    names = [f"{kind} {number}.png" for number, kind in enumerate(("train", "bus", "test tube"))]
+    for number, name in enumerate(names):
+        (pets / name).write_bytes(picture(number))
+    rows = [{"file_name": name, "question": f"{number}?", "answer": name} for number, name in enumerate(names)]
+    write_csv(pets / "metadata.csv", rows)
+    assert [answer for _, answer, _ in read(pets)] == names
+
+
 @leaves_files_open
 def test_the_splits_of_an_image_folder_are_those_of_datasets(tmp_path, monkeypatch):
     for number, split in enumerate(("train", "validation", "test")):
