@@ -139,7 +139,7 @@ def test_differences_to_the_baseline_stand_on_the_parent(sweep):
     path = client.download_artifacts(parent.info.run_id, "differences.qwen2_vl_tiny.easy_vqa.md")
     text = Path(path).read_text()
     assert text.startswith("Differences to qwen2_vl_tiny·easy_vqa·none·s0")
-    assert sum(line.startswith("| qwen2_vl_tiny·hqq") for line in text.splitlines()) == 4
+    assert sum(line.startswith("| qwen2_vl_tiny·easy_vqa·hqq") for line in text.splitlines()) == 4
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"pareto.png", "pareto.md", "pareto.csv", "risk_coverage.qwen2_vl_tiny.easy_vqa.png"} <= files
     path = client.download_artifacts(parent.info.run_id, "slices.qwen2_vl_tiny.easy_vqa.md")

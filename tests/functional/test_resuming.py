@@ -74,7 +74,7 @@ def test_a_changed_value_is_not_taken_for_the_same(undisturbed):
     assert ["accuracy", f"{accuracy:.1f}", "%", f"[{low:.1f},", f"{high:.1f}]"] in said
     assert ["stored", f"{metrics['efficiency/stored_bytes'] / 2**20:.2f}", "MiB"] in said
     assert any(line[:1] == ["folder"] and Path(line[1]) == place.output for line in said)
-    assert any(line[:1] == ["run"] and line[1].endswith(new[0].info.run_id) for line in said)
+    assert any(line[:1] == ["run"] and f"/runs/{new[0].info.run_id}?" in line[1] for line in said)
     assert any(line[:4] == ["next", "python", "src/run.py", "-m"] for line in said)
     MlflowClient(tracking_uri=place.uri).delete_run(new[0].info.run_id)
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from registry.bundles import accepting, refusing, register
-from reliabit.commands.promoting import show_history
+from reliabit.commands.versions import show_history
 from reliabit.composition import register as register_configuration
 from reliabit.errors import ReliabitError
 from reliabit.registry.attempts import history_table

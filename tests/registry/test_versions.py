@@ -28,7 +28,10 @@ def test_a_version_knows_its_run_its_tags_and_its_card(tracker, version):
     assert (version.name, version.number) == ("reliabit", "1")
     assert tracker.client.get_run(version.run_id).info.run_name == "four bits"
     assert version.tags["fingerprint"] == "fp-four bits"
-    assert tracker.client.get_model_version("reliabit", "1").description == "# The model four bits\n"
+    told, card = tracker.client.get_model_version("reliabit", "1").description.split("\n\n", 1)
+    page = f"#/experiments/{tracker.experiment_id}/runs/{version.run_id}?workflowType=machine_learning"
+    assert told == f"Measured by the run [four bits]({page})."
+    assert card == "# The model four bits\n"
 
 
 def test_the_logged_model_belongs_to_the_run_and_shows_its_figures(tracker, version):
