@@ -15,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import FINISHED
 from reliabit.evaluation.figure_style import write_figures
+from reliabit.evaluation.headline import judging
 from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.pareto_figures import write_pareto
 from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
+from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.files import replacing
 from reliabit.paths import run_command
@@ -162,22 +164,23 @@ def close(sweep: OpenSweep, *, status: str) -> None:
         # Refused before its first cell: an empty parent would only be in the way.
         client.delete_run(parent)
         return
-    finished = [run for run in runs if run.info.status == "FINISHED"]
+    finished = [run for run in runs if run.info.status == FINISHED]
     done = len(cell_tags_of(finished, parent=parent))
+    then = _next_command(sweep, finished, done=done)
     record_best(sweep.run, finished, sweep.policy)
     sweep.run.log_metrics({"sweep/cells": sweep.asked, "sweep/finished": done})
     try:
-        _record(sweep, runs=runs)
+        _record(sweep, runs=runs, then=then)
     except BaseException:
         status = "FAILED"
         raise
     finally:
         # Whatever cannot be compared, the parent must not stay open, and what there is must be known.
         client.set_terminated(parent, status)
-        _tell(sweep, done=done)
+        _tell(sweep, done=done, then=then)
 
 
-def _tell(sweep: OpenSweep, *, done: int) -> None:
+def _tell(sweep: OpenSweep, *, done: int, then: str) -> None:
     """Say where the sweep is recorded and compared, and what to do next."""
     parent, where = sweep.run.run_id, {"experiment_id": sweep.tracker.experiment_id}
     link = run_link(sweep.tracking, **where, run_id=parent)
@@ -191,19 +194,21 @@ def _tell(sweep: OpenSweep, *, done: int) -> None:
             *((name, found) for name, found in links if found),
             *([("links", f"open after: {hint}")] if hint else []),
         ],
-        then=_next_command(sweep, done=done),
+        then=then,
     )
 
 
-def _next_command(sweep: OpenSweep, *, done: int) -> str:
-    """Go on with what is not finished, or let the gate choose."""
-    parent = sweep.run.run_id
-    further = f"{run_command()} {sweep.then}" if sweep.then else "reliabit promote --dry-run"
+def _next_command(sweep: OpenSweep, finished: "Sequence[Run]", *, done: int) -> str:
+    """Go on with what is not finished, or let the gate choose, by a confidence that all cells have."""
+    parent, wanted = sweep.run.run_id, sweep.policy.confidence
+    everywhere = all(judging(run.data.metrics, wanted=wanted) == wanted for run in finished)
+    gate = "reliabit promote --dry-run" + ("" if everywhere else f" registry.confidence={MAXPROB}")
+    further = f"{run_command()} {sweep.then}" if sweep.then else gate
     command = f"{run_command()} sweep.resume={parent}" if done < sweep.asked else further
     return redact(shlex.join([*shlex.split(command), *sweep.places]))
 
 
-def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
+def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
     fronts: dict[str, Pareto] = {}
     try:
         with step(f"reading {len(runs)} cells"):
@@ -224,7 +229,6 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
         )
         sys.stdout.write("\n")
         table.show(whole=shown_path(_write_summary(summary, sweep.folder)))
-    finished = len(cell_tags_of([run for run in runs if run.info.status == FINISHED], parent=sweep.run.run_id))
     with step("recording comparisons and figures"), TemporaryDirectory() as folder:
         _record_comparisons(sweep, done)
         _record_pareto(sweep, fronts, folder=Path(folder))
@@ -234,7 +238,7 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]") -> None:
             table,
             verdicts=sweep.judge(done),
             folder=Path(folder),
-            then=_next_command(sweep, done=finished),
+            then=then,
         )
 
 
