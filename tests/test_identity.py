@@ -15,7 +15,7 @@ from reliabit.digests import DigestCache, checkpoint_inputs
 from reliabit.errors import ReliabitError
 from reliabit.identity import FINGERPRINT, Fingerprint, explain, identify, without_transport
 from reliabit.paths import conf_folder
-from reliabit.tracking.tracker import flatten
+from reliabit.tracking.parameters import flatten
 from tracking.stores import tracker_at
 
 INPUTS = {"model/model.safetensors": "a" * 64, "data/test": "b" * 64}

@@ -6,10 +6,11 @@ import pytest
 
 from hydra_plugins.reliabit_sweeper import with_baselines
 from reliabit.errors import ReliabitError
+from reliabit.tracking.parameters import flatten
 from reliabit.tracking.store.opening import open_store
 from reliabit.tracking.sweep._tables import summarize
 from reliabit.tracking.sweep.parent import parent_file, read_parent, write_parent
-from reliabit.tracking.tracker import Tracker, flatten
+from reliabit.tracking.tracker import Tracker
 
 
 def store_at(folder: Path) -> dict[str, str]:

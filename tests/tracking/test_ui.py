@@ -8,10 +8,11 @@ import pytest
 import requests
 
 from reliabit.paths import project_root
+from reliabit.tracking.parameters import parameters_of
 from reliabit.tracking.settings import TrackingConfig
 from reliabit.tracking.sweep.parent import start_parent
 from reliabit.tracking.tags import NOTE, PLACES
-from reliabit.tracking.tracker import TrackedRun, parameters_of
+from reliabit.tracking.tracker import TrackedRun
 from reliabit.tracking.ui.columns import best_columns, column_names, columns_of, empty_columns
 from reliabit.tracking.ui.links import compare_link, run_link, runs_link, ui_hint
 from reliabit.tracking.ui.notes import LONGEST, CellNote, Judging, describe, plain

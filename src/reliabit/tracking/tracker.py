@@ -20,6 +20,7 @@ from reliabit.errors import ReliabitError
 from reliabit.files import check_hash, sha256
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
 from reliabit.tracking.journal.client import EXPERIMENT, JournalClient
+from reliabit.tracking.parameters import flatten, parameters_of
 from reliabit.tracking.redaction import redact, redact_config, redact_values
 from reliabit.tracking.settings import JOURNAL, TrackingConfig
 from reliabit.tracking.store.calls import all_pages, log_all
@@ -306,31 +307,3 @@ def open_tracker(tracking: TrackingConfig) -> Tracker:
     if tracking.uri.startswith(JOURNAL):
         return Journal(Path(tracking.uri.removeprefix(JOURNAL)))
     return Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
-
-
-def parameters_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration a run is compared by: neither where files lie, nor how it was carried out or judged.
-
-    >>> parameters_of({"task": {"name": "pipeline"}, "quant": {"bits": 4}, "paths": {"root": "/x"}, "seed": 0})
-    {'quant.bits': 4, 'seed': 0}
-    """
-    return {
-        key: value
-        for key, value in flatten(config).items()
-        if key not in PLACES and not key.startswith("task.") and not identity.is_transport(key)
-    }
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings into dotted keys.
-
-    >>> flatten({"quant": {"bits": 4}, "seed": 0})
-    {'quant.bits': 4, 'seed': 0}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
