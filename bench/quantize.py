@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from reliabit.quant import QuantizedWeight, QuantLinear, quantize_weight
-from reliabit.quant.kernels.dispatch import one_thread, self_test
+from reliabit.quant.kernels.dispatch import self_test
 from reliabit.quant.record import ZeroKind
+from reliabit.threads import one_thread
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS = (2, 3, 4, 8)

@@ -17,10 +17,12 @@ from reliabit.confidence.settings import SelectorSettings
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional import aurc
 from reliabit.settings import check
+from reliabit.threads import one_thread
 
 TRAIN = draw_answers(1500, seed=1, images="a")
 VALIDATION = draw_answers(500, seed=2, images="b")
 TEST = draw_answers(2000, seed=3, images="c")
+WIDE, VALIDATION_WIDE = (draw_answers(n, seed=n, width=256, images=f"w{n}") for n in (1000, 300))
 SMALL = SelectorSettings(hidden=(32, 32), learning_rate=3e-3, epochs=8, batch_size=128)
 
 
@@ -87,6 +89,19 @@ def test_a_seed_decides_everything_and_disturbs_nothing(trained):
     np.testing.assert_array_equal(again(TEST), trained(TEST))
     assert (again.history, again.epoch, again.seed) == (trained.history, trained.epoch, 0)
     assert other.history != trained.history
+
+
+def test_the_number_of_threads_decides_nothing():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        again = train_selector(WIDE, VALIDATION_WIDE, settings=SMALL, seed=0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    with one_thread():
+        expected = train_selector(WIDE, VALIDATION_WIDE, settings=SMALL, seed=0)
+    assert all(map(torch.equal, again.network.state_dict().values(), expected.network.state_dict().values()))
 
 
 def test_large_blocks_are_streamed_to_the_same_weights(trained, tmp_path):

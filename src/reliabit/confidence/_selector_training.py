@@ -27,6 +27,7 @@ from reliabit.errors import ReliabitError
 from reliabit.metrics.functional import aurc
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.progress import Step, step
+from reliabit.threads import one_thread
 
 MEMORY = 2**30
 """Bytes up to which a role's inputs are held in memory as float32; larger ones are read batch by batch."""
@@ -170,6 +171,7 @@ def train_selectors(
         with (
             torch.random.fork_rng(devices=range(torch.cuda.device_count())),
             step(title, total=settings.epochs, unit="passes", shown=progress) as shown,
+            one_thread(),
         ):
             torch.manual_seed(seed)
             network = SelectorNetwork(learned.inputs.width, hidden=settings.hidden, dropout=settings.dropout)

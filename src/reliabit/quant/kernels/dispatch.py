@@ -1,8 +1,6 @@
 """Choose a kernel for a weight, and refuse one that does not give what eager dequantization gives."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -13,6 +11,7 @@ from reliabit.quant.kernels.cpu import Int4Pack, Int8Pack
 from reliabit.quant.kernels.cuda import HALF_TYPES, GemLite, Humming
 from reliabit.quant.packed import PackedWeight, unpack
 from reliabit.quant.record import installed_version
+from reliabit.threads import one_thread
 
 KERNELS: tuple[type[Kernel], ...] = (Int8Pack, Int4Pack, Humming, GemLite)
 """In order of preference."""
@@ -26,26 +25,6 @@ LIBRARIES = ("humming-kernels", "gemlite")
 _TESTED_ROWS = 256
 _TESTED_BATCHES = (1, 16)
 _LOG = logging.getLogger(__name__)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one thread within a `with` block.
-
-    For preparations whose operations are short but too large for `grid.row_chunks`: beside other jobs, two threads took
-    40 times longer over packing a layer for the 4-bit kernel than one.
-
-    Example:
-        >>> with one_thread():
-        ...     torch.get_num_threads()
-        1
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @torch.no_grad()
