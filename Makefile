@@ -74,10 +74,12 @@ unit: dev  ## Run the tests that take seconds, and the sweeps that take a minute
 test-slow: dev  ## Run the tests that take minutes
 	$(PYTHON) -m pytest -m slow
 
-ui: setup  ## Open the MLflow UI on the recorded runs, at http://127.0.0.1:5000
-	@echo "All cells: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=cells"
+PORT ?= 5000
+
+ui: setup  ## Open the MLflow UI on the recorded runs, at http://127.0.0.1:5000 (or PORT=5001)
+	@echo "All cells: http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=cells"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui \
-		--backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port 5000
+		--backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port $(PORT)
 
 pretrain: setup  ## Train both reference models anew (an hour on two cores; move models/ away first)
 	$(PYTHON) src/run.py task=pretrain model=qwen2_vl_tiny trainer.threads=1

@@ -10,8 +10,17 @@ SOURCE = str(Path(__file__).resolve().parent)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
 sys.path.insert(0, SOURCE)
 
-from reliabit.main import main  # noqa: E402
-from reliabit.process import run_and_leave  # noqa: E402
+try:
+    from reliabit.main import main
+    from reliabit.process import run_and_leave
+except ModuleNotFoundError as missing:
+    if missing.name is None or missing.name.startswith("reliabit"):
+        raise
+    sys.stderr.write(
+        f"error: {missing.name} is not installed for {sys.executable}; `make setup` installs all that it takes into "
+        ".venv: then run .venv/bin/python src/run.py, or `. .venv/bin/activate` first\n"
+    )
+    sys.exit(2)
 
 if __name__ == "__main__":
     run_and_leave(main)

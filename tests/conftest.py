@@ -1,5 +1,8 @@
 """What several tests share: a small table of each source, and the architectures at a size that builds in a second."""
 
+import os
+import sys
+
 import pytest
 import torch
 
@@ -16,6 +19,9 @@ from reliabit.models.families import Adapter, find_adapter
 from reliabit.models.loading import load_checkpoint
 from reliabit.models.reference import BUILDERS
 from reliabit.models.settings import ModelConfig
+
+# Tests type commands as in a shell where the environment was activated, however they were started.
+os.environ.setdefault("VIRTUAL_ENV", sys.prefix)
 
 SOURCES = {
     "easy_vqa": DataConfig(name="easy_vqa", splits={"train": 6, "val": 3, "test": 4}),

@@ -2,10 +2,13 @@
 
 import io
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from reliabit.terminal import Column, fitting, show_markdown, show_result, show_table, width_of
+from reliabit.terminal import Column, as_typed, fitting, show_markdown, show_result, show_table, width_of
 
 NAMES = ["none", "mbq·4b", "mbq·3b", "mbq·2b"]
 COLUMNS = [
@@ -132,3 +135,27 @@ def test_a_table_of_markdown_that_is_too_wide_becomes_a_list(monkeypatch):
 
 def test_markdown_is_itself_where_nobody_looks_on(monkeypatch):
     assert printed(show_markdown, WIDE, monkeypatch=monkeypatch) == WIDE
+
+
+def test_the_next_command_works_where_the_environment_was_not_activated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "reliabit"):
+        (programs / name).touch(mode=0o755)
+    elsewhere, prefix = {"PATH": "/usr/bin"}, str(tmp_path / ".venv")
+    typed = as_typed("python src/run.py -m quant.bits=2,4", environ=elsewhere, prefix=prefix)
+    assert typed == ".venv/bin/python src/run.py -m quant.bits=2,4"
+    assert as_typed("reliabit serve", environ=elsewhere, prefix=prefix) == ".venv/bin/reliabit serve"
+    assert as_typed("make ui", environ=elsewhere, prefix=prefix) == "make ui"
+    for activated in ({**elsewhere, "VIRTUAL_ENV": prefix}, {"PATH": f"{programs}:/usr/bin"}):
+        assert as_typed("reliabit serve", environ=activated, prefix=prefix) == "reliabit serve"
+
+
+def test_a_run_without_its_packages_says_what_to_do(tmp_path):
+    script = Path(__file__).parents[1] / "src" / "run.py"
+    done = subprocess.run([sys.executable, "-S", "-I", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is not installed for" in done.stderr
+    assert "make setup" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -4,9 +4,12 @@ In a terminal tables show as many columns as fit, the most wanted first, and not
 show all, without escape codes. How far something is says `reliabit.progress`.
 """
 
+import os
 import re
+import shutil
+import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
@@ -126,11 +129,30 @@ def show_result(title: str, facts: Iterable[Fact], *, then: str = "", file: "IO[
         then: The command that a user would type next.
         file: Where to print it; standard output by default.
     """
-    place, rows = console(file), [*facts, *([("next", then)] if then else [])]
+    place, rows = console(file), [*facts, *([("next", as_typed(then))] if then else [])]
     wide = max((len(name) for name, _ in rows), default=0)
     place.print(title, style="bold", soft_wrap=True)
     for name, value in rows:
         place.print(f"  {name.ljust(wide)}  {value}".rstrip(), soft_wrap=True)
+
+
+def as_typed(command: str, *, environ: Mapping[str, str] = os.environ, prefix: str = sys.prefix) -> str:
+    """A command as it works in the user's shell: named by its folder where the environment was not activated there.
+
+    Args:
+        command: It, beginning with a program of this environment, such as `python` or `reliabit`.
+        environ: The environment.
+        prefix: The folder of the Python environment that runs.
+
+    >>> as_typed("python src/run.py", environ={"VIRTUAL_ENV": "/project/.venv"}, prefix="/project/.venv")
+    'python src/run.py'
+    """
+    program, blank, arguments = command.partition(" ")
+    own = Path(prefix) / "bin" / program
+    found = shutil.which(program, path=environ.get("PATH", ""))
+    if "VIRTUAL_ENV" in environ or not own.exists() or (found is not None and Path(found) == own):
+        return command
+    return f"{shown_path(own)}{blank}{arguments}"
 
 
 def shown_path(path: Path) -> str:

@@ -121,6 +121,7 @@ def test_what_the_policy_needs_has_to_be_there(tables, baseline):
     assert failed(decision) == ["comparable"]
     for lacking in ("candidate good has no column conf_selector", "baseline none has no column colour"):
         assert lacking in text_of(decision, "comparable")
+    assert "(confidence=selector), or judge by registry.confidence=maxprob." in text_of(decision, "comparable")
 
 
 def test_a_confidence_that_has_seen_its_judges_is_refused(tables, baseline):

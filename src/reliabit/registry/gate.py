@@ -10,7 +10,13 @@ from functools import partial
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell, costs_of
 from reliabit.evaluation.paired_reliability import Measurements, Reliability
-from reliabit.evaluation.prediction_columns import CERTIFIED, CONFIDENCE_PREFIX, THRESHOLDS, check_same_questions
+from reliabit.evaluation.prediction_columns import (
+    CERTIFIED,
+    CONFIDENCE_PREFIX,
+    MAXPROB,
+    THRESHOLDS,
+    check_same_questions,
+)
 from reliabit.registry._reliability_rules import accuracy_kept, certified_coverage, slices_kept
 from reliabit.registry.decision import Decision, Reason, decision_on
 from reliabit.registry.incumbent import (
@@ -136,7 +142,12 @@ def comparable(roles: Roles, policy: Policy, *, live: Terms | None = None) -> Re
         columns = [f"{CONFIDENCE_PREFIX}{abstains.get(name, policy.confidence)}", *policy.slices]
         lacking += [f"{name} has no column {column}" for column in columns if column not in table.column_names]
     if lacking:
-        return Reason(rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs.")
+        # The policy's confidence is what runs lack most often.
+        unknown = any(policy.confidence in one for one in lacking)
+        other = f" (confidence={policy.confidence}), or judge by registry.confidence={MAXPROB}" if unknown else ""
+        return Reason(
+            rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs{other}."
+        )
     try:
         for role, one in roles.items():
             costs_of(f"{role} {one.name}", one.metrics)

@@ -13,6 +13,7 @@ from reliabit.evaluation.own_answers.columns import Columns, read_columns
 from reliabit.evaluation.own_answers.files import open_table
 from reliabit.evaluation.own_answers.measuring import certify_answers, measure_answers
 from reliabit.evaluation.own_answers.report import Measuring
+from reliabit.metrics.metric import metric_named
 from reliabit.metrics.suite import full_suite
 
 FAST = Measuring(resamples=40)
@@ -276,3 +277,19 @@ def test_figures_are_drawn(report, tmp_path):
     paths = report.write_figures(tmp_path / "figures")
     assert sorted(path.name for path in paths) == ["reliability_diagram.png", "risk_coverage.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_said_where_an_interval_does_not_hold_its_value(seed):
+    random = np.random.default_rng(seed)
+    confidence = random.uniform(0.02, 0.98, 300).round(4)
+    report = report_of(confidence=confidence, correct=(random.random(300) < confidence).astype(int))
+    above = {
+        metric_named(name).heading
+        for name, found in report.measured["confidence"].values.items()
+        if found.low > found.estimate
+    }
+    (said,) = [note for note in report.notes if "lies above its value" in note] or [""]
+    assert bool(above) == bool(said)
+    assert all(heading in said for heading in above)
+    assert above <= {heading for heading in above if "ECE" in heading}

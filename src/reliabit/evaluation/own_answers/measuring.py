@@ -17,6 +17,7 @@ from reliabit.metrics.cluster_mean import cluster_mean
 from reliabit.metrics.definitions import ACCURACY, AUPR_ERROR, AUROC, COSTS, RISKS
 from reliabit.metrics.functional import operating_point
 from reliabit.metrics.intervals import Difference
+from reliabit.metrics.metric import metric_named
 from reliabit.metrics.p_values import fewest_accepted
 from reliabit.metrics.suite import Predictions, Suite, full_suite, headline
 
@@ -80,7 +81,7 @@ def measure_answers(answers: OwnAnswers, settings: Measuring | None = None) -> A
                 f"{'; '.join(one.heading for one in full_suite().metrics if one.probability)} are left out: "
                 f"{answers.outside[name]}, and calibration is of probabilities from 0 to 1"
             )
-    notes += [*_too_few(measured.values()), *_remarks(answers, roles, len(np.unique(groups)))]
+    notes += [*_too_few(measured.values()), *_remarks(answers, roles, len(np.unique(groups))), *_biased(measured)]
     differences = _differences(Bootstrap(estimates, replicates), level=chosen.level)
     return AnswerReport(answers, chosen, roles.reported, measured, differences, notes)
 
@@ -212,6 +213,22 @@ def _too_few(measured: Iterable[MeasuredConfidence]) -> list[str]:
                 f"and there are {one.n_cal}"
             )
     return list(found.values())
+
+
+def _biased(measured: Mapping[str, MeasuredConfidence]) -> list[str]:
+    """Metrics whose interval does not hold their value, as resamples are noisier than the answers."""
+    above = {
+        metric_named(name).heading
+        for one in measured.values()
+        for name, found in one.values.items()
+        if found.low > found.estimate
+    }
+    if not above:
+        return []
+    return [
+        f"the interval of {', '.join(sorted(above))} lies above its value: bins of resamples are noisier than those of "
+        "the answers; more answers bring both together"
+    ]
 
 
 def _remarks(answers: OwnAnswers, roles: _Roles, groups: int) -> list[str]:

@@ -43,6 +43,7 @@ from reliabit.tracking.sweep.parent import (
 )
 from reliabit.tracking.tags import cell_tags_of
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
+from reliabit.tracking.ui.columns import best_certified
 from reliabit.tracking.ui.links import compare_link, run_link, ui_hint
 
 if TYPE_CHECKING:
@@ -221,6 +222,8 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
         certified: dict[str, dict[str, float]] = defaultdict(dict)
         for front in fronts.values():
             certified[front.certified_label] |= front.certified
+        shares = [share for cells_of_front in certified.values() for share in cells_of_front.values()]
+        sweep.run.log_metrics(best_certified(shares, required_risk=sweep.policy.required_risk))
         summary = summarize(runs, parent=sweep.run.run_id, certified=certified)
         sweep.run.log_text(summary.markdown(), "summary.md")
         sweep.run.log_text(summary.csv(), "summary.csv")
