@@ -33,7 +33,7 @@ RISK = 0.05
 _CHOOSING = ("accuracy percent", "AURC percent", "stored MiB", BITS)
 """What a choice takes beside certified coverage: the columns that a page has room for."""
 
-_WIDTHS = {"certified": 165, "accuracy": 120, "AURC": 110, "stored": 100, "ECE": 105, "C at": 120, BITS: 115}
+_WIDTHS = {"certified": 200, "accuracy": 120, "AURC": 110, "stored": 100, "ECE": 105, "C at": 120, BITS: 115}
 _SECTION = "reliabit"
 _NAME = "attributes.`Run Name`"
 
