@@ -138,7 +138,9 @@ def test_a_service_that_is_interrupted_while_it_loads_ends_in_one_line(tmp_path)
     """The tracking server takes connections and says nothing: the service waits for what never comes."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
-        code = "from reliabit.cli import main; main()"
+        # Whoever runs tests in the background has them ignore the signal, and what they start as well.
+        listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        code = f"{listens}; from reliabit.cli import main; main()"
         address = f"tracking.uri=http://127.0.0.1:{silent.getsockname()[1]}"
         command = [sys.executable, "-c", code, "serve", "--port", "0", "tracking=server", address]
         with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path) as process:
