@@ -92,7 +92,7 @@ def test_the_first_repro_runs_every_stage_once_and_in_order(first):
     for name in ("choice.md", "choice.json", "pareto.png", "pareto_latency.png", "pareto_bits.png", "pareto.html"):
         assert contents[f"promotion/qwen2_vl_tiny-easy_vqa/{name}"]
     choice = json.loads(contents["promotion/qwen2_vl_tiny-easy_vqa/choice.json"])
-    assert [one["candidate"].split("·")[1:3] for one in choice["decisions"]] == [
+    assert [one["candidate"].split("·")[2:4] for one in choice["decisions"]] == [
         ["none", "s0"],
         ["mbq", "8b"],
         ["mbq", "4b"],
