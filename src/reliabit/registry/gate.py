@@ -143,7 +143,7 @@ def comparable(roles: Roles, policy: Policy, *, live: Terms | None = None) -> Re
         lacking += [f"{name} has no column {column}" for column in columns if column not in table.column_names]
     if lacking:
         # The policy's confidence is what runs lack most often.
-        unknown = any(policy.confidence in one for one in lacking)
+        unknown = any(one.endswith(f"{CONFIDENCE_PREFIX}{policy.confidence}") for one in lacking)
         other = f" (confidence={policy.confidence}), or judge by registry.confidence={MAXPROB}" if unknown else ""
         return Reason(
             rule, False, f"{'; '.join(lacking)}: run it again with what the policy {policy.name} needs{other}."
