@@ -6,8 +6,6 @@ With RELIABIT_UI_PICTURES=docs/images the pictures of docs/ui.md are made anew.
 import base64
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +14,7 @@ import pytest
 from functional.checkout import Checkout
 from reliabit.tracking.tracker import Tracker
 from serving.chromium import BINARY, chromium
-from tracking.servers import free_port, wait_for_server
+from tracking.servers import started
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,20 +53,9 @@ def sweep(tmp_path_factory):
 def ui(sweep):
     """The server that `make ui` starts."""
     checkout, _ = sweep
-    port, log = free_port(), checkout.root / "ui.log"
     store = f"sqlite:///{checkout.root}/mlruns/mlflow.db"
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [*command, "--backend-store-uri", store], env=environment, stdout=output, stderr=output
-        )
-    try:
-        wait_for_server(f"http://127.0.0.1:{port}/health", server, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+    with started("ui", "--backend-store-uri", store, folder=checkout.root) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -93,24 +93,20 @@ def wait_for_database(uri: str, server: subprocess.Popen, log: Path) -> None:
 
 
 @contextmanager
-def mlflow_server(backend: str, *, folder: Path) -> Iterator[str]:
-    """An MLflow server that keeps runs in a database and hands artifacts on to a folder; gives its address."""
+def started(command: str, *arguments: str, folder: Path, **variables: str) -> Iterator[str]:
+    """`mlflow server` or `mlflow ui` with some arguments and variables, its log in a folder; gives its address."""
     port = free_port()
-    # By environment and not as an argument, which every user of the machine can read.
     environment = {
         **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": backend,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        **variables,
     }
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--serve-artifacts", "--artifacts-destination", str(folder / "served")),
-    ]
-    log = folder / "server.log"
+    whole = [sys.executable, "-m", "mlflow", command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    log = folder / f"{command}.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+            [*whole, *arguments], cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
         wait_for_server(f"http://127.0.0.1:{port}/health", server, log)
@@ -118,6 +114,15 @@ def mlflow_server(backend: str, *, folder: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(timeout=30)
+
+
+@contextmanager
+def mlflow_server(backend: str, *, folder: Path) -> Iterator[str]:
+    """An MLflow server that keeps runs in a database and hands artifacts on to a folder; gives its address."""
+    served = ("--serve-artifacts", "--artifacts-destination", str(folder / "served"))
+    # By environment and not as an argument, which every user of the machine can read.
+    with started("server", *served, folder=folder, MLFLOW_BACKEND_STORE_URI=backend) as address:
+        yield address
 
 
 def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
