@@ -1,16 +1,20 @@
 import re
 import string
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import chain, pairwise, product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reliabit.data import picture_questions
 from reliabit.data.corruptions import SEVERITIES
-from reliabit.data.sources import easy_vqa, scenes
+from reliabit.data.sources import easy_vqa, pictures, scenes
 from reliabit.data.wording import ANSWERS, REMARKS, TEMPLATES, match_template, mislead, misspell, reword
 from reliabit.errors import ReliabitError
+
+SHAPED = ("easy_vqa", "scenes")
+"""The sources of coloured shapes."""
 
 NEGATIONS = {"no", "not", "missing", "lacks", "without"}
 
@@ -28,6 +32,15 @@ def scene_rows():
 @pytest.fixture(scope="module")
 def rows(easy_rows, scene_rows):
     return easy_rows + scene_rows
+
+
+@pytest.fixture(scope="module")
+def picture_rows():
+    """The test questions about pictures; nothing is drawn for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures.canvas, "beside", lambda *_, **__: b"")
+        patch.setattr(pictures.canvas, "scattered", lambda *_, **__: b"")
+        return list(pictures.generate("test", file=pictures.picture_file()))
 
 
 def words(text: str) -> list[str]:
@@ -67,6 +80,9 @@ def scene_answer(question: str, objects: list[scenes.Shape]) -> str:
 
 
 def fillings(template: str) -> list[dict[str, str]]:
+    if any(template in phrases for phrases in picture_questions.PHRASES.values()):
+        drawn = {"thing": "an apple", "things": "people", "noun": "dog", "other": "ice cream"}
+        return [drawn | {"color": "red", "place": "at the top", "relation": "left of"}]
     colors, shapes = sorted(easy_vqa.COLORS), sorted(easy_vqa.SHAPES)
     slots = {"color": colors, "thing": [*shapes, *(f"{c} shape" for c in colors)], "object": [*shapes, "shape"]}
     return next(
@@ -114,9 +130,9 @@ def test_scene_paraphrases_have_the_same_answer(scene_rows):
 
 
 @pytest.mark.medium
-def test_every_question_has_a_template_and_another_wording(rows):
+def test_every_question_has_a_template_and_another_wording(rows, picture_rows):
     templates = set()
-    for row in rows:
+    for row in rows + picture_rows:
         template, filling = match_template(row["question"], source=row["source"])
         assert template.format(**filling) == row["question"]
         templates.add((row["source"], template))
@@ -176,7 +192,7 @@ def test_typing_errors_grow_with_severity(rows):
 
 @pytest.mark.medium
 def test_typing_errors_make_no_word_that_answers_or_negates(rows):
-    vocabulary = {word for known in ANSWERS.values() for kind in known.values() for word in kind}
+    vocabulary = {word for source in SHAPED for kind in ANSWERS[source].values() for word in kind}
     vocabulary |= NEGATIONS | set(scenes.COLORS) | {"left", "top", "nearest", "farthest"}
     for row in rows:
         before = words(row["question"])
@@ -223,15 +239,60 @@ def test_remarks_suggest_one_wrong_answer_of_the_same_kind(rows):
         assert len(named) == 1
         assert truth not in named
         suggested.add((row["source"], named[0]))
-    every = {(source, one) for source, kinds in ANSWERS.items() for kind in kinds.values() for one in kind}
+    every = {(source, one) for source in SHAPED for kind in ANSWERS[source].values() for one in kind}
     assert suggested == every
 
 
 def test_answers_are_those_of_the_sources(rows):
-    for source in ANSWERS:
+    for source in SHAPED:
         given_answers = {row["answers"][0] for row in rows if row["source"] == source}
         assert given_answers == {answer for kind in ANSWERS[source].values() for answer in kind}
     assert {kind for kinds in ANSWERS.values() for kind in kinds} == set(REMARKS)
+
+
+def test_typing_errors_make_no_other_name_of_a_picture(picture_rows):
+    names = {*picture_questions.NAMES, *picture_questions.KINDS, *picture_questions.COLORS, *picture_questions.PLACES}
+    for row in picture_rows:
+        typed = misspell(row["question"], question_id=row["question_id"], seed=0, severity=5)
+        made = {*words(typed)} - {*words(row["question"])}
+        # A tree that a misspelled "there" ends a question with stands where no name can.
+        assert not made & (names - {"tree"}), typed
+
+
+def test_remarks_about_pictures_suggest_one_wrong_answer_of_the_same_kind(picture_rows):
+    kind_of = {"is_it": "yes/no", "flag": "yes/no", "colour": "color"}
+    seen = Counter()
+    for row in picture_rows:
+        misled = mislead(row["question"], row["answers"], source="pictures", question_id=row["question_id"], seed=0)
+        remark = misled.removesuffix(f" {row['question']}")
+        said = [
+            (kind, wrong)
+            for kind, known in ANSWERS["pictures"].items()
+            for wrong in known
+            if remark in {text.format(wrong=wrong) for text in REMARKS[kind]}
+        ]
+        assert said
+        assert not {wrong for _, wrong in said} & {*row["answers"]}
+        seen[kind_of.get(row["question_type"], row["question_type"]), said[0][0]] += 1
+    # What kind of thing a person or a building is may be answered as what it is.
+    assert {kinds for kinds, count in seen.items() if count > 40} == {
+        ("yes/no", "yes/no"),
+        ("color", "color"),
+        ("count", "count"),
+        ("kind", "kind"),
+        ("name", "name"),
+        ("where", "side"),
+        ("where", "yes/no"),
+    }
+
+
+def test_no_remark_suggests_what_is_right_as_well(picture_rows):
+    people = {"man", "woman", "person", "face", "smiley"}
+    named = [row for row in picture_rows if row["question_type"] == "name" and row["answers"][0] == "person"]
+    assert named
+    for row in named:
+        misled = mislead(row["question"], row["answers"], source="pictures", question_id=row["question_id"], seed=0)
+        assert not people & set(words(misled.removesuffix(row["question"])))
 
 
 def test_question_and_seed_decide_the_draw():
@@ -257,7 +318,7 @@ def test_what_has_no_wording_is_refused():
         lambda: reword("why?", source="vqav2", question_id="1", seed=0),
         lambda: mislead("why?", ["so"], source="vqav2", question_id="1", seed=0),
     ):
-        with pytest.raises(ReliabitError, match="vqav2 has no wordings; the linguistic shifts know easy_vqa, scenes"):
+        with pytest.raises(ReliabitError, match="vqav2 has no wordings; the linguistic shifts know easy_vqa, sc"):
             change()
     with pytest.raises(ReliabitError, match="'so' is not an answer of easy_vqa"):
         mislead("why?", ["so"], source="easy_vqa", question_id="1", seed=0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.data.corruptions import LEVELS, SEVERITIES, check_severity, corrupt
 from reliabit.data.image_decoding import decode_image
+from reliabit.data.picture_questions import names_place
 from reliabit.data.table import vqa_features
 from reliabit.data.wording import mislead, misspell, reword
 from reliabit.errors import ReliabitError
@@ -27,7 +28,9 @@ SHIFTS: dict[str, tuple[str, ...]] = {
 GRADED = frozenset({*LEVELS, "misspelled"})
 """The shifts that have severities."""
 
-TRUTH_CHANGES: dict[str, frozenset[tuple[str, str]]] = {"rotation": frozenset({("scenes", "left"), ("scenes", "top")})}
+TRUTH_CHANGES: dict[str, frozenset[tuple[str, str]]] = {
+    "rotation": frozenset({("scenes", "left"), ("scenes", "top"), ("pictures", "where")})
+}
 """By shift, the kinds of questions (source, question type) that have another answer afterwards."""
 
 _ROWS = 256
@@ -109,8 +112,8 @@ def apply_shift(table: "Dataset", shift: Shift, *, seed: int) -> "Dataset":
 
     Schema, ids, answers and order stay. A visual shift changes the images alone (each image once, however many
     questions it has, and PNG afterwards), a linguistic shift the questions alone. Left out are the questions whose
-    truth the shift changes: after a rotation, `left` and `top` of the scenes. A truth that can merely no longer be
-    seen, such as under an occluder, is a truth still, and its questions stay.
+    truth the shift changes: after a rotation, those about the sides of a scene or of a canvas of pictures. A truth
+    that can merely no longer be seen, such as under an occluder, is a truth still, and its questions stay.
 
     Of one seed, an image or a question gets the same draws in every table. The images are decoded one at a time; what
     is held is the shifted table, as encoded files.
@@ -137,8 +140,14 @@ def _unharmed(table: "Dataset", shift: Shift) -> "Dataset":
     changed = TRUTH_CHANGES.get(shift.name)
     if not changed:
         return table
-    kinds = zip(table["source"], table["question_type"], strict=True)
-    return table.select([row for row, kind in enumerate(kinds) if kind not in changed])
+    rows = zip(table["source"], table["question_type"], table["question"], strict=True)
+    return table.select(
+        [
+            row
+            for row, (source, kind, question) in enumerate(rows)
+            if (source, kind) not in changed and not (source == "pictures" and names_place(question))
+        ]
+    )
 
 
 def _image_changer(shift: Shift, *, seed: int) -> Callable[["pa.Table"], list[dict[str, Any]]]:

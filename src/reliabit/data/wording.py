@@ -1,7 +1,7 @@
 """Linguistic shift: other words, typing errors and misleading remarks, all without a change of the answer.
 
-The paraphrases and remarks are hand-written for the questions of easy-VQA and of the scenes. Misleading remarks
-follow the idea of adversarial questions (S. Sheng et al., "Human-Adversarial Visual Question Answering", 2021:
+The paraphrases and remarks are hand-written for the questions of easy-VQA, the scenes and the pictures. Misleading
+remarks follow the idea of adversarial questions (S. Sheng et al., "Human-Adversarial Visual Question Answering", 2021:
 AdVQA), whose texts are not ours to ship.
 """
 
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from reliabit.data import picture_questions as pictures
 from reliabit.data.corruptions import SEVERITIES, check_severity
 from reliabit.data.sources import easy_vqa, scenes
 from reliabit.data.splits import stable_generator
@@ -42,6 +43,42 @@ _SHAPE = (
 )
 _IS_THERE = ("is there a {thing}?", "is there a {thing} in the image?", "is a {thing} present?")
 _IS_THERE_NONE = ("is there not a {thing}?", "is there not a {thing} in the image?", "is no {thing} present?")
+_PICTURES = {
+    "kind": (
+        "this thing is of which kind?",
+        "to what kind of things does this belong?",
+        "tell me what kind of thing this is.",
+    ),
+    "name": ("which thing has been drawn?", "what would you call this?", "tell me what you see."),
+    "name beside": ("{place}, what has been drawn?", "tell me what you see {place}.", "which thing is {place}?"),
+    "is_it": ("would you call this {thing}?", "has {thing} been drawn here?", "would you say that this is {thing}?"),
+    "flag": (
+        "is some of this flag {color}?",
+        "does {color} appear in the flag?",
+        "would you find {color} in this flag?",
+    ),
+    "count": (
+        "counting the {things}, how many are shown?",
+        "tell me the number of {things}.",
+        "how many {things} have been drawn?",
+    ),
+    "where": (
+        "in which direction from the middle lies the {noun}?",
+        "tell me on which side the {noun} has been drawn.",
+        "which side has the {noun}?",
+    ),
+    "relation": (
+        "would you find the {noun} {relation} the {other}?",
+        "has the {noun} been drawn {relation} the {other}?",
+        "looking at both, is the {noun} {relation} the {other}?",
+    ),
+    "colour": ("in what color has this been drawn?", "tell me its color.", "looking at this, which color do you see?"),
+    "colour beside": (
+        "in what color is the thing {place} drawn?",
+        "tell me the color of what is {place}.",
+        "looking {place}, which color do you see?",
+    ),
+}
 TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "easy_vqa": {
         **dict.fromkeys((*_IS_THERE, "does the image contain a {thing}?"), _PRESENT),
@@ -89,15 +126,19 @@ TEMPLATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "the {color} object has a shape, how many objects in the picture have it?",
         ),
     },
+    "pictures": {phrase: _PICTURES[kind] for kind, phrases in pictures.PHRASES.items() for phrase in phrases},
 }
 """By source, every template of its questions with the paraphrases that ask the same. A slot is a color, a thing
-(`red shape`, `circle`) or an object (`circle`, `shape`)."""
+(`red shape`, `circle`), an object (`circle`, `shape`), or of pictures what `picture_questions.PHRASES` says."""
 
 REMARKS: Mapping[str, tuple[str, ...]] = {
     "shape": ("i think it is a {wrong}.", "my friend told me that it is a {wrong}.", "surely it is a {wrong}."),
     "color": ("i think it is {wrong}.", "my friend told me that it is {wrong}.", "it looks {wrong} to me."),
     "count": ("i counted {wrong}.", "my friend told me that it is {wrong}.", "it must be {wrong}."),
-    "yes/no": ("i think the answer is {wrong}.", "my friend would say {wrong}.", "surely the answer is {wrong}."),
+    **dict.fromkeys(
+        ("yes/no", "name", "kind", "side"),
+        ("i think the answer is {wrong}.", "my friend would say {wrong}.", "surely the answer is {wrong}."),
+    ),
 }
 ANSWERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "easy_vqa": {
@@ -108,6 +149,14 @@ ANSWERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "scenes": {
         "shape": ("circle", "rectangle"),
         "count": tuple(str(count) for count in range(1, len(scenes.COLORS) + 1)),
+        "yes/no": ("yes", "no"),
+    },
+    "pictures": {
+        "name": pictures.NAMES,
+        "kind": tuple(pictures.KINDS),
+        "color": pictures.COLORS,
+        "side": tuple(pictures.PLACES),
+        "count": tuple("123456"),
         "yes/no": ("yes", "no"),
     },
 }
@@ -181,10 +230,12 @@ def mislead(question: str, answers: Sequence[str], *, source: str, question_id: 
     'surely it is a rectangle. what shape is present?'
     """
     usual = Counter(answers).most_common(1)[0][0]
-    kind = next((kind for kind, known in ANSWERS[_known(source)].items() if usual in known), None)
+    kinds = [kind for kind, known in ANSWERS[_known(source)].items() if usual in known]
+    # An orange is one and has one: the question says which is asked.
+    kind = next((kind for kind in kinds if kind in question), kinds[0] if kinds else None)
     if kind is None:
         raise ReliabitError(f"question {question_id!r}: {usual!r} is not an answer of {source}; add it to its ANSWERS")
-    wrong = [answer for answer in ANSWERS[source][kind] if answer not in answers]
+    wrong = [name for name in ANSWERS[source][kind] if not any(pictures.unclear(name, answer) for answer in answers)]
     if not wrong:
         raise ReliabitError(f"question {question_id!r} of {source} has no wrong {kind} to suggest; leave it out")
     rng = stable_generator("misleading", seed, question_id)
@@ -200,9 +251,16 @@ def _known(source: str) -> str:
 
 @cache
 def _patterns(source: str) -> dict[str, re.Pattern[str]]:
-    colors = "|".join(sorted(scenes.COLORS if source == "scenes" else easy_vqa.COLORS))
-    shapes = "|".join(sorted(easy_vqa.SHAPES))
-    slots = {"color": colors, "thing": f"(?:{colors}) shape|{shapes}", "object": f"{shapes}|shape"}
+    if source == "pictures":
+        slots = dict.fromkeys(("thing", "things", "noun", "other"), "[a-z ]+?") | {
+            "color": "|".join(pictures.FLAG_COLORS),
+            "place": "|".join(pictures.PLACES.values()),
+            "relation": "|".join(pictures.RELATIONS.values()),
+        }
+    else:
+        colors = "|".join(sorted(scenes.COLORS if source == "scenes" else easy_vqa.COLORS))
+        shapes = "|".join(sorted(easy_vqa.SHAPES))
+        slots = {"color": colors, "thing": f"(?:{colors}) shape|{shapes}", "object": f"{shapes}|shape"}
     groups = {name: f"(?P<{name}>{choices})" for name, choices in slots.items()}
     return {
         template: re.compile("".join(groups.get(part, re.escape(part)) for part in re.split(r"[{}]", template)))

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from reliabit.data import picture_canvas as canvas
 from reliabit.data import picture_questions as questions
 from reliabit.data.in_memory import InMemorySource, SourcePart
-from reliabit.data.picture_questions import COUNTED, FLAG_COLORS, KINDS, OPPOSITE, Asked, Thing, could_be
+from reliabit.data.picture_questions import COUNTED, FLAG_COLORS, KINDS, NAMES, OPPOSITE, Asked, Thing, could_be
 from reliabit.data.sources import SOURCES, SPLITS
 from reliabit.data.splits import stable_generator
 from reliabit.data.table import VQARow, answer_type
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 FILE = "pictures.parquet"
 DIGEST = "dcede8fe239bfd879e05066053d727c32f4e3f94b1df186b536c26721ddb9c2d"
 """SHA-256 of the file: another one would be other questions."""
-
-SEEN = 5
-"""A name is asked of a split other than `train` where `train` has so many pictures of it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Pictures(InMemorySource):
         file = picture_file(self.data.root)
         return [
             SourcePart(
-                read=partial(generate, split, file=file, seed=self.data.seed),
+                read=partial(generate, split, file=file),
                 splits=(split,),
                 files=partial(_found, file),
             )
@@ -79,7 +77,7 @@ class Pictures(InMemorySource):
 
 def picture_file(root: str | None = None) -> Path:
     """The Parquet of the pictures: in a folder, or that which comes with the package."""
-    return (Path(root).expanduser() if root else Path(__file__).parents[1] / "openclipart") / FILE
+    return (Path(root).expanduser() if root else Path(str(files("reliabit.data") / "openclipart"))) / FILE
 
 
 def _found(file: Path) -> list[Path]:
@@ -108,23 +106,21 @@ def read_things(file: Path) -> dict[str, list[Thing]]:
     things = defaultdict(list)
     for row in pq.read_table(BytesIO(content)).drop_columns(["country"]).to_pylist():
         split = row.pop("split")
-        lists = {name: tuple(row.pop(name)) for name in ("synonyms", "shown", "traces")}
-        things[split].append(Thing(**row, **lists))
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        things[split].append(Thing(**fields))
     return dict(things)
 
 
-def generate(split: str, *, file: Path, seed: int) -> Iterator[VQARow]:
+def generate(split: str, *, file: Path) -> Iterator[VQARow]:
     """Generate the questions of a split, those of an image in a row; canvases are drawn when they are reached.
+
+    Which questions there are no setting changes: `data.seed` draws which images are taken, and their order.
 
     Raises:
         ReliabitError: See `read_things`.
     """
-    every = read_things(file)
-    seen = Counter(thing.noun for thing in every["train"])
-    asked = {noun for noun, count in seen.items() if noun and count >= SEEN}
-    drawing = Drawing(split, every[split], asked=asked, seed=seed)
     number = 0
-    for image_id, image, about in drawing.images():
+    for image_id, image, about in Drawing(split, read_things(file)[split]).images():
         for one in about:
             yield VQARow(
                 image=image,
@@ -142,15 +138,14 @@ def generate(split: str, *, file: Path, seed: int) -> Iterator[VQARow]:
 class Drawing:
     """The images of a split and what is asked of each."""
 
-    def __init__(self, split: str, things: Sequence[Thing], *, asked: set[str], seed: int) -> None:
-        """Shuffle the pictures; `asked` are the names that are asked for."""
-        self.split, self.seed, self.sizes = split, seed, SIZES[split]
+    def __init__(self, split: str, things: Sequence[Thing]) -> None:
+        """Shuffle the pictures."""
+        self.split, self.sizes = split, SIZES[split]
         self.things = _shuffled(things, self._rng("order"))
-        self.asked = asked
-        self.named = [thing for thing in self.things if thing.noun in asked]
+        self.named = [thing for thing in self.things if thing.noun in NAMES]
 
     def _rng(self, *of: str | int) -> "np.random.Generator":
-        return stable_generator("pictures", self.seed, self.split, *of)
+        return stable_generator("pictures", 0, self.split, *of)
 
     def images(self) -> Iterator[tuple[str, bytes, list[Asked]]]:
         """Each image: its id, the encoded file and the questions."""
@@ -180,8 +175,7 @@ class Drawing:
 
     def _ask_whether(self, about: dict[str, list[Asked]], *, rng: "np.random.Generator") -> None:
         """Ask for each name and kind as often where it is right as where it is not, half of these of its own kind."""
-        names = sorted(self.asked) + sorted(KINDS)
-        for name in names:
+        for name in (*NAMES, *sorted(KINDS)):
             of_kind = name in KINDS
             rights = [t for t in self.things if (t.kind if of_kind else t.noun) == name]
             wrongs = [t for t in (self.things if of_kind else self.named) if t.kind and not could_be(name, t)]
