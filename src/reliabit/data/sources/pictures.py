@@ -12,7 +12,7 @@ from functools import partial
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reliabit.data import picture_canvas as canvas
 from reliabit.data import picture_questions as questions
@@ -106,7 +106,9 @@ def read_things(file: Path) -> dict[str, list[Thing]]:
     things = defaultdict(list)
     for row in pq.read_table(BytesIO(content)).drop_columns(["country"]).to_pylist():
         split = row.pop("split")
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+        }
         things[split].append(Thing(**fields))
     return dict(things)
 
