@@ -68,3 +68,41 @@ class Recipe:
     warmup_steps: int = positive()
     validation_images: int = positive()
     seed: int = MISSING
+
+
+@dataclass
+class JoiningRecipe:
+    """How a vision tower and a decoder that were pretrained apart are joined; both stay as they are.
+
+    Attributes:
+        steps: Optimizer steps; an epoch, after which training can be resumed, is `epoch_steps` of them.
+        images: Images a step of each source.
+        questions: Questions an image, drawn anew each time it comes.
+        poses: In how many poses the images of each source are seen; 1 is as they are.
+        adapted: The layers of the decoder that get a low-rank adapter, by the last part of their names.
+        rank: Its rank.
+        scale: What its product is multiplied by.
+        connector_rate: The peak of the connector's learning rate.
+        adapter_rate: The peak of that of the adapters and norms.
+        weight_decay: Of AdamW.
+        dropout: The share of the tower's features that a step leaves out.
+        warmup_steps: Steps until the peak.
+        validation_images: Images of each source's validation split to watch progress on.
+        seed: Seeds the weights and the order of the data.
+    """
+
+    steps: int = positive()
+    epoch_steps: int = positive()
+    images: dict[str, int] = MISSING
+    questions: int = positive()
+    poses: dict[str, int] = MISSING
+    adapted: list[str] = MISSING
+    rank: int = positive()
+    scale: float = positive()
+    connector_rate: float = positive()
+    adapter_rate: float = positive()
+    weight_decay: float = MISSING
+    dropout: float = MISSING
+    warmup_steps: int = positive()
+    validation_images: int = positive()
+    seed: int = MISSING
