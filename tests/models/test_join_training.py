@@ -18,7 +18,6 @@ def recipe(**changes):
         "poses": {"easy_vqa": 2, "scenes": 1},
         "adapted": ["q_proj", "v_proj", "down_proj"],
         "rank": 2,
-        "scale": 2.0,
         "connector_rate": 2e-3,
         "adapter_rate": 1e-3,
         "weight_decay": 0.01,

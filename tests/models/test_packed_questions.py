@@ -4,7 +4,6 @@ import torch
 from reliabit.models.batches import IGNORED, encode_answered
 from reliabit.models.packed_questions import PADDING, PREFIX, pack_questions
 
-
 pytestmark = pytest.mark.parametrize("family", ["idefics3"], indirect=True, scope="session")
 
 

@@ -1,4 +1,4 @@
-"""Joining pretrained parts: a connector and low-rank adapters are trained between a frozen tower and a frozen decoder."""
+"""Joining pretrained parts: a connector and adapters are trained between a frozen tower and a frozen decoder."""
 
 import warnings
 from collections import defaultdict
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from reliabit.models.batches import IGNORED
 from reliabit.models.encoding import Encoder
 from reliabit.models.packed_questions import PackedQuestions, pack_questions
+from reliabit.models.pretrained.learned import POST_NORM, SCALE
 from reliabit.models.pretraining import EpochReport
 from reliabit.models.settings import JoiningRecipe
 from reliabit.models.tower_features import PicturedQuestions, TowerFeatures
@@ -112,7 +113,7 @@ class ValidationBatches(Dataset[SeenBatch]):
 
 
 class Joining(lightning.LightningModule):  # type: ignore[misc]
-    """Teaches a connector, low-rank adapters and the decoder's norms to answer, by the cross-entropy of answer tokens."""
+    """Teaches a connector, adapters and the decoder's norms to answer, by the cross-entropy of answer tokens."""
 
     def __init__(
         self, model: "PreTrainedModel", *, train: Sources, validation: Sources, encoder: Encoder, recipe: JoiningRecipe
@@ -253,7 +254,7 @@ def adapt(model: "PreTrainedModel", recipe: JoiningRecipe) -> None:
 
     Args:
         model: An Idefics3 model; it is changed in place.
-        recipe: Names the layers that are adapted, and rank and scale of their adapters.
+        recipe: Names the layers that are adapted, and the rank of their adapters.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -261,13 +262,34 @@ def adapt(model: "PreTrainedModel", recipe: JoiningRecipe) -> None:
     model.requires_grad_(False)
     found.model.connector.requires_grad_(True)
     decoder = found.model.text_model
-    settings = LoraConfig(
-        r=recipe.rank, lora_alpha=round(recipe.rank * recipe.scale), target_modules=list(recipe.adapted)
-    )
+    settings = LoraConfig(r=recipe.rank, lora_alpha=round(recipe.rank * SCALE), target_modules=list(recipe.adapted))
     inject_adapter_in_model(settings, decoder)
     for name, tensor in decoder.named_parameters():
         if "norm" in name:
             tensor.requires_grad_(True)
+
+
+def learned_tensors(model: "PreTrainedModel") -> dict[str, torch.Tensor]:
+    """What was learned, and the moments in the tower's last norm, by their names in the model that is assembled."""
+    adapter = ".default."
+    learned = {name.replace(adapter, "."): tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+    norm = {name: tensor for name, tensor in model.named_parameters() if name.startswith(POST_NORM)}
+    return {**learned, **norm}
+
+
+def standardize(model: "PreTrainedModel", features: Sequence[TowerFeatures]) -> None:
+    """Let the tower's last norm give each channel a mean of 0 and a deviation of 1 over some tables' features."""
+    moments = [one.moments() for one in features]
+    counts = torch.tensor([float(sum(len(chunk) for chunk in one.chunks)) for one in features], dtype=torch.float64)
+    share = (counts / counts.sum())[:, None]
+    mean = (share * torch.stack([mean for mean, _ in moments])).sum(0)
+    squares = (share * torch.stack([deviation**2 + average**2 for average, deviation in moments])).sum(0)
+    deviation = (squares - mean**2).sqrt()
+    found: Any = model
+    norm = found.model.vision_model.post_layernorm
+    with torch.no_grad():
+        norm.weight.copy_(1 / deviation)
+        norm.bias.copy_(-mean / deviation)
 
 
 def join(

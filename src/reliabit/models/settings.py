@@ -14,6 +14,7 @@ class ModelConfig:
         name: How runs and reports call it.
         family: Its `Adapter`.
         path: The checkpoint folder, or `hub:<organization>/<name>`.
+        parts: Where it is assembled from pretrained parts, the folder of what was learned to join them.
         revision: The commit of the hub that the checkpoint must be; null takes a folder as it is.
         download: Whether a checkpoint of the hub may be fetched; otherwise it must be in the local cache already.
         dtype: The precision of the weights that are not quantized, and of the arithmetic.
@@ -26,6 +27,7 @@ class ModelConfig:
     name: str = MISSING
     family: str = component(FAMILIES)
     path: str = MISSING
+    parts: str | None = None
     revision: str | None = None
     download: bool = False
     dtype: str = choice("float32", "bfloat16", "float16")
@@ -81,7 +83,6 @@ class JoiningRecipe:
         poses: In how many poses the images of each source are seen; 1 is as they are.
         adapted: The layers of the decoder that get a low-rank adapter, by the last part of their names.
         rank: Its rank.
-        scale: What its product is multiplied by.
         connector_rate: The peak of the connector's learning rate.
         adapter_rate: The peak of that of the adapters and norms.
         weight_decay: Of AdamW.
@@ -98,7 +99,6 @@ class JoiningRecipe:
     poses: dict[str, int] = MISSING
     adapted: list[str] = MISSING
     rank: int = positive()
-    scale: float = positive()
     connector_rate: float = positive()
     adapter_rate: float = positive()
     weight_decay: float = MISSING

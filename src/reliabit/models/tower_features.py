@@ -1,7 +1,7 @@
 """What a frozen vision tower sees of the images that a connector is trained on: computed once, kept on disk.
 
-An image is kept in several *poses*: as it is, and turned, zoomed and mirrored a little, so that a connector that sees some
-thousand pictures many times does not learn them by heart. A training step then costs no pass through the tower.
+An image is kept in several *poses*: as it is, and turned, zoomed and mirrored a little, so that a connector that sees
+some thousand pictures many times does not learn them by heart. A training step then costs no pass through the tower.
 """
 
 import re
@@ -39,7 +39,13 @@ TURN, ZOOM = 12.0, (0.8, 1.15)
 
 @dataclass(frozen=True)
 class PicturedQuestions:
-    """The questions about one image of a table; `row` is a row that has it, and `mirrored` whether a mirror may be used."""
+    """The questions about one image of a table.
+
+    Attributes:
+        row: A row that has the image.
+        rows: The questions, without it.
+        mirrored: Whether the image may be mirrored: no question tells left from right.
+    """
 
     row: int
     rows: list[dict[str, Any]]

@@ -26,6 +26,7 @@ from reliabit.models.checkpoint_folder import (
     is_pinned,
 )
 from reliabit.models.families import find_adapter
+from reliabit.models.pretrained.packages import check_installed
 from reliabit.models.reference import check_family
 from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
@@ -126,10 +127,13 @@ def check_questions(config: Config) -> None:
 def check_training(config: Config) -> None:
     """Check that a reference model can be trained: what it is trained on is there, and no model where it goes."""
     check_family(config.model.family)
-    recipe, folder = config.task.training(), Path(config.model.path)
-    if folder.exists():
-        raise ReliabitError(f"model.path={folder} exists already; move it away to train the model anew")
-    for data in recipe.data.values():
+    from reliabit.tasks.pretrain import check_untrained
+
+    check_untrained(config.model)
+    joined = config.model.parts is not None
+    if joined:
+        check_installed()
+    for data in (config.task.join() if joined else config.task.training()).data.values():
         _check_source(data, config=config)
 
 
