@@ -122,8 +122,8 @@ def _join(config: Config, checkpoints: Path) -> None:
     from reliabit.models.pretrained.packages import read_parts
 
     recipe, model, folder = config.task.join(), config.model, Path(str(config.model.parts))
-    built = build(*read_parts())
     set_up(config)
+    built = build(*read_parts())
     encoder = Encoder(find_adapter(model.family), built.processor, model.template)
     tables = {name: prepare(spec, root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     seen = partial(_seen, tables, model=built.model, encoder=encoder, recipe=recipe, config=config)
