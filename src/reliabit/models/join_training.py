@@ -207,11 +207,18 @@ class Joining(lightning.LightningModule):  # type: ignore[misc]
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a warm-up and a linear descent to zero; the connector has a rate of its own."""
         recipe = self.recipe
-        learned = {name: tensor for name, tensor in self.model.named_parameters() if tensor.requires_grad}
-        connector = [tensor for name, tensor in learned.items() if ".connector." in name]
-        others = [tensor for name, tensor in learned.items() if ".connector." not in name]
+        groups: dict[str, list[torch.Tensor]] = {"connector": [], "adapter": [], "norm": []}
+        for name, tensor in self.model.named_parameters():
+            if tensor.requires_grad:
+                group = "connector" if ".connector." in name else "norm" if "norm" in name else "adapter"
+                groups[group].append(tensor)
         optimizer = torch.optim.AdamW(
-            [{"params": connector, "lr": recipe.connector_rate}, {"params": others, "lr": recipe.adapter_rate}],
+            [
+                {"params": groups["connector"], "lr": recipe.connector_rate},
+                {"params": groups["adapter"], "lr": recipe.adapter_rate},
+                # Near one by design, and not near zero.
+                {"params": groups["norm"], "lr": recipe.adapter_rate, "weight_decay": 0.0},
+            ],
             betas=(0.9, 0.98),
             weight_decay=recipe.weight_decay,
         )
