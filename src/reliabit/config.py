@@ -55,6 +55,7 @@ class TaskConfig:
 
     name: str = choice(
         "prepare",
+        "assemble",
         "pretrain",
         "calibrate",
         "quantize",
