@@ -68,6 +68,7 @@ class TaskConfig:
 
     name: str = choice(
         "prepare",
+        "assemble",
         "pretrain",
         "calibrate",
         "quantize",

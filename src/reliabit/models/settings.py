@@ -1,7 +1,9 @@
 """The settings of the model that is asked, and of how a reference model is trained."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from reliabit.errors import ReliabitError
 from reliabit.models.families import FAMILIES
 from reliabit.settings import MISSING, check_template, choice, component, positive
 
@@ -22,6 +24,7 @@ class ModelConfig:
         max_new_tokens: Where an answer is cut off.
         max_pixels: Larger images are shrunk to so many pixels, where the family takes images of any size; null for the
             checkpoint's own limit.
+        parts: For a model that `task=assemble` makes of public packages, the folder of its learned part.
     """
 
     name: str = MISSING
@@ -34,10 +37,21 @@ class ModelConfig:
     template: str = MISSING
     max_new_tokens: int = positive()
     max_pixels: int | None = positive(default=None)
+    parts: str | None = None
 
     def check(self, key: str) -> None:
         """Check that the prompt shows the question."""
         check_template(self.template, key=f"{key}.template", fields=("question",))
+
+    def learned_part(self) -> Path:
+        """The folder of the learned part of a model that is assembled.
+
+        Raises:
+            ReliabitError: It is none of these.
+        """
+        if self.parts is None:
+            raise ReliabitError(f"model={self.name} is not assembled of parts; choose model=idefics3_smollm2")
+        return Path(self.parts)
 
 
 @dataclass

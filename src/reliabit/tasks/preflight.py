@@ -26,6 +26,7 @@ from reliabit.models.checkpoint_folder import (
     is_pinned,
 )
 from reliabit.models.families import find_adapter
+from reliabit.models.pretrained.assembling import check_assembled, check_assembling
 from reliabit.models.pretrained.packages import check_installed
 from reliabit.models.reference import check_family
 from reliabit.paths import project_root
@@ -74,6 +75,8 @@ def model_folder(config: Config) -> Path | None:
     check_pin(model.path, revision=model.revision)
     if model.path.startswith(SCHEME) and model.download:
         return None
+    if model.parts is not None:
+        check_assembled(Path(model.path), parts=Path(model.parts))
     if not is_pinned(model.path, revision=model.revision):
         return Path(model.path)
     return find_checkpoint(model.path, revision=model.revision, download=False)
@@ -122,6 +125,11 @@ def check_questions(config: Config) -> None:
     check_asked(config, training=config.confidence.needs_training())
     for data in (config.data, *config.other_data.values()):
         _check_source(data, config=config)
+
+
+def check_parts(config: Config) -> None:
+    """Check that the model is one that is assembled, and that it can be."""
+    check_assembling(Path(config.model.path), parts=config.model.learned_part())
 
 
 def check_training(config: Config) -> None:
@@ -190,6 +198,7 @@ def check_results(config: Config) -> None:
 CHECKS: Mapping[str, tuple[Check, ...]] = MappingProxyType(
     {
         "prepare": (check_data,),
+        "assemble": (check_parts,),
         "pretrain": (check_training,),
         "calibrate": (check_calibrating,),
         "quantize": (check_quantized, check_model, check_plan, check_calibration),

@@ -37,7 +37,7 @@ class Decoder:
 
     Attributes:
         config: The text part of a configuration, without the special tokens.
-        weights: By the names of transformers' `LlamaModel`, float32.
+        weights: By the names that transformers has for a Llama's, float32.
         tokens: The vocabulary in the order of the ids.
         special: Which of them are special.
         merges: The pairs that byte-level BPE joins, the most urgent first.

@@ -1,18 +1,17 @@
 """The join: a pretrained decoder and a pretrained tower in one Idefics3, with what was learned to connect them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reliabit.models.pretrained.decoder import Decoder, build_tokenizer
+from reliabit.models.pretrained.design import AROUND, DESIGN, END, GLOBAL, IMAGE, PAD, Design
 from reliabit.models.pretrained.learned import CONNECTOR, POST_NORM, Learned
 from reliabit.models.pretrained.tower import Tower
 from reliabit.models.reference import ReferenceModel
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
     from numpy.typing import NDArray
-    from transformers import Idefics3Config, Idefics3Processor, PreTrainedTokenizerFast
+    from transformers import GenerationConfig, Idefics3Config, Idefics3Processor, PreTrainedTokenizerFast
 
 TEXT = "model.text_model"
 VISION = "model.vision_model"
@@ -23,8 +22,6 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BICUBIC = 3
 """Pillow's number: pictures are enlarged, and Lanczos would leave rings around cut-out things."""
 
-END, PAD = "<end_of_utterance>", "<|endoftext|>"
-IMAGE, AROUND, GLOBAL = "<image>", "<fake_token_around_image>", "<global-img>"
 TEMPLATE = (
     "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>"
     "{% elif message['role'] == 'assistant' %} Answer: {{ part['text'] }}<end_of_utterance>"
@@ -33,38 +30,7 @@ TEMPLATE = (
 )
 
 
-@dataclass(frozen=True)
-class Design:
-    """How the parts are joined.
-
-    Attributes:
-        layers: Layers of the tower that are kept.
-        heads: The tower's attention heads.
-        image_size: Width and height of the images that it sees, in pixels.
-        shuffle: The squares of `shuffle * shuffle` patches that become one token.
-        renamed: What the decoder's special tokens are called here; no token is added.
-    """
-
-    layers: int = 9
-    heads: int = 6
-    image_size: int = 224
-    shuffle: int = 4
-    renamed: Mapping[str, str] = field(
-        default_factory=lambda: {
-            "<|im_end|>": END,
-            "<jupyter_start>": IMAGE,
-            "<jupyter_text>": AROUND,
-            "<jupyter_code>": GLOBAL,
-        }
-    )
-
-
-DESIGN = Design()
-
-
-def build(
-    decoder: Decoder, tower: Tower, *, learned: "Learned | None" = None, design: Design = DESIGN
-) -> ReferenceModel:
+def build(decoder: Decoder, tower: Tower, *, learned: Learned | None = None, design: Design = DESIGN) -> ReferenceModel:
     """Build the joined model in float32, weights rounded as they are stored, and its processor.
 
     Args:
@@ -74,18 +40,16 @@ def build(
         design: How they are joined.
     """
     import torch
-    from transformers import GenerationConfig, Idefics3ForConditionalGeneration
+    from transformers import Idefics3ForConditionalGeneration
 
     processor = build_processor(decoder, tower, design=design)
     config = build_config(decoder, tower, design=design)
-    weights = join_weights(decoder, tower, learned or untrained(config))
+    joined = join_weights(decoder, tower, learned or untrained(config), design=design)
+    weights = {name: torch.from_numpy(weight) for name, weight in joined.items()}
     model = Idefics3ForConditionalGeneration.from_pretrained(
         None, config=config, state_dict=weights, dtype=torch.float32, local_files_only=True
     )
-    tokenizer = processor.tokenizer
-    model.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
+    model.generation_config = build_generation_config(config)
     return ReferenceModel(model=model.eval(), processor=processor)
 
 
@@ -105,20 +69,33 @@ def untrained(config: "Idefics3Config", *, seed: int = 0) -> Learned:
     )
 
 
-def join_weights(decoder: Decoder, tower: Tower, learned: Learned) -> "dict[str, torch.Tensor]":
-    """The weights of the joined model by their names in it, in float16, each rounded once; the head is the embeddings.
+def join_weights(
+    decoder: Decoder, tower: Tower, learned: Learned, *, design: Design = DESIGN
+) -> "dict[str, NDArray[np.float16]]":
+    """The weights of the joined model by their names in it, each rounded once; the head is the embeddings.
 
-    Scales of the packed decoder are float16 themselves, so that this type keeps eight times more of them than bfloat16
-    in the same room.
+    They are kept in float16: the scales of the packed decoder are float16 themselves, and it keeps eight times more of
+    them than bfloat16 in the same room.
+
+    Raises:
+        ReliabitError: The learned part fits another model.
     """
     import numpy as np
-    import torch
 
     base: dict[str, NDArray[Any]]
     base = {f"{TEXT}.{name}": weight for name, weight in decoder.weights.items()}
     base |= {f"{VISION}.{name}": weight for name, weight in tower.weights.items()}
-    found = {name: learned.applied(name, weight) for name, weight in base.items()} | learned.added(base)
-    return {name: torch.from_numpy(np.ascontiguousarray(weight.astype(np.float16))) for name, weight in found.items()}
+    width, hidden = tower.config["hidden_size"], decoder.config["hidden_size"]
+    added: dict[str, tuple[int, ...]] = {
+        CONNECTOR: (hidden, width * design.shuffle**2),
+        f"{POST_NORM}.weight": (width,),
+        f"{POST_NORM}.bias": (width,),
+    }
+    learned.check({name: weight.shape for name, weight in base.items()} | added)
+    found = {name: learned.applied(name, weight) for name, weight in base.items()}
+    found |= {name: learned.tensors[name] for name in added}
+    # Row by row: safetensors writes arrays as they lie in memory, whatever their strides.
+    return {name: weight.astype(np.float16, order="C") for name, weight in found.items()}
 
 
 def build_config(decoder: Decoder, tower: Tower, *, design: Design = DESIGN) -> "Idefics3Config":
@@ -137,6 +114,14 @@ def build_config(decoder: Decoder, tower: Tower, *, design: Design = DESIGN) -> 
         dtype="float32",
         architectures=["Idefics3ForConditionalGeneration"],
     )
+
+
+def build_generation_config(config: "Idefics3Config") -> "GenerationConfig":
+    """Greedy decoding, up to the token that ends an answer."""
+    from transformers import GenerationConfig
+
+    text = config.text_config
+    return GenerationConfig(do_sample=False, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id)
 
 
 def build_processor(decoder: Decoder, tower: Tower, *, design: Design = DESIGN) -> "Idefics3Processor":

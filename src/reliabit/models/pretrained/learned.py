@@ -46,9 +46,9 @@ class Learned:
         Raises:
             ReliabitError: One does not.
         """
-        missing = {CONNECTOR, f"{POST_NORM}.weight", f"{POST_NORM}.bias"} - self.tensors.keys()
+        missing = [name for name in (CONNECTOR, f"{POST_NORM}.weight", f"{POST_NORM}.bias") if name not in self.tensors]
         if missing:
-            raise ReliabitError(f"the learned part lacks {min(missing)}; {RESTORE}")
+            raise ReliabitError(f"the learned part lacks {missing[0]}; {RESTORE}")
         for name, tensor in self.tensors.items():
             if tensor.shape != self._expected(name, shapes):
                 raise ReliabitError(f"the learned part's {name} {list(tensor.shape)} fits no weight; {RESTORE}")
@@ -72,12 +72,6 @@ class Learned:
         if module + DOWN not in self.tensors:
             return weight
         return fold(weight, down=self.tensors[module + DOWN], up=self.tensors[module + UP])
-
-    def added(self, base: Mapping[str, Any]) -> "dict[str, NDArray[np.floating[Any]]]":
-        """What stands in no pretrained part."""
-        return {
-            name: tensor for name, tensor in self.tensors.items() if name not in base and not name.endswith((DOWN, UP))
-        }
 
 
 def fold(
@@ -139,21 +133,31 @@ def save_learned(tensors: "Mapping[str, torch.Tensor]", folder: Path, **facts: s
     return Learned(stored)
 
 
-def load_learned(folder: Path) -> tuple[Learned, dict[str, Any]]:
-    """Read a learned part and its manifest.
+def check_learned(folder: Path) -> dict[str, Any]:
+    """Check that a folder holds a learned part as it was written, and return its manifest.
 
     Raises:
         ReliabitError: It is missing.
         DamagedError: A file is not the one that was written.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     for name in (FILE, MANIFEST):
         if not (folder / name).is_file():
             raise ReliabitError(f"the learned part {folder / name} is missing; {RESTORE}")
-    manifest = check_manifest(folder, remedy=RESTORE)
+    return check_manifest(folder, remedy=RESTORE)
+
+
+def load_learned(folder: Path) -> Learned:
+    """Read a learned part.
+
+    Raises:
+        ReliabitError: It is missing; see `check_learned`.
+        DamagedError: It cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    check_learned(folder)
     try:
-        return Learned(load_file(folder / FILE)), manifest
+        return Learned(load_file(folder / FILE))
     except SafetensorError as error:
         raise DamagedError(f"{folder / FILE} cannot be read ({error})", remedy=RESTORE) from error

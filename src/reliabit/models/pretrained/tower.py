@@ -27,7 +27,7 @@ OF_LAYER = {
     "mlp.fc1": "mlp.fc1",
     "mlp.fc2": "mlp.fc2",
 }
-"""The names of transformers' `Dinov2Model`, and those of its Idefics3."""
+"""What transformers calls modules of DINOv2, and what it calls those of Idefics3's tower."""
 
 SCALED_BY = {"attention.output.dense": "layer_scale1.lambda1", "mlp.fc2": "layer_scale2.lambda1"}
 """Which layer scale multiplies what a projection gives; Idefics3 has none, so it goes into the projection."""
@@ -42,7 +42,7 @@ class Tower:
 
     Attributes:
         config: The vision part of a configuration.
-        weights: By the names of transformers' `Idefics3VisionTransformer`, float64, but for its last norm.
+        weights: By the names that transformers has for Idefics3's tower, float64, without its last norm.
     """
 
     config: dict[str, Any]
@@ -53,7 +53,7 @@ def read_tower(path: Path, *, layers: int, heads: int, image_size: int) -> Tower
     """Read the first layers of a vision tower from an ONNX file, for images of one size, without the class token.
 
     Args:
-        path: The file, as PyTorch exports a model that holds a `Dinov2Model` named `backbone`.
+        path: The file, as PyTorch exports a model that holds transformers' DINOv2 as `backbone`.
         layers: How many layers are kept; those behind them and the final norm are left out.
         heads: Its attention heads, which the file does not tell.
         image_size: Width and height of the images, in pixels.
