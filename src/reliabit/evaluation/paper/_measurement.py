@@ -21,12 +21,22 @@ from reliabit.evaluation.resampled import Resampled
 from reliabit.evaluation.sets import IN_DOMAIN, EvaluationSet, evaluation_sets
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.metrics.bootstrap import Bootstrap
-from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece, phi
+from reliabit.metrics.definitions import ACCURACY, AURC, SURE, confidently_wrong, coverage_at, ece, phi
 from reliabit.metrics.metric import Metric
 from reliabit.metrics.suite import headline_suite
 
-TABLE = (ACCURACY, ece(15), coverage_at(0.005), coverage_at(0.01), coverage_at(0.05), AURC, phi(10), phi(100))
-"""The columns of the paper's table."""
+TABLE = (
+    ACCURACY,
+    ece(15),
+    coverage_at(0.005),
+    coverage_at(0.01),
+    coverage_at(0.05),
+    AURC,
+    phi(10),
+    phi(100),
+    confidently_wrong(SURE),
+)
+"""The columns of the paper's table, and how many answers are confidently wrong."""
 
 DIFFERENCES = (coverage_at(0.01), AURC)
 """The metrics in which a confidence is compared with MaxProb."""
