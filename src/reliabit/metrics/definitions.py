@@ -89,6 +89,12 @@ def certified_coverage_at(name: str, risk: float) -> Metric:
     return Metric(name=name, heading=f"certified C@{_per_cent(risk)}", higher_is_better=True)
 
 
+@family("selective/carried_risk_{}pct", "risk")
+def carried_risk(name: str, risk: float) -> Metric:
+    """The risk at a threshold that was certified for another model, see `reliabit.evaluation.certification.carry`."""
+    return Metric(name=name, heading=f"risk, certified {_per_cent(risk)}")
+
+
 @family("selective/risk_at_{}pct_coverage", "coverage")
 def risk_at(name: str, coverage: float) -> Metric:
     """See `functional.risk_at_coverage`."""

@@ -51,12 +51,14 @@ class MeasuredModel:
         cells: The unquantized one, then from wide to narrow, quantizers of one width side by side.
         sets: The sets by name, as positions among the reported rows, which all cells share.
         drawn: The bootstrap of each set, over cells and confidences; see `key`.
+        settings: How they were measured.
     """
 
     model: str
     cells: Sequence[Cell]
     sets: Mapping[str, EvaluationSet]
     drawn: Mapping[str, Bootstrap]
+    settings: EvaluationConfig
 
     @property
     def unquantized(self) -> Cell | None:
@@ -131,7 +133,7 @@ def _measure(cells: Sequence[Cell], settings: EvaluationConfig) -> MeasuredModel
     for part in parts:
         taken = {name: found.take(part.rows) for name, found in answers.items()}
         drawn[part.name] = resample_answers(taken, thresholds, suite=headline_suite(), settings=settings)
-    return MeasuredModel(ordered[0].model_name, ordered, {part.name: part for part in parts}, drawn)
+    return MeasuredModel(ordered[0].model_name, ordered, {part.name: part for part in parts}, drawn, settings)
 
 
 def _check_cells(cells: Sequence[Cell], *, split: str) -> None:
