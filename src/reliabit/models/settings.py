@@ -16,7 +16,6 @@ class ModelConfig:
         name: How runs and reports call it.
         family: Its `Adapter`.
         path: The checkpoint folder, or `hub:<organization>/<name>`.
-        parts: Where it is assembled from pretrained parts, the folder of what was learned to join them.
         revision: The commit of the hub that the checkpoint must be; null takes a folder as it is.
         download: Whether a checkpoint of the hub may be fetched; otherwise it must be in the local cache already.
         dtype: The precision of the weights that are not quantized, and of the arithmetic.
@@ -30,7 +29,6 @@ class ModelConfig:
     name: str = MISSING
     family: str = component(FAMILIES)
     path: str = MISSING
-    parts: str | None = None
     revision: str | None = None
     download: bool = False
     dtype: str = choice("float32", "bfloat16", "float16")

@@ -13,6 +13,7 @@ from reliabit.data.prepared_table import load_split, prepare, read_manifest
 from reliabit.digests import combined
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
+from reliabit.models.pretrained.learned import FILE as LEARNED_FILE
 from reliabit.models.settings import JoiningRecipe, ModelConfig, Recipe
 from reliabit.tasks._results import command_line
 from reliabit.tasks.runtime import set_up
@@ -52,9 +53,9 @@ def check_untrained(model: ModelConfig) -> None:
     Raises:
         ReliabitError: There is one.
     """
-    key, folder = ("path", model.path) if model.parts is None else ("parts", model.parts)
-    if Path(folder).exists():
-        raise ReliabitError(f"model.{key}={folder} exists already; move it away to train the model anew")
+    made = Path(model.path) if model.parts is None else Path(model.parts) / LEARNED_FILE
+    if made.exists():
+        raise ReliabitError(f"{made} exists already; move it away to train the model anew")
 
 
 @contextmanager
@@ -117,13 +118,14 @@ def _join(config: Config, checkpoints: Path) -> None:
     from reliabit.models.encoding import Encoder
     from reliabit.models.families import find_adapter
     from reliabit.models.join_training import adapt, join, learned_tensors, standardize
+    from reliabit.models.pretrained.assembling import TRAINING, publish
     from reliabit.models.pretrained.joining import build
-    from reliabit.models.pretrained.learned import save_learned
     from reliabit.models.pretrained.packages import read_parts
 
     recipe, model, folder = config.task.join(), config.model, Path(str(config.model.parts))
     set_up(config)
-    built = build(*read_parts())
+    decoder, tower = read_parts()
+    built = build(decoder, tower)
     encoder = Encoder(find_adapter(model.family), built.processor, model.template)
     tables = {name: prepare(spec, root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     seen = partial(_seen, tables, model=built.model, encoder=encoder, recipe=recipe, config=config)
@@ -145,9 +147,9 @@ def _join(config: Config, checkpoints: Path) -> None:
         "trained_on": {name: read_manifest(table)["train"].sha256 for name, table in tables.items()},
         "curve": curve,
     }
-    with staged_folder(folder) as staging:
-        save_learned(learned_tensors(built.model), staging)
-        (staging / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n")
+    publish(learned_tensors(built.model), folder, decoder=decoder, tower=tower)
     show_result(
         f"{folder}: trained for {recipe.steps} steps",
         [(name, f"{value:.4f}") for name, value in curve[-1].items() if name != "step"],
