@@ -131,7 +131,7 @@ def test_what_is_right_passes(task):
         ),
         (
             ["model=idefics3_smollm2", "model.path=no"],
-            "no is not assembled yet; run make pretrained, or correct",
+            "no is not assembled yet; run make pretrained, or name",
         ),
         (["task=pretrain", "model=qwen2_5_vl_3b"], "model.family=qwen2_5_vl has no reference model to train; choose"),
     ],

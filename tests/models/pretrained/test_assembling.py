@@ -203,7 +203,7 @@ def test_an_altered_file_of_a_package_is_told_and_nothing_is_written(design, par
 
 def test_a_model_that_was_not_assembled_or_of_another_part_is_told(design, parts, tmp_path):
     folder = tmp_path / "joined"
-    with pytest.raises(ReliabitError, match="joined is not assembled yet; run make pretrained, or correct model.path"):
+    with pytest.raises(ReliabitError, match="joined is not assembled yet; run make pretrained, or name"):
         check_assembled(folder, parts=parts)
     assemble(folder, parts=parts, design=design)
     check_assembled(folder, parts=parts)

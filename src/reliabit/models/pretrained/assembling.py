@@ -16,12 +16,16 @@ from reliabit.models.pretrained.design import DESIGN, Design
 from reliabit.models.pretrained.learned import FILE, RESTORE, Learned, check_learned, load_learned, save_learned
 from reliabit.models.pretrained.packages import INSTALL, check_installed, read_parts
 from reliabit.models.pretrained.tower import Tower
+from reliabit.paths import models_folder
 from reliabit.quant.record import CONFIG
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+
+NAME = "idefics3_smollm2"
+"""Of the model, and of its folder."""
 
 WEIGHTS, CARD = "model.safetensors", "README.md"
 TRAINING = "training.json"
@@ -113,9 +117,19 @@ def check_assembled(folder: Path, *, parts: Path) -> None:
         ReliabitError: It was not.
     """
     if not (folder / CONFIG).is_file():
-        raise ReliabitError(f"{folder} is not assembled yet; {INSTALL}, or correct model.path")
+        raise ReliabitError(f"{folder} is not assembled yet; {INSTALL}, or name another folder")
     if _of_learned(folder) is not None and parts.is_dir() and not is_current(folder, parts=parts):
         raise ReliabitError(f"{folder} was assembled of another learned part than {parts} holds; {INSTALL} again")
+
+
+def describe_state(root: Path) -> str:
+    """Whether the model of a project's folder is assembled, as a sentence; its weights are not looked into."""
+    folder = root / "models" / NAME
+    try:
+        check_assembled(folder, parts=models_folder() / f"{NAME}_parts")
+    except ReliabitError as missing:
+        return str(missing)
+    return f"{folder} is assembled"
 
 
 def _of_learned(folder: Path) -> str | None:
