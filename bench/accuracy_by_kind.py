@@ -1,10 +1,11 @@
-"""Accuracy by kind of question, with the image and with a blank one, for the card of the pretrained reference.
+r"""Accuracy by kind of question, with the image and with a blank one, for the card of the pretrained reference.
 
-    python src/run.py task=answer model=idefics3_smollm2 data=pictures data.shifts=[blank_image] data.shift_images=800 ...
+    python src/run.py task=answer model=idefics3_smollm2 data=pictures \
+        data.shifts=[blank_image] data.shift_images=800
     python bench/accuracy_by_kind.py <predictions.parquet> ... --training models/idefics3_smollm2_parts/training.json
 
-What a model answers about a blank image it knows from the question alone (A. Agrawal et al., CVPR 2018). Both accuracies
-are of the same questions of `test`.
+What a model answers about a blank image it knows from the question alone (A. Agrawal et al., CVPR 2018). Both
+accuracies are of the same questions of `test`.
 """
 
 import argparse
