@@ -44,6 +44,8 @@ DOUBLE, ALIKE = 8, 10
 DOUBLE_COLOR, ALIKE_COLOR = 8, 40
 """Mean differences of their channels, below which the same holds of their colours."""
 
+ALIKE_FIELDS = 13
+"""The mean difference of two pictures in 24 by 24 fields, below which they stay in one split whatever their outline."""
 
 HUES = (
     *(("red", 0, 12), ("red", 344, 361), ("orange", 17, 40), ("yellow", 46, 66), ("green", 75, 160)),
@@ -162,6 +164,9 @@ def without_doubles(images: dict[str, Image.Image]) -> tuple[list[str], dict[str
     paths = list(images)
     hashes = np.array([outline(image) for image in images.values()])
     colors = np.array([thumbnail(image) for image in images.values()])
+    fields = np.array([np.asarray(image.resize((24, 24), Image.Resampling.BOX)) for image in images.values()])
+    fields = fields.reshape(len(paths), -1).astype(np.int16)
+    flags = np.array(["/flags/" in path for path in paths])
     kept: list[int] = []
     group = list(range(len(paths)))
 
@@ -175,7 +180,10 @@ def without_doubles(images: dict[str, Image.Image]) -> tuple[list[str], dict[str
         difference = np.abs(colors[kept] - colors[index]).mean(1)
         if ((apart <= DOUBLE) & (difference < DOUBLE_COLOR)).any():
             continue
-        for other in np.nonzero((apart <= ALIKE) & (difference < ALIKE_COLOR))[0]:
+        # Flags are often of one outline and tell themselves apart by their colours.
+        alike = (apart <= ALIKE) & (difference < ALIKE_COLOR) | (apart <= DOUBLE) & ~(flags[index] & flags[kept])
+        alike |= np.abs(fields[kept] - fields[index]).mean(1) < ALIKE_FIELDS
+        for other in np.nonzero(alike)[0]:
             group[first(index)] = first(kept[other])
         kept.append(index)
     return [paths[index] for index in kept], {paths[index]: paths[first(index)] for index in kept}
