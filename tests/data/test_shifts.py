@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reliabit.data import corruptions, shifts
-from reliabit.data.corruptions import LEVELS, corrupt
+from reliabit.data.corruptions import LEVELS, blank, corrupt
 from reliabit.data.image_decoding import decode_image
 from reliabit.data.shifts import GRADED, SHIFTS, Shift, apply_shift, catalogue, parse_shift
 from reliabit.data.sources import easy_vqa, scenes
@@ -57,7 +57,11 @@ def test_visual_shifts_change_the_images_alone(table, shift):
     assert len(shifted) == len(table) - (len(lost) if shift.name == "rotation" else 0)
     for before, after in zip(kept, shifted, strict=True):
         image = decode_image(before["image"], item="x")
-        expected = corrupt(image, corruption=shift.name, severity=shift.severity, seed=3, image_id=before["image_id"])
+        expected = (
+            blank(image)
+            if shift.name == "blank_image"
+            else corrupt(image, corruption=shift.name, severity=shift.severity, seed=3, image_id=before["image_id"])
+        )
         assert after["image"].startswith(b"\x89PNG")
         assert (np.asarray(decode_image(after["image"], item="x")) == np.asarray(expected)).all()
 
@@ -94,6 +98,16 @@ def test_each_image_is_corrupted_once_in_any_order(table, monkeypatch):
     assert len(straight) == len(table)
     assert [row["question_id"] for row in shifted] == list(mixed["question_id"])
     assert all(row == straight[row["question_id"]] for row in shifted)
+
+
+def test_a_blank_image_shows_nothing_of_the_picture(table):
+    """All that is left of it is its size: one grey, whatever was drawn and whatever the seed."""
+    shifted = [apply_shift(table, Shift("blank_image"), seed=seed) for seed in (0, 1)]
+    assert rows_of(shifted[0], "image", "question") == rows_of(shifted[1], "image", "question")
+    for before, after in zip(table, shifted[0], strict=True):
+        canvas = np.asarray(decode_image(after["image"], item="x"))
+        assert canvas.shape == np.asarray(decode_image(before["image"], item="x")).shape
+        assert np.unique(canvas).tolist() == [128]
 
 
 def test_images_of_two_sources_may_share_an_id():
@@ -164,8 +178,8 @@ def test_a_broken_image_is_named(table):
 
 def test_the_catalogue_holds_every_shift_once():
     every = catalogue()
-    assert len(every) == len(set(every)) == 6 * 5 + 5 + 2
-    assert SHIFTS["visual"] == tuple(LEVELS)
+    assert len(every) == len(set(every)) == 6 * 5 + 1 + 5 + 2
+    assert SHIFTS["visual"] == (*LEVELS, "blank_image")
     assert [parse_shift(shift.label) for shift in every] == every
     assert {shift.kind for shift in every} == {"visual", "linguistic"}
     assert all((shift.severity is None) == (shift.name not in GRADED) for shift in every)
@@ -194,6 +208,7 @@ def test_a_label_is_a_shift_or_refused(label):
         ("", "'' is not a shift"),
         ("rotation", "rotation needs a severity; write rotation_1 to rotation_5"),
         ("jpeg_6", "jpeg has no severity 6; choose one of 1, 2, 3, 4, 5"),
+        ("blank_image_1", "the shift blank_image has no severities; leave out the 1"),
         ("reworded_2", "the shift reworded has no severities; leave out the 2"),
         ("gaussian_blur_-1", "'gaussian_blur_-1' is not a shift"),
     ],

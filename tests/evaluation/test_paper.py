@@ -56,6 +56,7 @@ def plainly(answers, val):
     return phi | {
         "accuracy/mean": answers.accuracy.mean(),
         "calibration/ece_15": calibration_error(*pair, 15),
+        "calibration/confidently_wrong_90pct": ((answers.confidence > 0.9) & (answers.accuracy < 0.5)).mean(),
         "selective/coverage_at_0_5pct_risk": coverage_at_risk(*pair, 0.005)[0],
         "selective/coverage_at_1pct_risk": coverage_at_risk(*pair, 0.01)[0],
         "selective/coverage_at_5pct_risk": coverage_at_risk(*pair, 0.05)[0],

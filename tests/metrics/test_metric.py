@@ -20,7 +20,16 @@ from reliabit.evaluation.comparison import Comparison
 from reliabit.evaluation.confidences import compare_confidences
 from reliabit.evaluation.report import build_report
 from reliabit.metrics import Predictions, evaluate, full_suite, higher_is_better, metric
-from reliabit.metrics.definitions import ACCURACY, AURC, certified_coverage_at, coverage_at, ece, ece_mass, phi
+from reliabit.metrics.definitions import (
+    ACCURACY,
+    AURC,
+    certified_coverage_at,
+    confidently_wrong,
+    coverage_at,
+    ece,
+    ece_mass,
+    phi,
+)
 from reliabit.metrics.intervals import Difference
 
 SOURCE = Path(reliabit.__file__).parent
@@ -84,6 +93,8 @@ def test_no_metric_is_named_outside_its_definition():
         (phi(2.5), "selective/phi_2_5", "Φ2.5"),
         (ece(15), "calibration/ece_15", "ECE"),
         (ece_mass(10), "calibration/ece_mass_10", "ECE, 10 equal bins"),
+        (confidently_wrong(0.9), "calibration/confidently_wrong_90pct", "wrong >90%"),
+        (confidently_wrong(0.995), "calibration/confidently_wrong_99_5pct", "wrong >99.5%"),
     ],
 )
 def test_metrics_are_found_by_name(found, name, heading):

@@ -1,5 +1,6 @@
 """The property tests of the reliability specification, on data with many ties."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from reliabit.errors import ReliabitError
+from reliabit.metrics import definitions
 from reliabit.metrics import functional as fn
 from reliabit.metrics.suite import Predictions, evaluate
 
@@ -217,3 +220,28 @@ def test_arbitrary_accuracies_work_too(pairs, risk):
     assert point.coverage == coverage
     assert not coverage or point.risk <= risk * (1 + 1e-9)
     assert 0 <= fn.aurc(confidence, accuracy) <= 1
+
+
+@given(predictions(), st.sampled_from([0.0, 0.25, 0.5, 0.9, 0.999]))
+def test_confidently_wrong_are_counted_one_by_one(data, sure):
+    counted = sum(confidence > sure and accuracy < 0.5 for confidence, accuracy in zip(*data, strict=True))
+    assert fn.confidently_wrong(*data, sure) == counted / len(data[0])
+    parts = definitions.confidently_wrong(sure).parts(*data)
+    assert parts.mean() == pytest.approx(counted / len(data[0]))
+
+
+@given(st.integers(1, 60), st.integers(0, 59))
+def test_confidently_wrong_of_evenly_spread_confidences(size, wrong):
+    """Confidences 1/n to 1 of which the surest are wrong: as many as are above the level, at most those that err."""
+    wrong = min(wrong, size)
+    confidence = np.arange(1, size + 1) / size
+    accuracy = (np.arange(size) < size - wrong).astype(float)
+    above = size - math.floor(Fraction(1, 2) * size)
+    assert fn.confidently_wrong(confidence, accuracy, 0.5) == min(wrong, above) / size
+
+
+def test_confidently_wrong_needs_probabilities_and_a_level():
+    with pytest.raises(ReliabitError, match=r"sure is 1; it must lie in \[0, 1\)"):
+        fn.confidently_wrong([0.5], [1], 1)
+    with pytest.raises(ReliabitError, match="confidence"):
+        fn.confidently_wrong([1.5], [1])

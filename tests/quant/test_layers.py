@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from quant.samples import heavy_tailed
-from reliabit.quant import QuantEmbedding, QuantLinear, model_size, quantize_weight
+from reliabit.quant import QuantEmbedding, QuantLinear, layers, model_size, quantize_weight
 
 BITS = (2, 3, 4, 8)
 ZEROS = ("float", "integer", "symmetric")
@@ -76,6 +76,59 @@ def test_float32_products_do_not_depend_on_the_batch(batch):
     inputs = torch.randn(64, 128)
     parts = torch.cat([layer(part) for part in inputs.split(batch)])
     assert torch.allclose(parts, layer(inputs), atol=1e-6)
+
+
+@pytest.fixture
+def dequantized(monkeypatch):
+    """How often weights are dequantized, by the type they are wanted in."""
+    seen = []
+    plain = QuantLinear.dequantize
+
+    def counted(layer, dtype=torch.float32):
+        seen.append(dtype)
+        return plain(layer, dtype)
+
+    monkeypatch.setattr(QuantLinear, "dequantize", counted)
+    return seen
+
+
+def test_weights_are_dequantized_once_and_then_let_go(dequantized):
+    linear, weight = quantized_linear(3)
+    model = nn.Sequential(QuantLinear.from_linear(linear, weight))
+    inputs = torch.randn(4, 128)
+    expected = nn.functional.linear(inputs, weight.dequantize(), linear.bias)
+    with layers.dequantized_once(model, dtype=torch.float32):
+        assert torch.equal(model(inputs), expected)
+        assert torch.equal(model(inputs), expected)
+        assert dequantized == [torch.float32]
+        assert model.double()(inputs.double()).dtype == torch.float64
+        assert model[0].kept_tensors == ()
+    assert dequantized == [torch.float32, torch.float64]
+    model.float()(inputs)
+    model(inputs)
+    assert len(dequantized) == 4
+    assert model[0]._dequantized is None
+
+
+def test_another_weight_is_not_multiplied_by_the_old_one():
+    layer = QuantLinear.from_linear(*quantized_linear(4, bias=False))
+    _, other = quantized_linear(4, bias=False)
+    inputs = torch.randn(4, 128)
+    with layers.dequantized_once(layer, dtype=torch.float32):
+        layer(inputs)
+        layer.hold(other)
+        assert torch.equal(layer(inputs), inputs @ other.dequantize().T)
+        layer.load_state_dict(QuantLinear.from_linear(*quantized_linear(4, bias=False)).state_dict())
+        assert torch.equal(layer(inputs), inputs @ layer.dequantize().T)
+
+
+def test_a_model_that_is_too_large_dequantizes_for_each_product(dequantized, monkeypatch):
+    model = nn.Sequential(QuantLinear.from_linear(*quantized_linear(4)))
+    monkeypatch.setattr(layers, "ROOM", 4 * 48 * 128 - 1)
+    with layers.dequantized_once(model, dtype=torch.float32):
+        model(torch.randn(1, 128))
+        model(torch.randn(1, 128))
+    assert len(dequantized) == 2
 
 
 @pytest.mark.parametrize(("bits", "zero"), list(product(BITS, ZEROS)))

@@ -1,4 +1,4 @@
-"""Visual shift: six corruptions of an image at five severities.
+"""Visual shift: six corruptions of an image at five severities, and the image taken away.
 
 Four are those of D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", ICLR 2019, with the parameters that they chose for 64x64 pixels (Tiny-ImageNet-C), the size of our
@@ -7,6 +7,9 @@ al., "Random Erasing Data Augmentation", AAAI 2020.
 
 The severities of a corruption are nested: noise is one draw scaled, rotation keeps its direction, and an occluder
 grows around its centre.
+
+A blank canvas in place of the image is the "blind" baseline of the field (A. Agrawal et al., "Don't Just Assume; Look
+and Answer", CVPR 2018): what a model still gets right without seeing, it takes from the question alone.
 """
 
 from collections.abc import Callable
@@ -37,6 +40,9 @@ LEVELS: dict[str, tuple[float, ...]] = {
 """The parameter of each corruption at severities 1 to 5: the noise's standard deviation (white is 1), the blur's
 standard deviation in pixels, the share of the contrast that is left, the angle in degrees, the JPEG quality, and the
 side of the square occluder as a share of the image's shorter side."""
+
+BLANK = (128, 128, 128)
+"""The colour of a blank canvas: the middle of the range of each channel."""
 
 
 def check_severity(severity: int, *, of: str) -> None:
@@ -73,6 +79,19 @@ def corrupt(image: "Image", *, corruption: str, severity: int, seed: int, image_
     # The severity is not in the key, or the severities of an image would not be nested.
     rng = stable_generator("corruption", corruption, seed, image_id)
     return _CORRUPTIONS[corruption](to_rgb(image), LEVELS[corruption][severity - 1], rng)
+
+
+def blank(image: "Image") -> "Image":
+    """A canvas of one grey (`BLANK`) in the size of an image, so that it costs a model as many tokens.
+
+    >>> from PIL import Image
+    >>> canvas = blank(Image.new("L", (64, 48), 255))
+    >>> canvas.mode, canvas.size, canvas.getcolors()
+    ('RGB', (64, 48), [(3072, (128, 128, 128))])
+    """
+    from PIL import Image
+
+    return Image.new("RGB", image.size, BLANK)
 
 
 def background(image: "Image") -> tuple[int, int, int]:

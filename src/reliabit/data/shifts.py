@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from reliabit.data.corruptions import LEVELS, SEVERITIES, check_severity, corrupt
+from reliabit.data.corruptions import LEVELS, SEVERITIES, blank, check_severity, corrupt
 from reliabit.data.image_decoding import decode_image
 from reliabit.data.picture_questions import names_place
 from reliabit.data.table import vqa_features
@@ -18,9 +18,10 @@ from reliabit.errors import ReliabitError
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
+    from PIL.Image import Image
 
 SHIFTS: dict[str, tuple[str, ...]] = {
-    "visual": tuple(LEVELS),
+    "visual": (*LEVELS, "blank_image"),
     "linguistic": ("reworded", "misspelled", "misleading"),
 }
 """The shifts of each kind."""
@@ -113,7 +114,8 @@ def apply_shift(table: "Dataset", shift: Shift, *, seed: int) -> "Dataset":
     Schema, ids, answers and order stay. A visual shift changes the images alone (each image once, however many
     questions it has, and PNG afterwards), a linguistic shift the questions alone. Left out are the questions whose
     truth the shift changes: after a rotation, those about the sides of a scene or of a canvas of pictures. A truth
-    that can merely no longer be seen, such as under an occluder, is a truth still, and its questions stay.
+    that can merely no longer be seen, such as under an occluder or on a blank image, is a truth still, and its
+    questions stay.
 
     Of one seed, an image or a question gets the same draws in every table. The images are decoded one at a time; what
     is held is the shifted table, as encoded files.
@@ -153,7 +155,6 @@ def _unharmed(table: "Dataset", shift: Shift) -> "Dataset":
 def _image_changer(shift: Shift, *, seed: int) -> Callable[["pa.Table"], list[dict[str, Any]]]:
     column = vqa_features()["image"]
     done: dict[tuple[str, str], dict[str, Any]] = {}
-    severity = shift.severity or 0
 
     def change(batch: "pa.Table") -> list[dict[str, Any]]:
         images = list(zip(batch["source"].to_pylist(), batch["image_id"].to_pylist(), strict=True))
@@ -161,13 +162,19 @@ def _image_changer(shift: Shift, *, seed: int) -> Callable[["pa.Table"], list[di
             if (source, image_id) not in done:
                 encoded = column.decode_example(batch["image"][row].as_py())
                 image = decode_image(encoded, item=f"image {image_id!r} of {source}")
-                shifted = corrupt(image, corruption=shift.name, severity=severity, seed=seed, image_id=image_id)
+                shifted = _shifted_image(image, shift, seed=seed, image_id=image_id)
                 buffer = BytesIO()
                 shifted.save(buffer, format="PNG")
                 done[source, image_id] = column.encode_example(buffer.getvalue())
         return [done[image] for image in images]
 
     return change
+
+
+def _shifted_image(image: "Image", shift: Shift, *, seed: int, image_id: str) -> "Image":
+    if shift.name == "blank_image":
+        return blank(image)
+    return corrupt(image, corruption=shift.name, severity=shift.severity or 0, seed=seed, image_id=image_id)
 
 
 def _question_changer(shift: Shift, *, seed: int) -> Callable[["pa.Table"], list[str]]:

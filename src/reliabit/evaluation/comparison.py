@@ -15,14 +15,14 @@ from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.evaluation.tables import markdown_table, signed
 from reliabit.metrics import Suite
 from reliabit.metrics.bootstrap import cluster_bootstrap
-from reliabit.metrics.definitions import ACCURACY, AUGRC, AURC, coverage_at, ece
+from reliabit.metrics.definitions import ACCURACY, AUGRC, AURC, SURE, confidently_wrong, coverage_at, ece
 from reliabit.metrics.intervals import Difference
 from reliabit.metrics.slices import slice_report
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COMPARED = (ACCURACY, ece(15), coverage_at(0.01), coverage_at(0.05), AURC, AUGRC)
+COMPARED = (ACCURACY, ece(15), confidently_wrong(SURE), coverage_at(0.01), coverage_at(0.05), AURC, AUGRC)
 _SLICED = (ACCURACY, AURC, ece(15))
 
 

@@ -20,7 +20,7 @@ from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.evaluation.tables import csv_table, ends, markdown_table, signed
 from reliabit.metrics import Predictions, Suite, evaluate
 from reliabit.metrics.bootstrap import Bootstrap, cluster_bootstrap
-from reliabit.metrics.definitions import AUGRC, AURC, coverage_at, ece
+from reliabit.metrics.definitions import AUGRC, AURC, SURE, confidently_wrong, coverage_at, ece
 from reliabit.metrics.intervals import Difference, Interval
 from reliabit.metrics.metric import Metric, metric_named
 from reliabit.metrics.suite import headline, headline_suite
@@ -28,7 +28,7 @@ from reliabit.metrics.suite import headline, headline_suite
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DIFFERENCES = (ece(15), coverage_at(0.01), coverage_at(0.05), AURC, AUGRC)
+DIFFERENCES = (ece(15), confidently_wrong(SURE), coverage_at(0.01), coverage_at(0.05), AURC, AUGRC)
 """What is compared with MaxProb."""
 
 _SPREAD = (coverage_at(0.01), AURC)

@@ -27,6 +27,7 @@ from reliabit.inference.prediction_loop import Predicting, batches_of, predict
 from reliabit.models.encoding import Batch
 from reliabit.models.families import Adapter
 from reliabit.models.loading import Checkpoint
+from reliabit.quant.layers import dequantized_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -170,7 +171,8 @@ def answer_batches(
         The fields of `Answer`, one mapping a question, in order.
     """
     module = Answering(checkpoint, max_new_tokens=max_new_tokens, features=features)
-    answered = predict(module, batches, accelerator=accelerator, progress=progress)
+    with dequantized_once(checkpoint.model, dtype=checkpoint.model.dtype):
+        answered = predict(module, batches, accelerator=accelerator, progress=progress)
     return [answer for batch in answered for answer in batch]
 
 

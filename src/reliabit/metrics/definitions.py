@@ -17,6 +17,8 @@ from reliabit.metrics.functional.area import (
 )
 from reliabit.metrics.functional.calibration import (
     brier_score_of,
+    confidently_wrong_of,
+    confidently_wrong_parts,
     equal_mass_error_of,
     equal_width_error_of,
     negative_log_likelihood_of,
@@ -32,6 +34,9 @@ RISKS = (0.005, 0.01, 0.05)
 COSTS = (1.0, 10.0, 100.0)
 BINS = 15
 """The custom since Guo et al. 2017."""
+
+SURE = 0.9
+"""From where on an answer passes for sure."""
 
 
 def _per_cent(share: float) -> str:
@@ -82,6 +87,12 @@ def coverage_at(name: str, risk: float) -> Metric:
 def certified_coverage_at(name: str, risk: float) -> Metric:
     """The coverage of a certified threshold, see `reliabit.metrics.Certificate`."""
     return Metric(name=name, heading=f"certified C@{_per_cent(risk)}", higher_is_better=True)
+
+
+@family("selective/carried_risk_{}pct", "risk")
+def carried_risk(name: str, risk: float) -> Metric:
+    """The risk at a threshold that was certified for another model, see `reliabit.evaluation.certification.carry`."""
+    return Metric(name=name, heading=f"risk, certified {_per_cent(risk)}")
 
 
 @family("selective/risk_at_{}pct_coverage", "coverage")
@@ -200,3 +211,18 @@ def ece_mass(name: str, n_bins: int) -> Metric:
     """Expected calibration error in bins of equal mass."""
     formula = partial(equal_mass_error_of, n_bins=n_bins)
     return Metric(name=name, heading=f"ECE, {n_bins} equal bins", formula=formula, probability=True)
+
+
+@family("calibration/confidently_wrong_{}pct", "sure")
+def confidently_wrong(name: str, sure: float) -> Metric:
+    """The share of questions answered wrongly with a confidence above a level, see `functional.confidently_wrong`."""
+    return Metric(
+        name=name,
+        heading=f"wrong >{_per_cent(sure)}",
+        phrase=f"share answered wrongly with a confidence above {_per_cent(sure)}",
+        formula=partial(confidently_wrong_of, sure=sure),
+        probability=True,
+        parts=partial(confidently_wrong_parts, sure=sure),
+        headline=sure == SURE,
+        ends_recorded=sure == SURE,
+    )

@@ -15,13 +15,17 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional.inputs import FloatArray, as_decimal, as_scalar
 
-Parameter: TypeAlias = Literal["risk", "coverage", "cost", "n_bins"]
+Parameter: TypeAlias = Literal["risk", "coverage", "cost", "n_bins", "sure"]
 _LIMITS: dict[Parameter, tuple[Callable[[float], bool], str]] = {
     "risk": (lambda value: 0 <= value <= 1, "must lie in [0, 1]"),
     "coverage": (lambda value: 0 < value <= 1, "must lie in (0, 1]"),
     "cost": (lambda value: 0 <= value < float("inf"), "must be a finite number from 0"),
     "n_bins": (lambda value: value >= 1, "must be at least 1"),
+    "sure": (lambda value: 0 <= value < 1, "must lie in [0, 1)"),
 }
+
+_SHARES: tuple[Parameter, ...] = ("risk", "coverage", "sure")
+"""Parameters that names spell in per cent."""
 
 Parts: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
 
@@ -207,7 +211,7 @@ def _member_of(template: str, value: float | Fraction) -> Metric:
 
 def _spelled(parameter: Parameter, value: float | Fraction) -> str:
     """A number as names hold it: shares in per cent, and no points."""
-    number = float(100 * as_decimal(value)) if parameter in ("risk", "coverage") else float(value)
+    number = float(100 * as_decimal(value)) if parameter in _SHARES else float(value)
     return f"{number:g}".replace(".", "_")
 
 
@@ -215,4 +219,4 @@ def _value(parameter: Parameter, spelled: str) -> float:
     number = float(spelled.replace("_", "."))
     if parameter == "n_bins":
         return int(number)
-    return float(as_decimal(number) / 100) if parameter in ("risk", "coverage") else number
+    return float(as_decimal(number) / 100) if parameter in _SHARES else number

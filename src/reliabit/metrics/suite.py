@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.definitions import BINS, COSTS, RISKS
+from reliabit.metrics.definitions import BINS, COSTS, RISKS, SURE
 from reliabit.metrics.functional.effective_reliability import effective_reliability_threshold
 from reliabit.metrics.functional.inputs import FloatArray, VectorLike
 from reliabit.metrics.functional.ranking import Ranking, TieGroups, rank
@@ -79,6 +79,7 @@ def full_suite(
     costs: Iterable[float] = COSTS,
     n_bins: Iterable[int] = (10, 15, 20),
     coverage: float = 0.8,
+    sure: float = SURE,
     calibration: bool = True,
 ) -> Suite:
     """Every metric that is defined.
@@ -88,9 +89,12 @@ def full_suite(
         costs: Costs of effective reliability.
         n_bins: Bin counts of the calibration errors.
         coverage: Coverage of risk at coverage.
+        sure: From where on a wrong answer is confidently wrong.
         calibration: Whether to compute what needs confidences in [0, 1].
     """
-    found = defined_metrics(risk=tuple(risks), cost=tuple(costs), n_bins=tuple(n_bins), coverage=(coverage,))
+    found = defined_metrics(
+        risk=tuple(risks), cost=tuple(costs), n_bins=tuple(n_bins), coverage=(coverage,), sure=(sure,)
+    )
     return Suite(tuple(one for one in found if one.formula and (calibration or not one.probability)))
 
 
@@ -98,9 +102,9 @@ def headline() -> tuple[Metric, ...]:
     """The metrics that every report shows: those of the published tables and their neighbours, kind by kind.
 
     >>> [metric.heading for metric in headline()]
-    ['Acc', 'ECE', 'C@0.5%', 'C@1%', 'C@5%', 'AURC', 'AUGRC', 'Φ10', 'Φ100']
+    ['Acc', 'ECE', 'wrong >90%', 'C@0.5%', 'C@1%', 'C@5%', 'AURC', 'AUGRC', 'Φ10', 'Φ100']
     """
-    shown = [one for one in defined_metrics(risk=RISKS, cost=COSTS, n_bins=(BINS,)) if one.headline]
+    shown = [one for one in defined_metrics(risk=RISKS, cost=COSTS, n_bins=(BINS,), sure=(SURE,)) if one.headline]
     return tuple(sorted(shown, key=lambda metric: metric.name.partition("/")[0]))
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.figure_style import write_figures
+from reliabit.evaluation.paper._claims import CLAIMS
 from reliabit.evaluation.paper._figures import paper_figures
 from reliabit.evaluation.paper._findings import Findings, check_findings
 from reliabit.evaluation.paper._measurement import PaperRows, measure_models, paper_rows
+from reliabit.evaluation.paper._own_claims import OWN_CLAIMS
 from reliabit.evaluation.paper._tables import paper_csv, paper_markdown
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.files import replacing
@@ -20,7 +22,7 @@ class PaperReport:
 
     Attributes:
         rows: Every cell with every confidence on every set.
-        findings: What that says of the paper's claims.
+        findings: What that says of the paper's claims, and of ours.
         level: Level of the intervals.
     """
 
@@ -65,6 +67,6 @@ def paper_report(cells: Sequence[Cell], settings: EvaluationConfig) -> PaperRepo
     models = measure_models([cell for cell in cells if not cell.mixed], settings)
     return PaperReport(
         rows=paper_rows(models, level=settings.level),
-        findings=check_findings(models, level=settings.level),
+        findings=check_findings(models, level=settings.level, claims=(*CLAIMS, *OWN_CLAIMS)),
         level=settings.level,
     )

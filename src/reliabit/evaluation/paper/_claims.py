@@ -27,8 +27,8 @@ from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at
 from reliabit.metrics.metric import Metric
 
 COVERAGE = coverage_at(0.01)
-_LOW_BITS = (4, 3, 2)
-_DATA_FREE, _DATA_AWARE = "hqq", "mbq"
+LOW_BITS = (4, 3, 2)
+_DATA_FREE, DATA_AWARE = "hqq", "mbq"
 _KEPT_ACCURACY, _KEPT = 0.98, "98 %"
 _EQUIVALENCE_MARGIN = 0.004
 
@@ -53,36 +53,36 @@ class Claim:
 
 
 def _lower_bits_lose_accuracy(model: MeasuredModel) -> list[Condition]:
-    planned = _against_unquantized(model, _LOW_BITS, {ACCURACY: BELOW_ZERO})
+    planned = against_unquantized(model, LOW_BITS, {ACCURACY: BELOW_ZERO})
     return [Condition("every width below 8 bits is less accurate", planned)]
 
 
 def _lower_bits_lose_reliability(model: MeasuredModel) -> list[Condition]:
-    planned = _against_unquantized(model, _LOW_BITS, {AURC: ABOVE_ZERO, COVERAGE: BELOW_ZERO})
+    planned = against_unquantized(model, LOW_BITS, {AURC: ABOVE_ZERO, COVERAGE: BELOW_ZERO})
     return [Condition("every width below 8 bits is less reliable", planned)]
 
 
 def _eight_bits_are_as_good(model: MeasuredModel) -> list[Condition]:
     equivalent = within(_EQUIVALENCE_MARGIN)
-    planned = _against_unquantized(model, (8,), {ACCURACY: equivalent, AURC: equivalent, COVERAGE: equivalent})
+    planned = against_unquantized(model, (8,), {ACCURACY: equivalent, AURC: equivalent, COVERAGE: equivalent})
     return [Condition("8 bits are equivalent", planned)]
 
 
 def _data_aware_loses_less(model: MeasuredModel) -> list[Condition]:
     planned = []
-    for bits in _LOW_BITS:
-        aware, free = model.find(_DATA_AWARE, bits), model.find(_DATA_FREE, bits)
+    for bits in LOW_BITS:
+        aware, free = model.find(DATA_AWARE, bits), model.find(_DATA_FREE, bits)
         if aware and free:
             planned += [
-                _paired(model, (aware, MAXPROB), (free, MAXPROB), metric, expected=expected)
+                paired(model, (aware, MAXPROB), (free, MAXPROB), metric, expected=expected)
                 for metric, expected in ((ACCURACY, ABOVE_ZERO), (AURC, BELOW_ZERO))
             ]
-    return [Condition(f"{_DATA_AWARE} beats {_DATA_FREE} at every width", planned)]
+    return [Condition(f"{DATA_AWARE} beats {_DATA_FREE} at every width", planned)]
 
 
 def _selector_beats_maxprob(model: MeasuredModel) -> list[Condition]:
     planned = [
-        _paired(model, (cell, SELECTOR), (cell, MAXPROB), metric, expected=expected)
+        paired(model, (cell, SELECTOR), (cell, MAXPROB), metric, expected=expected)
         for cell in _with_selector(model)
         for metric, expected in ((AURC, BELOW_ZERO), (COVERAGE, ABOVE_ZERO))
     ]
@@ -95,7 +95,7 @@ def _selector_softens_collapse(model: MeasuredModel) -> list[Condition]:
         plain, shifted = (mixture_name(mixture, Fraction(share)) for share in (0, 1))
         for cell in _with_selector(model):
             softens.append(
-                _paired(model, (cell, SELECTOR), (cell, MAXPROB), AURC, expected=BELOW_ZERO, set_name=shifted)
+                paired(model, (cell, SELECTOR), (cell, MAXPROB), AURC, expected=BELOW_ZERO, set_name=shifted)
             )
             covered = [model.resampled(cell, SELECTOR, COVERAGE, set_name=name) for name in (shifted, plain)]
             what = f"{cell.quantization}, {SELECTOR}: all shifted - none shifted"
@@ -108,7 +108,7 @@ def _selector_softens_collapse(model: MeasuredModel) -> list[Condition]:
 
 
 def _best_trade_off(model: MeasuredModel) -> list[Condition]:
-    chosen, unquantized = model.find(_DATA_AWARE, 4), model.unquantized
+    chosen, unquantized = model.find(DATA_AWARE, 4), model.unquantized
     if chosen not in _with_selector(model) or chosen is None or unquantized is None:
         return [Condition("4 bits, data-aware, with the Selector")]
     accuracy, coverage = _both_conditions(model, chosen, unquantized, expected=NOT_BELOW_ZERO)
@@ -135,11 +135,11 @@ def _both_conditions(
     kept = accuracy.minus(reference.times(_KEPT_ACCURACY))
     return (
         Planned(f"{cell.quantization} - {_KEPT} of {unquantized.quantization}", ACCURACY, IN_DOMAIN, kept, expected),
-        _paired(model, (cell, SELECTOR), (unquantized, MAXPROB), COVERAGE, expected=expected),
+        paired(model, (cell, SELECTOR), (unquantized, MAXPROB), COVERAGE, expected=expected),
     )
 
 
-def _against_unquantized(
+def against_unquantized(
     model: MeasuredModel, bits: Collection[int], expected: Mapping[Metric, Expectation]
 ) -> list[Planned]:
     """Every quantizer at some widths against the unquantized model, with MaxProb; nothing without the latter."""
@@ -147,14 +147,14 @@ def _against_unquantized(
     if unquantized is None:
         return []
     return [
-        _paired(model, (cell, MAXPROB), (unquantized, MAXPROB), metric, expected=side)
+        paired(model, (cell, MAXPROB), (unquantized, MAXPROB), metric, expected=side)
         for cell in model.quantized
         if cell.bits in bits
         for metric, side in expected.items()
     ]
 
 
-def _paired(
+def paired(
     model: MeasuredModel,
     one: tuple[Cell, str],
     other: tuple[Cell, str],
@@ -163,6 +163,7 @@ def _paired(
     expected: Expectation,
     set_name: str = IN_DOMAIN,
 ) -> Planned:
+    """A metric of one cell with a confidence less that of another one, on the same questions."""
     sides = [model.resampled(cell, confidence, metric, set_name=set_name) for cell, confidence in (one, other)]
     # Accuracy is that of the answers, whatever confidence they are ranked by.
     names = [

@@ -39,6 +39,7 @@ class Expectation:
 # An interval that is the point zero decides about neither sign: two cells that both cover nothing tell nothing.
 BELOW_ZERO = Expectation("< 0", holds=lambda found: found.high < 0, fails=lambda found: found.low > 0)
 ABOVE_ZERO = Expectation("> 0", holds=lambda found: found.low > 0, fails=lambda found: found.high < 0)
+NOT_ABOVE_ZERO = Expectation("≤ 0", holds=lambda found: found.high <= 0, fails=lambda found: found.low > 0)
 NOT_BELOW_ZERO = Expectation("≥ 0", holds=lambda found: found.low >= 0, fails=lambda found: found.high < 0)
 # The exact opposite of the last, for what must not meet that condition; here the point zero does fail.
 SHORT_OF_ZERO = Expectation("< 0", holds=lambda found: found.high < 0, fails=lambda found: found.low >= 0)

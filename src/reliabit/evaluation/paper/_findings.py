@@ -101,11 +101,11 @@ class Findings:
         ]
         introduction = (
             "# Findings\n\n"
-            "The claims of arXiv 2602.13289, checked against what was measured here. *Supported*: every interval lies "
-            "wholly where the claim expects it. *Not supported*: an interval lies wholly elsewhere. *Undecided*: "
-            f"neither. The intervals of a claim hold together at {100 * self.level:g} % (Bonferroni over its contrasts "
-            "on all models). Differences are paired: both sides are resampled by the same images, unless said "
-            "otherwise.\n\n"
+            "The claims of arXiv 2602.13289, and those marked as ours, checked against what was measured here. "
+            "*Supported*: every interval lies wholly where the claim expects it. *Not supported*: an interval lies "
+            "wholly elsewhere. *Undecided*: neither. The intervals of a claim hold together at "
+            f"{100 * self.level:g} % (Bonferroni over its contrasts on all models). Differences are paired: both sides "
+            "are resampled by the same images, unless said otherwise.\n\n"
         )
         table = markdown_table(["", "claim", *models, "all models"], summary)
         return introduction + table + "".join(_section(finding) for finding in self.found)

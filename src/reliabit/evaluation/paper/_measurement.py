@@ -21,12 +21,22 @@ from reliabit.evaluation.resampled import Resampled
 from reliabit.evaluation.sets import IN_DOMAIN, EvaluationSet, evaluation_sets
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.metrics.bootstrap import Bootstrap
-from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece, phi
+from reliabit.metrics.definitions import ACCURACY, AURC, SURE, confidently_wrong, coverage_at, ece, phi
 from reliabit.metrics.metric import Metric
 from reliabit.metrics.suite import headline_suite
 
-TABLE = (ACCURACY, ece(15), coverage_at(0.005), coverage_at(0.01), coverage_at(0.05), AURC, phi(10), phi(100))
-"""The columns of the paper's table."""
+TABLE = (
+    ACCURACY,
+    ece(15),
+    coverage_at(0.005),
+    coverage_at(0.01),
+    coverage_at(0.05),
+    AURC,
+    phi(10),
+    phi(100),
+    confidently_wrong(SURE),
+)
+"""The columns of the paper's table, and how many answers are confidently wrong."""
 
 DIFFERENCES = (coverage_at(0.01), AURC)
 """The metrics in which a confidence is compared with MaxProb."""
@@ -41,12 +51,14 @@ class MeasuredModel:
         cells: The unquantized one, then from wide to narrow, quantizers of one width side by side.
         sets: The sets by name, as positions among the reported rows, which all cells share.
         drawn: The bootstrap of each set, over cells and confidences; see `key`.
+        settings: How they were measured.
     """
 
     model: str
     cells: Sequence[Cell]
     sets: Mapping[str, EvaluationSet]
     drawn: Mapping[str, Bootstrap]
+    settings: EvaluationConfig
 
     @property
     def unquantized(self) -> Cell | None:
@@ -121,7 +133,7 @@ def _measure(cells: Sequence[Cell], settings: EvaluationConfig) -> MeasuredModel
     for part in parts:
         taken = {name: found.take(part.rows) for name, found in answers.items()}
         drawn[part.name] = resample_answers(taken, thresholds, suite=headline_suite(), settings=settings)
-    return MeasuredModel(ordered[0].model_name, ordered, {part.name: part for part in parts}, drawn)
+    return MeasuredModel(ordered[0].model_name, ordered, {part.name: part for part in parts}, drawn, settings)
 
 
 def _check_cells(cells: Sequence[Cell], *, split: str) -> None:

@@ -28,6 +28,7 @@ from reliabit.metrics.functional.calibration import (
     brier_decomposition,
     brier_score,
     calibration_error,
+    confidently_wrong,
     negative_log_likelihood,
     reliability_diagram,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "brier_score",
     "calibration_error",
     "comparable_answer",
+    "confidently_wrong",
     "coverage_at_risk",
     "e_aurc",
     "effective_reliability",

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from reliabit.errors import ReliabitError
-from reliabit.metrics.functional.inputs import FloatArray, IntArray, VectorLike, as_accuracy, as_pair
-from reliabit.metrics.functional.ranking import Sums, TieGroups, cross_entropy, rank, ratio
+from reliabit.metrics.functional.inputs import FloatArray, IntArray, VectorLike, as_accuracy, as_pair, as_scalar
+from reliabit.metrics.functional.ranking import Sums, TieGroups, cross_entropy, rank, ratio, take_last
 
 Binning: TypeAlias = Literal["width", "mass"]
 Closed: TypeAlias = Literal["right", "left"]
@@ -174,9 +174,42 @@ def negative_log_likelihood(confidence: VectorLike, accuracy: VectorLike, *, eps
     return float(cross_entropy(promised, kept, eps=eps).mean())
 
 
+def confidently_wrong(confidence: VectorLike, accuracy: VectorLike, sure: float = 0.9) -> float:
+    """The share of all predictions that are surer than a level and wrong.
+
+    Wrong is an accuracy below 1/2: most annotators said something else. These are the errors that nobody who trusts a
+    confidence looks for ("unknown unknowns", Lakkaraju et al. 2017); calibration errors average over them, since a
+    model may be as sure as it ought to be and make as many.
+
+    Args:
+        confidence: Shape `(N,)` in [0, 1].
+        accuracy: Shape `(N,)` in [0, 1].
+        sure: The level, in [0, 1); a confidence of exactly this is not above it.
+
+    Returns:
+        A number in [0, 1], lower is better.
+
+    >>> confidently_wrong([0.95, 0.99, 0.9, 0.2], [0, 1, 0, 0])
+    0.25
+    """
+    as_scalar(sure, "sure", allowed=lambda value: 0 <= value < 1, rule="must lie in [0, 1)")
+    return float(confidently_wrong_of(rank(confidence, accuracy, probability=True).groups(), sure))
+
+
+def confidently_wrong_parts(confidence: FloatArray, accuracy: FloatArray, sure: float) -> FloatArray:
+    """What each prediction adds to `confidently_wrong`, whose mean it is; shape `(N,)`."""
+    return ((confidence > sure) & (accuracy < 0.5)).astype(np.float64)
+
+
 def equal_width_error_of(groups: TieGroups, n_bins: int) -> FloatArray:
     """`calibration_error` with bins of equal width of tie groups, shape `()` or `(B,)`."""
     return _error(groups, _equal_width_cuts(groups.confidence, n_bins))
+
+
+def confidently_wrong_of(groups: TieGroups, sure: float) -> FloatArray:
+    """`confidently_wrong` of tie groups, shape `()` or `(B,)`."""
+    last = np.flatnonzero(groups.confidence > sure).size - 1
+    return ratio(take_last(groups.accepted_minority, np.broadcast_to(last, groups.total.shape)), groups.total)
 
 
 def equal_mass_error_of(groups: TieGroups, n_bins: int) -> FloatArray:

@@ -7,6 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from reliabit.evaluation.cells import SPEED, Cell, common_confidence, families_of, numbered
+from reliabit.evaluation.certification import carried_table
 from reliabit.evaluation.comparison import compare, compare_slices
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import Pareto, pareto_front
@@ -152,6 +153,9 @@ def compare_with_baselines(
         tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
         if settings.slices:
             tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
+        carried = carried_table([cell for cell in members if not cell.mixed], settings)
+        if carried:
+            tables[f"carried.{where}.md"] = carried
         figures[f"risk_coverage.{where}.png"] = _curves(answered, where, _decided_by(members, policy))
     return tables, figures
 
