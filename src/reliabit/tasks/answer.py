@@ -12,6 +12,7 @@ from reliabit.inference.features import ANSWERED_BY, FEATURES
 from reliabit.inference.predictions import PREDICTIONS, gather, gather_features, with_column, write_predictions
 from reliabit.models.loading import Checkpoint, check_loadable
 from reliabit.progress import step
+from reliabit.quant.plan import plan_of
 from reliabit.tasks._answer_stores import answer_on_devices, answer_store, answerer_of
 from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_questions
 from reliabit.tasks._cell import TimedPredictions, cell_record
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def answer(config: Config) -> None:
     """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
-    check_loadable(config.model)
+    check_loadable(config.model, plan=plan_of(config.quant))
     output = config.paths.output_folder()
     model, answered = answer_as_configured(config, features=output / FEATURES, listed_in=output / BAD_SAMPLES)
     write_predictions(answered.predictions, output / PREDICTIONS)

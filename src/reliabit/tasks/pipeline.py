@@ -17,6 +17,7 @@ from reliabit.identity import CELL_TAG, Fingerprint, identify
 from reliabit.metrics.definitions import AURC
 from reliabit.paths import project_root
 from reliabit.progress import step
+from reliabit.quant.plan import plan_of
 from reliabit.tasks._cell import run_name, run_tags
 from reliabit.tasks._results import tell_cell, tell_cell_of_sweep, widths_command
 from reliabit.tasks.runtime import set_up
@@ -87,7 +88,7 @@ def _get_ready(config: Config) -> None:
 
     with step("loading libraries", shown=config.trainer.progress_bar):
         set_up(config)
-    check_loadable(config.model)
+    check_loadable(config.model, plan=plan_of(config.quant))
 
 
 def _describe(
