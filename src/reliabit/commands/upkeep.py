@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from reliabit.cache import Entry, entries, evict_lru
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
+from reliabit.models.pretrained.assembling import describe_state
 
 if TYPE_CHECKING:
     from reliabit.serving.drift.watch import ServedDrift
@@ -76,7 +77,7 @@ def sync(config: Config, options: argparse.Namespace) -> None:
 
 
 def doctor(config: Config, options: argparse.Namespace) -> None:
-    """Show what is shared by kind, make room where that is asked for, and ask a service whether answers drift."""
+    """Show what is shared by kind and which model is there, make room, and ask a service whether answers drift."""
     cache = Path(config.paths.cache)
     if options.keep_gib is not None:
         removed = evict_lru(cache, limit=int(options.keep_gib * GIB), spare_in_use=False)
@@ -88,6 +89,7 @@ def doctor(config: Config, options: argparse.Namespace) -> None:
         sys.stdout.write(f"{cache / kind}: {len(found)} entries, {_gib(found)}\n")
     if not kinds:
         sys.stdout.write(f"{cache}: nothing is shared yet\n")
+    sys.stdout.write(f"{describe_state(Path(config.paths.root))}\n")
     if options.service is not None:
         from reliabit.serving.drift.watch import fetch_drift
         from reliabit.serving.http.access import VARIABLE

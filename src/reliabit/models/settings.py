@@ -1,7 +1,9 @@
 """The settings of the model that is asked, and of how a reference model is trained."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from reliabit.errors import ReliabitError
 from reliabit.models.families import FAMILIES
 from reliabit.settings import MISSING, check_template, choice, component, positive
 
@@ -21,6 +23,7 @@ class ModelConfig:
         max_new_tokens: Where an answer is cut off.
         max_pixels: Larger images are shrunk to so many pixels, where the family takes images of any size; null for the
             checkpoint's own limit.
+        parts: For a model that `task=assemble` makes of public packages, the folder of its learned part.
     """
 
     name: str = MISSING
@@ -32,10 +35,21 @@ class ModelConfig:
     template: str = MISSING
     max_new_tokens: int = positive()
     max_pixels: int | None = positive(default=None)
+    parts: str | None = None
 
     def check(self, key: str) -> None:
         """Check that the prompt shows the question."""
         check_template(self.template, key=f"{key}.template", fields=("question",))
+
+    def learned_part(self) -> Path:
+        """The folder of the learned part of a model that is assembled.
+
+        Raises:
+            ReliabitError: It is none of these.
+        """
+        if self.parts is None:
+            raise ReliabitError(f"model={self.name} is not assembled of parts; choose model=idefics3_smollm2")
+        return Path(self.parts)
 
 
 @dataclass
@@ -65,6 +79,42 @@ class Recipe:
     first_types: list[str] = MISSING
     flipped: list[str] = MISSING
     learning_rate: float = positive()
+    warmup_steps: int = positive()
+    validation_images: int = positive()
+    seed: int = MISSING
+
+
+@dataclass
+class JoiningRecipe:
+    """How a vision tower and a decoder that were pretrained apart are joined; both stay as they are.
+
+    Attributes:
+        steps: Optimizer steps; an epoch, after which training can be resumed, is `epoch_steps` of them.
+        images: Images a step of each source.
+        questions: Questions an image, drawn anew each time it comes.
+        poses: In how many poses the images of each source are seen; 1 is as they are.
+        adapted: The layers of the decoder that get a low-rank adapter, by the last part of their names.
+        rank: Its rank.
+        connector_rate: The peak of the connector's learning rate.
+        adapter_rate: The peak of that of the adapters and norms.
+        weight_decay: Of AdamW.
+        dropout: The share of the tower's features that a step leaves out.
+        warmup_steps: Steps until the peak.
+        validation_images: Images of each source's validation split to watch progress on.
+        seed: Seeds the weights and the order of the data.
+    """
+
+    steps: int = positive()
+    epoch_steps: int = positive()
+    images: dict[str, int] = MISSING
+    questions: int = positive()
+    poses: dict[str, int] = MISSING
+    adapted: list[str] = MISSING
+    rank: int = positive()
+    connector_rate: float = positive()
+    adapter_rate: float = positive()
+    weight_decay: float = MISSING
+    dropout: float = MISSING
     warmup_steps: int = positive()
     validation_images: int = positive()
     seed: int = MISSING

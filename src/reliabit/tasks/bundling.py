@@ -69,7 +69,8 @@ def bundle_of(candidate: Cell, decision: Decision, tracker: Tracker, *, config: 
             decision=decision,
             description=description,
             commit=tags.get(COMMIT, ""),
-            stand_in=Path(recorded.model.path).resolve().is_relative_to(models_folder()),
+            stand_in=recorded.model.parts is None
+            and Path(recorded.model.path).resolve().is_relative_to(models_folder()),
         )
     )
     confidence = decision.policy.confidence

@@ -26,6 +26,8 @@ from reliabit.models.checkpoint_folder import (
     is_pinned,
 )
 from reliabit.models.families import find_adapter
+from reliabit.models.pretrained.assembling import check_assembled, check_assembling
+from reliabit.models.pretrained.packages import check_installed
 from reliabit.models.reference import check_family
 from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
@@ -73,6 +75,8 @@ def model_folder(config: Config) -> Path | None:
     check_pin(model.path, revision=model.revision)
     if model.path.startswith(SCHEME) and model.download:
         return None
+    if model.parts is not None:
+        check_assembled(Path(model.path), parts=Path(model.parts))
     if not is_pinned(model.path, revision=model.revision):
         return Path(model.path)
     return find_checkpoint(model.path, revision=model.revision, download=False)
@@ -123,13 +127,21 @@ def check_questions(config: Config) -> None:
         _check_source(data, config=config)
 
 
+def check_parts(config: Config) -> None:
+    """Check that the model is one that is assembled, and that it can be."""
+    check_assembling(Path(config.model.path), parts=config.model.learned_part())
+
+
 def check_training(config: Config) -> None:
     """Check that a reference model can be trained: what it is trained on is there, and no model where it goes."""
     check_family(config.model.family)
-    recipe, folder = config.task.training(), Path(config.model.path)
-    if folder.exists():
-        raise ReliabitError(f"model.path={folder} exists already; move it away to train the model anew")
-    for data in recipe.data.values():
+    from reliabit.tasks.pretrain import check_untrained
+
+    check_untrained(config.model)
+    joined = config.model.parts is not None
+    if joined:
+        check_installed()
+    for data in (config.task.join() if joined else config.task.training()).data.values():
         _check_source(data, config=config)
 
 
@@ -186,6 +198,7 @@ def check_results(config: Config) -> None:
 CHECKS: Mapping[str, tuple[Check, ...]] = MappingProxyType(
     {
         "prepare": (check_data,),
+        "assemble": (check_parts,),
         "pretrain": (check_training,),
         "calibrate": (check_calibrating,),
         "quantize": (check_quantized, check_model, check_plan, check_calibration),

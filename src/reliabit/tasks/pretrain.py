@@ -1,25 +1,31 @@
-"""`task=pretrain`: train a reference model from scratch and write it as a checkpoint."""
+"""`task=pretrain`: train a reference model from scratch, or what joins two pretrained parts into one."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reliabit.config import Config
 from reliabit.data.prepared_table import load_split, prepare, read_manifest
+from reliabit.digests import combined
 from reliabit.errors import ReliabitError
 from reliabit.files import staged_folder
-from reliabit.models.settings import ModelConfig, Recipe
+from reliabit.models.pretrained.learned import FILE as LEARNED_FILE
+from reliabit.models.settings import JoiningRecipe, ModelConfig, Recipe
 from reliabit.tasks._results import command_line
 from reliabit.tasks.runtime import set_up
 from reliabit.terminal import show_result
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedModel
 
+    from reliabit.models.encoding import Encoder
     from reliabit.models.families import Adapter
+    from reliabit.models.join_training import Sources
     from reliabit.models.loading import Checkpoint
 
 TRAINING_RECORD = "training.json"
@@ -28,15 +34,28 @@ TRAINING_RECORD = "training.json"
 def pretrain(config: Config) -> None:
     """Train the reference model of a configuration's family and write it to `model.path`.
 
+    A model that has `model.parts` is joined from pretrained parts: what is learned goes there, and `task=assemble`
+    makes the model of it.
+
     Raises:
-        ReliabitError: There is a checkpoint at the path already, or another process is training it.
+        ReliabitError: It is there already, or another process is training it.
     """
-    folder = Path(config.model.path)
-    if folder.exists():
-        raise ReliabitError(f"model.path={folder} exists already; move it away to train the model anew")
-    checkpoints = Path(config.paths.root) / "checkpoints" / f"pretrain-{folder.name}"
+    check_untrained(config.model)
+    joined = config.model.parts is not None
+    checkpoints = Path(config.paths.root) / "checkpoints" / f"pretrain-{Path(config.model.path).name}"
     with alone(checkpoints):
-        _pretrain(config, checkpoints)
+        (_join if joined else _pretrain)(config, checkpoints)
+
+
+def check_untrained(model: ModelConfig) -> None:
+    """Check that no trained model is written over.
+
+    Raises:
+        ReliabitError: There is one.
+    """
+    made = Path(model.path) if model.parts is None else Path(model.parts) / LEARNED_FILE
+    if made.exists():
+        raise ReliabitError(f"{made} exists already; move it away to train the model anew")
 
 
 @contextmanager
@@ -93,6 +112,86 @@ def _pretrain(config: Config, checkpoints: Path) -> None:
         [(name, f"{value:.4f}") for name, value in metrics.items()],
         then=command_line(["quant.bits=4", f"model={config.model.name}", f"model.path={folder}"]),
     )
+
+
+def _join(config: Config, checkpoints: Path) -> None:
+    from reliabit.models.encoding import Encoder
+    from reliabit.models.families import find_adapter
+    from reliabit.models.join_training import adapt, join, learned_tensors, standardize
+    from reliabit.models.pretrained.assembling import TRAINING, publish
+    from reliabit.models.pretrained.joining import build
+    from reliabit.models.pretrained.packages import read_parts
+
+    recipe, model, folder = config.task.join(), config.model, Path(str(config.model.parts))
+    set_up(config)
+    decoder, tower = read_parts()
+    built = build(decoder, tower)
+    encoder = Encoder(find_adapter(model.family), built.processor, model.template)
+    tables = {name: prepare(spec, root=Path(config.paths.data)) for name, spec in recipe.data.items()}
+    seen = partial(_seen, tables, model=built.model, encoder=encoder, recipe=recipe, config=config)
+    train = seen("train", poses=recipe.poses, folder=checkpoints / "features")
+    validation = seen("val", poses=dict.fromkeys(tables, 1), folder=checkpoints / "features")
+    standardize(built.model, [source.features for source in train.values()])
+    adapt(built.model, recipe)
+    curve = join(
+        built.model,
+        train=train,
+        validation=validation,
+        encoder=encoder,
+        recipe=recipe,
+        checkpoints=checkpoints,
+        progress_bar=config.trainer.progress_bar,
+    )
+    record = {
+        "recipe": {entry.name: getattr(recipe, entry.name) for entry in fields(JoiningRecipe)},
+        "trained_on": {name: read_manifest(table)["train"].sha256 for name, table in tables.items()},
+        "curve": curve,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n")
+    publish(learned_tensors(built.model), folder, decoder=decoder, tower=tower)
+    show_result(
+        f"{folder}: trained for {recipe.steps} steps",
+        [(name, f"{value:.4f}") for name, value in curve[-1].items() if name != "step"],
+        then=command_line(["task=assemble", f"model={model.name}"]),
+    )
+
+
+def _seen(
+    tables: Mapping[str, Path],
+    split: str,
+    *,
+    model: "PreTrainedModel",
+    encoder: "Encoder",
+    recipe: JoiningRecipe,
+    poses: Mapping[str, int],
+    folder: Path,
+    config: Config,
+) -> "Sources":
+    from reliabit.models.join_training import SeenSource
+    from reliabit.models.tower_features import pictured_questions, see_poses
+
+    found = {}
+    for name, prepared in tables.items():
+        table, count = load_split(prepared, split), poses[name]
+        groups = pictured_questions(table)
+        if split == "val":
+            groups = groups[: recipe.validation_images]
+        digest = combined(
+            {"table": read_manifest(prepared)[split].sha256, "poses": str(count), "seed": str(recipe.seed)}
+        )
+        features = see_poses(
+            table,
+            groups,
+            model=model,
+            encoder=encoder,
+            poses=count,
+            seed=recipe.seed,
+            folder=folder / f"{name}-{split}-{digest[:16]}",
+            shown=config.trainer.progress_bar,
+        )
+        found[name] = SeenSource(groups, features)
+    return found
 
 
 def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) -> "Checkpoint":

@@ -1,0 +1,1 @@
+"""Pretrained parts that public packages ship, read and joined to a model: `model=idefics3_smollm2`."""
