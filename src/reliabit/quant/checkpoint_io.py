@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from reliabit.errors import ReliabitError
-from reliabit.files import staged_folder
+from reliabit.files import MANIFEST, staged_folder
 from reliabit.quant.checkpoint_files import CHECKSUMS, loading, verify_checkpoint
 from reliabit.quant.record import check_format, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-_MODEL_FILES = ("config.json", "generation_config.json", CHECKSUMS)
+_MODEL_FILES = ("config.json", "generation_config.json", CHECKSUMS, MANIFEST)
 _WEIGHT_SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth")
 
 

