@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
-    from reliabit.quant.plan import Plan
-
 OLDEST_TRANSFORMERS = "5.21"
 """Earlier ones keep weights in another type than they were asked for, or answer without having seen the image."""
 
@@ -123,30 +121,21 @@ def probe() -> dict[str, Any]:
     return {**named, "image": grey.getvalue(), "question": "what is it?"}
 
 
-def check_loadable(model: ModelConfig, *, plan: "Plan | None" = None) -> None:
+def check_loadable(model: ModelConfig) -> None:
     """Check whatever of a checkpoint can be checked without its weights, so that no image is opened in vain.
 
     The model is built without memory, and one question about a grey image is encoded.
 
-    Args:
-        model: The checkpoint.
-        plan: How it is to be quantized.
-
     Raises:
-        ReliabitError: A file of it is missing or damaged, or describes no model that can answer, see `load_checkpoint`;
-            or the plan does not fit the model, see `quantize_model`.
+        ReliabitError: A file of it is missing or damaged, or describes no model that can answer; see `load_checkpoint`.
     """
     import torch
 
     check_transformers()
     folder = Path(model.path)
     check_checkpoint(folder, family=model.family)
-    built = _built_empty(folder, getattr(torch, model.dtype))
-    if plan is not None:
-        from reliabit.quant.convert import check_schemes
-
-        check_schemes(built, plan)
-    _check_tokens(load_encoder(model), built.config, folder=folder)
+    config = _built_empty(folder, getattr(torch, model.dtype)).config
+    _check_tokens(load_encoder(model), config, folder=folder)
 
 
 def _built_empty(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":

@@ -17,7 +17,6 @@ from reliabit.identity import CELL_TAG, Fingerprint, identify
 from reliabit.metrics.definitions import AURC
 from reliabit.paths import project_root
 from reliabit.progress import step
-from reliabit.quant.plan import plan_of
 from reliabit.tasks._cell import run_name, run_tags
 from reliabit.tasks._results import tell_cell, tell_cell_of_sweep, widths_command
 from reliabit.tasks.runtime import set_up
@@ -85,10 +84,12 @@ def _told_by_files(config: Config) -> bool:
 def _get_ready(config: Config) -> None:
     """Set up what computes, and check the model before any image is opened."""
     from reliabit.models.loading import check_loadable
+    from reliabit.tasks._model import check_fits
 
     with step("loading libraries", shown=config.trainer.progress_bar):
         set_up(config)
-    check_loadable(config.model, plan=plan_of(config.quant))
+    check_loadable(config.model)
+    check_fits(config)
 
 
 def _describe(
