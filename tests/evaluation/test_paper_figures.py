@@ -63,3 +63,10 @@ def test_each_model_has_its_own_row_and_figure(cells, rows):
 def test_nothing_is_drawn_of_nothing(cells):
     plain = dataclasses.replace(FEW, mixtures={})
     assert paper_figures(paper_report(cells[:1], plain).rows) == {}
+
+
+def test_of_many_quantizers_mixtures_show_those_that_the_paper_compares():
+    many = {**PLANTED, **{(name, bits): 0.6 for name in ("rtn", "awq") for bits in (4, 2)}}
+    drawn = mixtures_figure(paper_report(sweep(many), FEW).rows, "qwen2_vl_tiny").axes[0].get_lines()
+    shown = {line.get_label().partition(",")[0] for line in drawn}
+    assert shown == {"none", "hqq 4", "mbq 4", "hqq 2", "mbq 2"}

@@ -194,7 +194,10 @@ def test_bad_weights_are_named_before_anything_is_converted(reference_model):
 @pytest.mark.parametrize(
     ("scheme", "message"),
     [
-        (Scheme(group_size=96), "group size 96 does not divide its 128 inputs"),
+        (
+            Scheme(group_size=96),
+            "group size 96 does not divide its 128 inputs; choose one of 16, 32, 64, 128, or null for whole rows",
+        ),
         (Scheme(bits=9), "9 bits are not supported"),
         (Scheme(method="awq"), "unknown quantization method 'awq'"),
         (Scheme(zero="symmetric", solver="library"), "solver 'library' runs method 'hqq' with float zeros"),
@@ -206,9 +209,9 @@ def test_bad_schemes_are_refused(scheme, message, reference_model):
 
 def test_a_shared_weight_is_refused(reference_model):
     model = reference_model("qwen2_vl")
-    model.lm_head.weight = model.model.language_model.embed_tokens.weight
-    plan = Plan((Rule(Scheme(bits=8), components=("lm_head",)),))
-    refused(model, plan, r"lm_head shares its weight with .*embed_tokens.weight.*; untie it first")
+    first, second = (layer.mlp for layer in model.model.language_model.layers)
+    second.up_proj.weight = first.up_proj.weight
+    refused(model, default_plan(Scheme(bits=8)), r"layers.0.mlp.up_proj shares its weight with .*layers.1.*; untie it")
 
 
 def test_what_is_not_plainly_linear_is_refused():

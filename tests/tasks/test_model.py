@@ -14,7 +14,9 @@ from reliabit.paths import conf_folder
 from reliabit.tasks._answer_stores import encoding_identity
 from reliabit.tasks._asked_questions import load_questions
 from reliabit.tasks._model import load_quantized
-from reliabit.tasks.answer import answer_questions
+from reliabit.tasks.answer import answer, answer_questions
+from reliabit.tasks.pipeline import _get_ready as pipeline_ready
+from reliabit.tasks.quantize import quantize
 
 SPREAD = ("trainer.device_map=auto", "trainer.host_memory=1500KB")
 
@@ -54,6 +56,23 @@ def test_what_lies_on_disk_is_not_quantized(tmp_path):
 def test_what_fits_is_quantized_as_ever(tmp_path):
     config = config_of(tmp_path, "quant=hqq", "quant.bits=4", "trainer.device_map=auto")
     assert load_quantized(config).size == load_quantized(config_of(tmp_path, "quant=hqq", "quant.bits=4")).size
+
+
+@pytest.mark.parametrize("quantizer", ["hqq", "mbq"])
+@pytest.mark.parametrize("task", [answer, quantize, pipeline_ready])
+def test_groups_that_do_not_fit_are_refused_before_anything_is_measured(tmp_path, monkeypatch, quantizer, task):
+    """The smaller of the widths, 128, takes no group of 256; the larger, 384, does not either."""
+    monkeypatch.setattr("reliabit.tasks._model.load_statistics", lambda _: pytest.fail("calibrated in vain"))
+    monkeypatch.setattr("reliabit.models.loading.load_checkpoint", lambda *_: pytest.fail("loaded in vain"))
+    overrides = (f"quant={quantizer}", "quant.group_size=256", f"task.checkpoint={tmp_path}/checkpoint")
+    config = config_of(tmp_path, "task=quantize", *overrides)
+    with pytest.raises(ReliabitError) as caught:
+        task(config)
+    assert str(caught.value) == (
+        "model.language_model.layers.0.self_attn.q_proj: group size 256 does not divide its 128 inputs; choose one of "
+        "16, 32, 64, 128, or null for whole rows"
+    )
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import pytest
 from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
 
 from registry.measured import POLICY
-from reliabit.tracking.sweep._shown import SweepTable
+from reliabit.evaluation.comparison import Comparison
+from reliabit.metrics.intervals import Difference
+from reliabit.tracking.sweep._shown import SweepTable, show_differences
 
 NEEDED = ["configuration", "accuracy %", "AURC %", "C@1%", "certified C@5% (best of 4)", "stored MiB"]
 EVERY = [*NEEDED[:3], "ECE %", "C@1%", "C@5%", *NEEDED[4:], "resident MiB", "questions/s", "bits/weight", "peak MiB"]
@@ -120,3 +122,20 @@ def test_cells_of_which_some_lack_the_confidence_of_the_policy_are_shown_by_maxp
     del cells[0].data.metrics["selective/aurc.selector"]
     text = " ".join(lines_at(80, table_of(cells), monkeypatch, capsys))
     assert "confidence maxprob" in text
+
+
+def test_what_a_width_costs_is_told_with_intervals(monkeypatch, capsys):
+    """A first look: whether accuracy falls and AURC grows, beyond chance."""
+    lost = {"accuracy/mean": (-0.02, -0.03, -0.01), "selective/aurc": (0.01, -0.001, 0.021)}
+    lost |= {"calibration/confidently_wrong_90pct": (-0.004, -0.01, 0.0)}
+    changes = {name: Difference(*values, 0.95, 0.01, 2) for name, values in lost.items()}
+    names = [f"qwen2_vl_tiny·easy_vqa·hqq·{bits}b·s0" for bits in (4, 2)]
+    found = Comparison("qwen2_vl_tiny·easy_vqa·none·s0", dict.fromkeys(names, changes))
+    monkeypatch.setenv("COLUMNS", "80")
+    show_differences(found, level=0.95)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("Paired differences, maxprob, 95 % intervals")
+    assert lines[1].split("  ")[0] == "less none"
+    assert lines[3].split() == ["hqq·4b", "-2.00*", "+1.00", "-0.40"]
+    assert lines[4].split() == ["[-3.00,", "-1.00]", "[-0.10,", "+2.10]", "[-1.00,", "+0.00]"]

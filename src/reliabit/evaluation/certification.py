@@ -7,6 +7,7 @@ as the same model at a narrower width, `carry` measures: nothing promises that t
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -119,12 +120,10 @@ def carry(certificate: Certificate, answers: ScoredAnswers, *, n_resamples: int,
     (0.72, 0.31, 'broken')
     """
     accepted = answers.confidence >= certificate.threshold
-    every = {"n_resamples": n_resamples, "seed": seed}
+    mean = partial(resampled_mean, images=answers.images, n_resamples=n_resamples, seed=seed)
     with np.errstate(invalid="ignore"):
-        risk = resampled_mean(1.0 - answers.accuracy, answers.images, rows=accepted, **every)
-    return Carried(
-        certificate, coverage=resampled_mean(accepted.astype(np.float64), answers.images, **every), risk=risk
-    )
+        risk = mean(1.0 - answers.accuracy, rows=accepted)
+    return Carried(certificate, coverage=mean(accepted.astype(np.float64)), risk=risk)
 
 
 def carried_between(cells: "Sequence[Cell]", settings: EvaluationConfig) -> "Iterator[tuple[Cell, Cell, Carried]]":
@@ -141,7 +140,9 @@ def carried_between(cells: "Sequence[Cell]", settings: EvaluationConfig) -> "Ite
     """
     for source in cells:
         others = [cell for cell in cells if _is_narrower(cell, than=source)]
-        certificates = others and certificates_of(
+        if not others:
+            continue
+        certificates = certificates_of(
             source.answers, confidence=MAXPROB, risks=settings.certified_risks, delta=settings.delta, seed=settings.seed
         )
         for other in others:

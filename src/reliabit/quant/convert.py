@@ -65,6 +65,9 @@ class ConversionReport:
         return 8 * sum(module.stored_bytes for module in self.modules) / sum(module.weights for module in self.modules)
 
 
+TIED = ("embeddings", "lm_head")
+"""Components that may be one matrix."""
+
 GROUP_SIZES = (64, 32, 16)
 """What is tried, in order, where no group size is given: the first that divides the inputs of all modules."""
 
@@ -86,6 +89,10 @@ def quantize_model(
     `component_of` knows, all linear layers but the head. Everything that can be refused is refused before the first
     module is changed.
 
+    Embeddings and head that are one matrix are no longer one once either is quantized: what is named gets codes of its
+    own, and what is not keeps the matrix as it was. So a head at 8 bits beside embeddings as they were takes half a
+    matrix more than both as one.
+
     Args:
         model: A model of transformers, or any whose linear layers and embeddings a plan names.
         plan: Which modules, and how: a `Plan`, or its rules as mappings, as `plan_from_config` takes them; what a rule
@@ -102,8 +109,8 @@ def quantize_model(
 
     Raises:
         ReliabitError: Neither bits nor a plan, or both; a rule that matches nothing, a module named twice or quantized
-            already, a NaN or infinite weight, a group size that does not divide the inputs, unsupported bits, a shared
-            weight, or statistics that are not this model's.
+            already, a NaN or infinite weight, a group size that does not divide the inputs, unsupported bits, a weight
+            shared otherwise than by embeddings and head, or statistics that are not this model's.
 
     Example:
         >>> from reliabit.quant.plan import Rule
@@ -119,6 +126,8 @@ def quantize_model(
     schemes = check_schemes(model, plan)
     before = set(packed_modules(model))
     scales = () if calibration is None else tuple(scale_model(model, schemes, calibration))
+    if any(len(_owners(model, _weight_of(model.get_submodule(name), name))) > 1 for name in schemes):
+        say_untied(model)
     report = ConversionReport(tuple(convert(model, name, scheme) for name, scheme in schemes.items()), scales)
     converted = set(packed_modules(model)) - before
     if converted != set(schemes):
@@ -224,11 +233,27 @@ def _check_module(model: nn.Module, name: str, scheme: Scheme) -> None:
         raise ReliabitError(f"{name} is quantized already, to {module.layout.bits} bits")
     weight = _weight_of(module, name)
     quantizer_of(scheme, in_features=weight.shape[1], name=name)
-    owners = [other for other, found in model.named_parameters(remove_duplicate=False) if found is weight]
-    if len(owners) > 1:
-        raise ReliabitError(f"{name} shares its weight with {sorted(set(owners) - {f'{name}.weight'})}; untie it first")
+    owners = _owners(model, weight)
+    if len(owners) > 1 and not all(component_of(owner) in TIED for owner in owners):
+        raise ReliabitError(f"{name} shares its weight with {sorted({*owners} - {name})}; untie it first")
     if not weight.is_meta:
         check_finite(weight, name=name)
+
+
+def _owners(model: nn.Module, weight: Tensor) -> list[str]:
+    """The modules that a weight belongs to."""
+    found = (name for name, one in model.named_parameters(remove_duplicate=False) if one is weight)
+    return [name.rpartition(".")[0] for name in found]
+
+
+def say_untied(model: nn.Module) -> None:
+    """Let a model's configuration say that its embeddings and its head are two matrices, so that both are saved."""
+    if not hasattr(model, "get_expanded_tied_weights_keys"):
+        return
+    pretrained = cast("PreTrainedModel", model)
+    for config in (pretrained.config, pretrained.config.get_text_config()):
+        config.tie_word_embeddings = False
+    pretrained.all_tied_weights_keys = pretrained.get_expanded_tied_weights_keys(all_submodels=True)
 
 
 def _weight_of(module: nn.Module, name: str) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reliabit.errors import ReliabitError
 from reliabit.quant.record import CHOICES, MetadataType, ZeroKind
+from reliabit.quant.settings import GROUP_SIZES
 
 _CODE_BITS = range(1, 9)
 _GROUP_SIZES = range(16, 257)
@@ -159,7 +160,11 @@ def check_layout(*, bits: int, group_size: int | None, zero: str, in_features: i
     if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size not in _GROUP_SIZES:
         raise ReliabitError(f"{name}: group size {group_size!r} is not supported; choose 16 to 256, or null for a row")
     if in_features % group_size:
-        raise ReliabitError(f"{name}: group size {group_size} does not divide its {in_features} inputs")
+        fitting = ", ".join(str(size) for size in GROUP_SIZES if not in_features % size)
+        raise ReliabitError(
+            f"{name}: group size {group_size} does not divide its {in_features} inputs; choose "
+            f"{f'one of {fitting}, or ' if fitting else ''}null for whole rows"
+        )
 
 
 def row_chunks(rows: int, columns: int, device: torch.device) -> Iterator[slice]:

@@ -8,7 +8,7 @@ from typing import Any
 from reliabit.errors import ReliabitError
 from reliabit.quant.module_names import COMPONENTS, component_of, layer_of
 from reliabit.quant.record import MetadataType, ZeroKind
-from reliabit.quant.settings import QuantConfig
+from reliabit.quant.settings import UNQUANTIZED, QuantConfig
 
 _DECODER_LINEARS = ("language_attention", "language_mlp")
 """What the field quantizes by default; vision tower, connector, embeddings and lm_head stay as they are."""
@@ -131,6 +131,11 @@ def build_plan(quant: QuantConfig) -> Plan:
     """
     shared = {entry.name for entry in fields(Scheme)} & vars(quant).keys()
     return plan_from_config(quant.rules, defaults={name: getattr(quant, name) for name in shared})
+
+
+def plan_of(quant: QuantConfig) -> Plan | None:
+    """The plan that a configuration describes; `None` for the baseline."""
+    return None if quant.method == UNQUANTIZED else build_plan(quant)
 
 
 def _rule_from_config(rule: dict[str, Any], number: int, defaults: Mapping[str, Any]) -> Rule:

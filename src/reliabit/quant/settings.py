@@ -8,6 +8,9 @@ from reliabit.settings import choice, listed, positive
 
 BITS = (2, 3, 4, 8)
 
+GROUP_SIZES = (16, 32, 64, 128, 256)
+"""What a configuration may choose, beside whole rows; a layer takes those that divide its inputs."""
+
 UNQUANTIZED = "none"
 """`quant.name` and `quant.method` of the baseline. A checkpoint that is quantized already runs with this method and a
 name of its own: that of the method it was quantized by."""
@@ -110,7 +113,7 @@ class QuantConfig:
     name: str = _MISSING
     method: str = _MISSING
     bits: int | None = choice(None, *BITS)
-    group_size: int | None = choice(None, 16, 32, 64, 128, 256)
+    group_size: int | None = choice(None, *GROUP_SIZES)
     zero: str = choice("float", "integer", "symmetric", default="float")
     solver: str = choice("chunked", "library", default="chunked")
     p_norm: float | None = positive(default=None)

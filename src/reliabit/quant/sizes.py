@@ -184,7 +184,7 @@ def _own_layouts(model: "PreTrainedModel") -> dict[str, Layout]:
 def _components(model: nn.Module) -> dict[str, FootprintPart]:
     packed, matrices = packed_modules(model), set(quantizable_modules(model))
     weights, stored = Counter[str](), Counter[str]()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in _stored_once(model).items():
         owner, _, leaf = name.rpartition(".")
         component = component_of(owner) if owner in matrices and leaf != "bias" else None
         stored[component or _REST] += tensor.nbytes
@@ -195,11 +195,17 @@ def _components(model: nn.Module) -> dict[str, FootprintPart]:
     return {component: FootprintPart(weights[component], stored[component]) for component in stored}
 
 
+def _stored_once(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: embeddings and head that are one matrix are stored as the embeddings."""
+    tensors, first = model.state_dict(keep_vars=True), dict[int, str]()
+    return {name: tensor for name, tensor in tensors.items() if first.setdefault(id(tensor), name) == name}
+
+
 def _header_bytes(model: nn.Module) -> int:
     """Length of the header of a safetensors file: eight bytes, and a JSON table padded to eight."""
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, tensor in model.state_dict().items():
+    for name, tensor in _stored_once(model).items():
         kind = _SAFETENSORS_TYPES[str(tensor.dtype).removeprefix("torch.")]
         end = offset + tensor.nbytes
         table[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [offset, end]}

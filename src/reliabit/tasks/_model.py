@@ -17,7 +17,7 @@ from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quantize_model
 from reliabit.quant.checkpoint_files import stored_types
-from reliabit.quant.plan import build_plan
+from reliabit.quant.plan import build_plan, plan_of
 from reliabit.quant.record import OUR_FORMAT, quantized_as
 from reliabit.tasks._calibration_rows import FOLDER, calibration_rows
 
@@ -75,6 +75,22 @@ def kept_type(stored: Set[str], computed: str) -> str:
     """
     [only] = stored if len(stored) == 1 else {computed}
     return only if computed == "float32" and only in ("bfloat16", "float16") else computed
+
+
+def check_fits(config: Config) -> None:
+    """Check that the plan of a configuration fits its model, before weights are read or statistics measured.
+
+    Raises:
+        ReliabitError: It does not; see `quantize_model`.
+    """
+    import torch
+
+    from reliabit.quant.checkpoint_io import skeleton
+    from reliabit.quant.convert import check_schemes
+
+    plan = plan_of(config.quant)
+    if plan is not None:
+        check_schemes(skeleton(Path(config.model.path), getattr(torch, config.model.dtype)), plan)
 
 
 def load_quantized(config: Config) -> QuantizedCheckpoint:

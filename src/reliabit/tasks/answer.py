@@ -15,7 +15,7 @@ from reliabit.progress import step
 from reliabit.tasks._answer_stores import answer_on_devices, answer_store, answerer_of
 from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_questions
 from reliabit.tasks._cell import TimedPredictions, cell_record
-from reliabit.tasks._model import QuantizedCheckpoint, load_quantized
+from reliabit.tasks._model import QuantizedCheckpoint, check_fits, load_quantized
 from reliabit.tasks._results import next_command, number_facts
 from reliabit.tasks.runtime import set_up
 from reliabit.terminal import show_result
@@ -29,6 +29,7 @@ def answer(config: Config) -> None:
     """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
     check_loadable(config.model)
+    check_fits(config)
     output = config.paths.output_folder()
     model, answered = answer_as_configured(config, features=output / FEATURES, listed_in=output / BAD_SAMPLES)
     write_predictions(answered.predictions, output / PREDICTIONS)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reliabit.config import Config
 from reliabit.models.checkpoint_folder import check_folder
-from reliabit.quant.plan import build_plan
+from reliabit.quant.plan import plan_of
 from reliabit.tasks._results import next_command, shown_bytes
 from reliabit.terminal import show_result
 
@@ -14,7 +14,7 @@ def footprint(config: Config) -> None:
     from reliabit.quant import footprint as measure
 
     check_folder(Path(config.model.path), family=config.model.family)
-    plan = None if config.quant.method == "none" else build_plan(config.quant)
+    plan = plan_of(config.quant)
     found = measure(Path(config.model.path), plan)
     size = found.size
     show_result(

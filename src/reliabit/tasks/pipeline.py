@@ -84,10 +84,12 @@ def _told_by_files(config: Config) -> bool:
 def _get_ready(config: Config) -> None:
     """Set up what computes, and check the model before any image is opened."""
     from reliabit.models.loading import check_loadable
+    from reliabit.tasks._model import check_fits
 
     with step("loading libraries", shown=config.trainer.progress_bar):
         set_up(config)
     check_loadable(config.model)
+    check_fits(config)
 
 
 def _describe(

@@ -10,7 +10,7 @@ from reliabit.models.families import find_adapter
 from reliabit.models.loading import check_loadable, load_checkpoint
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
-from reliabit.tasks._model import kept_type, load_calibration, scales_table
+from reliabit.tasks._model import check_fits, kept_type, load_calibration, scales_table
 from reliabit.tasks._results import next_command, shown_bytes
 from reliabit.tasks.runtime import set_up
 from reliabit.terminal import show_result
@@ -40,6 +40,7 @@ def quantize(config: Config) -> None:
     set_up(config)
     folder, original = Path(config.task.place("checkpoint")), Path(config.model.path)
     check_loadable(config.model)
+    check_fits(config)
     check_destination(folder, source=original)
     report = _export(config, folder) if config.task.format == "compressed_tensors" else stream_quantized(config, folder)
     sys.stdout.write(scales_table(report.scales))

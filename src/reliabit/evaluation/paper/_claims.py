@@ -28,7 +28,7 @@ from reliabit.metrics.metric import Metric
 
 COVERAGE = coverage_at(0.01)
 LOW_BITS = (4, 3, 2)
-_DATA_FREE, DATA_AWARE = "hqq", "mbq"
+DATA_FREE, DATA_AWARE = "hqq", "mbq"
 _KEPT_ACCURACY, _KEPT = 0.98, "98 %"
 _EQUIVALENCE_MARGIN = 0.004
 
@@ -71,13 +71,13 @@ def _eight_bits_are_as_good(model: MeasuredModel) -> list[Condition]:
 def _data_aware_loses_less(model: MeasuredModel) -> list[Condition]:
     planned = []
     for bits in LOW_BITS:
-        aware, free = model.find(DATA_AWARE, bits), model.find(_DATA_FREE, bits)
+        aware, free = model.find(DATA_AWARE, bits), model.find(DATA_FREE, bits)
         if aware and free:
             planned += [
                 paired(model, (aware, MAXPROB), (free, MAXPROB), metric, expected=expected)
                 for metric, expected in ((ACCURACY, ABOVE_ZERO), (AURC, BELOW_ZERO))
             ]
-    return [Condition(f"{DATA_AWARE} beats {_DATA_FREE} at every width", planned)]
+    return [Condition(f"{DATA_AWARE} beats {DATA_FREE} at every width", planned)]
 
 
 def _selector_beats_maxprob(model: MeasuredModel) -> list[Condition]:

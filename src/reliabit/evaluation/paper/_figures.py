@@ -1,11 +1,12 @@
 """Figures of a sweep: what each width costs, and how configurations fare the more questions are shifted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reliabit.evaluation.cells import SELECTOR
+from reliabit.evaluation.cells import SELECTOR, Cell
 from reliabit.evaluation.figure_style import GREY, legend_below, panels, series_style, styled
 from reliabit.evaluation.figures import draw_with_interval
+from reliabit.evaluation.paper._claims import DATA_AWARE, DATA_FREE
 from reliabit.evaluation.paper._measurement import PaperRow, PaperRows, mixture_of
 from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at
@@ -26,6 +27,9 @@ _HEIGHT = 3.0
 
 _SHOWN_BITS = (4, 2)
 """The widths that figures of mixtures show beside the unquantized model."""
+
+_SHOWN_QUANTIZERS = (DATA_FREE, DATA_AWARE)
+"""The quantizers that they show where there are more, which would take more colors than can be told apart."""
 
 
 def paper_figures(rows: PaperRows) -> "dict[str, Figure]":
@@ -65,21 +69,20 @@ def widths_figure(rows: PaperRows) -> "Figure | None":
 def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
     """C@1% and AURC of a model against the share of shifted questions, a panel each for every mixture.
 
-    A line for the unquantized model and each quantizer at 4 and 2 bits, with MaxProb and the Selector. `None` without
-    mixtures.
+    A line for the unquantized model and each quantizer at 4 and 2 bits, with MaxProb and the Selector; of more than two
+    quantizers those that the paper compares. `None` without mixtures.
     """
     sets = rows.sets(model, kind="mixture")
     mixtures = list(dict.fromkeys(mixture_of(name) for name in sets))
     if not mixtures:
         return None
+    quantizers = {row.cell.quantizer for row in rows.of(model)} - {UNQUANTIZED}
     shown = [(mixture, metric) for mixture in mixtures for metric in _OF_MIXTURES]
     figure, grid = panels(len(shown), title=f"{model}: shifted questions", height=_HEIGHT)
     for axes, (mixture, metric) in zip(grid, shown, strict=True):
         found = [_drawn(rows.of(model, set_name=name)) for name in sets if mixture_of(name) == mixture]
         # Rows of all sets come in the same order of cells and confidences.
-        series = [
-            same for same in zip(*found, strict=True) if same[0].cell.unquantized or same[0].cell.bits in _SHOWN_BITS
-        ]
+        series = [same for same in zip(*found, strict=True) if _is_shown(same[0].cell, quantizers)]
         names = list(dict.fromkeys(same[0].cell.quantization for same in series))
         for same in series:
             at = [100 * row.measured.shifted_share for row in same]
@@ -87,6 +90,13 @@ def mixtures_figure(rows: PaperRows, model: str) -> "Figure | None":
         axes.set(title=mixture, xlabel="shifted questions, %", ylabel=metric.axis, ylim=(0, None))
     legend_below(figure, grid)
     return figure
+
+
+def _is_shown(cell: Cell, quantizers: Collection[str]) -> bool:
+    if cell.unquantized:
+        return True
+    few = len(quantizers) <= len(_SHOWN_QUANTIZERS)
+    return cell.bits in _SHOWN_BITS and (few or cell.quantizer in _SHOWN_QUANTIZERS)
 
 
 def _draw_widths(axes: "Axes", found: Sequence[PaperRow], *, metric: Metric, colors: Mapping[str, str]) -> None:

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from reliabit.quant.checkpoint_files import check_destination, write_checksums
 from reliabit.quant.checkpoint_io import copy_processor
-from reliabit.quant.convert import ConversionReport, check_schemes, convert, packed_modules, scheme_records
+from reliabit.quant.convert import (
+    ConversionReport,
+    check_schemes,
+    convert,
+    packed_modules,
+    say_untied,
+    scheme_records,
+)
 from reliabit.quant.layers import replace_by_empty
 from reliabit.quant.mbq.decoder import walk_observed
 from reliabit.quant.mbq.groups import Observed
@@ -98,6 +105,9 @@ def _finish(work: "_Work", finished: Sequence[Finished], *, source: Path, folder
             if module.name not in packed:
                 replace_by_empty(model, module.name, layout)
     attach(model, scheme_records(model, work.schemes))
+    quantized = tuple(f"{name}." for name in work.schemes)
+    if any(name.startswith(quantized) for pair in work.decoder.tensors.aliases.items() for name in pair):
+        say_untied(model)
     model.config.save_pretrained(folder)
     return hashes
 
@@ -126,7 +136,10 @@ class _Work:
         inside = f"{decoder.path}."
         self._modules = [name for name in schemes if not name.startswith(inside)]
         passed = (inside, *(f"{name}." for name in schemes))
-        self._copied = [name for name in decoder.tensors.keys if not name.startswith(passed)]
+        stored = decoder.tensors.keys
+        # Embeddings and head that are one matrix are stored once; where that is quantized, the other is stored too.
+        untied = [name for name, owner in decoder.tensors.aliases.items() if owner.startswith(passed)]
+        self._copied = [name for name in [*stored, *untied] if not name.startswith(passed)]
         self._weights = dict(self._count())
         self.writer = ShardWriter(folder, list(self._weights), shard_bytes=shard_bytes)
 
@@ -207,6 +220,7 @@ class _Work:
     def _key(self, name: str) -> str:
         owner, _, leaf = name.rpartition(".")
         module = self.decoder.model.get_submodule(owner)
+        keys = self.decoder.tensors.keys
         if isinstance(module, PackedWeight) and leaf != "bias":
-            return self.decoder.tensors.keys[f"{owner}.weight"].removesuffix("weight") + leaf
-        return self.decoder.tensors.keys[name]
+            return keys.get(f"{owner}.weight", f"{owner}.weight").removesuffix("weight") + leaf
+        return keys.get(name, name)

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reliabit.evaluation.cells import FINISHED, RESIDENT, SPEED, STORED
+from reliabit.evaluation.comparison import Comparison
 from reliabit.evaluation.headline import Headline, HeadlineNumber, headline_numbers, headlines, judging
 from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.evaluation.settings import ParetoSettings
 from reliabit.evaluation.short_names import BETWEEN, short_names
-from reliabit.metrics.definitions import ACCURACY, AURC, QUESTIONS, coverage_at, ece
+from reliabit.metrics.definitions import ACCURACY, AURC, QUESTIONS, SURE, confidently_wrong, coverage_at, ece
+from reliabit.metrics.intervals import Difference
+from reliabit.metrics.metric import Metric
 from reliabit.terminal import Column, console, fitting, show_table
 from reliabit.tracking.recorded_cells import labels
 from reliabit.tracking.sweep._tables import COSTS, in_order, state
@@ -119,6 +122,28 @@ class SweepTable:
         told += [f"{100 * self.level:g} % intervals"] if intervals else []
         told += [f"{reused} of {len(runs)} reused"] if reused else []
         return ": ".join(part for part in (" · ".join(where), ", ".join(told)) if part)
+
+
+def show_differences(found: Comparison, *, level: float) -> None:
+    """Print by how much cells differ from their baseline, in what a first look takes: whether a loss is real.
+
+    Args:
+        found: The differences.
+        level: The level of the intervals, at which those of a column hold together.
+    """
+    names = short_names([found.baseline, *found.differences])
+    columns = [Column(f"less {names[0]}", names[1:], left=True)]
+    for metric in (ACCURACY, AURC, confidently_wrong(SURE)):
+        cells = [_signed(one[metric.name], metric=metric) for one in found.differences.values()]
+        columns.append(Column(f"{metric.phrase if metric is ACCURACY else metric.heading}, points", cells))
+    title = f"Paired differences, {MAXPROB}, {100 * level:g} % intervals that hold together (* excludes zero)"
+    show_table(columns, title=title)
+
+
+def _signed(found: Difference, *, metric: Metric) -> str:
+    star = "*" if found.low > 0 or found.high < 0 else ""
+    value, low, high = (f"{metric.scale * one:+.2f}" for one in (found.estimate, found.low, found.high))
+    return f"{value}{star}\n[{low}, {high}]"
 
 
 def _priority(metric: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reliabit.evaluation.cells import SPEED, Cell, common_confidence, families_of, numbered
 from reliabit.evaluation.certification import carried_table
-from reliabit.evaluation.comparison import compare, compare_slices
+from reliabit.evaluation.comparison import Comparison, compare, compare_slices
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import Pareto, pareto_front
 from reliabit.evaluation.prediction_columns import reported_rows, scored_answers
@@ -133,13 +133,15 @@ def _order(run: "Run") -> tuple[str, str, str, int]:
 
 def compare_with_baselines(
     cells: Sequence[Cell], *, settings: EvaluationConfig, policy: ParetoSettings
-) -> "tuple[dict[str, str], dict[str, Figure]]":
+) -> "tuple[list[Comparison], dict[str, str], dict[str, Figure]]":
     """Compare finished cells with the baseline of their model and data set.
 
     Returns:
-        By file name, tables in Markdown and figures of risk and coverage: of each set of cells that differ in their
-        quantization alone and have a baseline; several sets of one model and data set are numbered.
+        The differences; and by file name, tables in Markdown and figures of risk and coverage: of each set of cells
+        that differ in their quantization alone and have a baseline; several sets of one model and data set are
+        numbered.
     """
+    comparisons: list[Comparison] = []
     tables, figures = {}, {}
     places: list[str] = []
     for members in families_of(cells):
@@ -150,14 +152,15 @@ def compare_with_baselines(
         baseline = baselines[0].name
         where = numbered(baselines[0].place.replace(" · ", "."), places, between=".")
         places.append(where)
-        tables[f"differences.{where}.md"] = compare(answered, settings, baseline=baseline).markdown()
+        comparisons.append(compare(answered, settings, baseline=baseline))
+        tables[f"differences.{where}.md"] = comparisons[-1].markdown()
         if settings.slices:
             tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
         carried = carried_table([cell for cell in members if not cell.mixed], settings)
         if carried:
             tables[f"carried.{where}.md"] = carried
         figures[f"risk_coverage.{where}.png"] = _curves(answered, where, _decided_by(members, policy))
-    return tables, figures
+    return comparisons, tables, figures
 
 
 def _curves(answered: "Mapping[str, pa.Table]", where: str, policy: ParetoSettings) -> "Figure":

@@ -30,7 +30,7 @@ from reliabit.tracking.recorded_cells import cells_of
 from reliabit.tracking.redaction import redact
 from reliabit.tracking.settings import TrackingConfig
 from reliabit.tracking.sweep._described import Judge, describe_sweep, record_best, without_verdict
-from reliabit.tracking.sweep._shown import SweepTable
+from reliabit.tracking.sweep._shown import SweepTable, show_differences
 from reliabit.tracking.sweep._tables import Summary, compare_with_baselines, pareto_of_sweep, summarize
 from reliabit.tracking.sweep.parent import (
     check_not_deleted,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from reliabit.evaluation.cells import Cell
+    from reliabit.evaluation.comparison import Comparison
     from reliabit.evaluation.pareto import Pareto
 
 
@@ -233,7 +234,7 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
         sys.stdout.write("\n")
         table.show(whole=shown_path(_write_summary(summary, sweep.folder)))
     with step("recording comparisons and figures"), TemporaryDirectory() as folder:
-        _record_comparisons(sweep, done)
+        comparisons = _record_comparisons(sweep, done)
         _record_pareto(sweep, fronts, folder=Path(folder))
         describe_sweep(
             sweep.tracker,
@@ -243,10 +244,13 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
             folder=Path(folder),
             then=then,
         )
+    for found in comparisons:
+        sys.stdout.write("\n")
+        show_differences(found, level=sweep.settings.level)
 
 
-def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
-    tables, figures = compare_with_baselines(cells, settings=sweep.settings, policy=sweep.policy)
+def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> "list[Comparison]":
+    comparisons, tables, figures = compare_with_baselines(cells, settings=sweep.settings, policy=sweep.policy)
     for name, table in tables.items():
         sweep.run.log_text(table, name)
     with TemporaryDirectory() as folder:
@@ -256,6 +260,7 @@ def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> None:
         with TemporaryDirectory() as folder:
             for path in paper_report(cells, sweep.settings).write(Path(folder)):
                 sweep.run.log_file(path)
+    return comparisons
 
 
 def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]", *, folder: Path) -> None:
