@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -65,13 +66,19 @@ class JoiningBatches(Dataset[list[SeenBatch]]):
         rows, features = [], []
         for number in range(first, first + images):
             turn, position = divmod(number, len(source.groups))
-            image = int(np.random.default_rng([self.recipe.seed, turn]).permutation(len(source.groups))[position])
+            image = int(_order(len(source.groups), turn=turn, seed=self.recipe.seed)[position])
             rng = np.random.default_rng([self.recipe.seed, turn, image])
             drawn = rng.permutation(len(source.groups[image].rows))[: self.recipe.questions]
             rows.append([source.groups[image].rows[i] for i in drawn])
             features.append(source.features[image, (turn + image) % source.features.poses])
         questions = pack_questions(rows, encoder=self.encoder, placeholder=self.placeholder)
         return SeenBatch(questions, torch.stack(features), name)
+
+
+@lru_cache(maxsize=8)
+def _order(images: int, *, turn: int, seed: int) -> np.ndarray:
+    """In which order the images of a source come in a turn; the same for hundreds of steps."""
+    return np.random.default_rng([seed, turn]).permutation(images)
 
 
 class ValidationBatches(Dataset[SeenBatch]):

@@ -1,6 +1,5 @@
 """Joining pretrained parts: a connector and adapters are trained between a frozen tower and a frozen decoder."""
 
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,9 @@ from reliabit.models.batches import IGNORED
 from reliabit.models.encoding import Encoder
 from reliabit.models.join_batches import JoiningBatches, SeenBatch, Sources, ValidationBatches
 from reliabit.models.pretrained.learned import POST_NORM, SCALE
-from reliabit.models.pretraining import EpochReport
+from reliabit.models.pretraining import fit
 from reliabit.models.settings import JoiningRecipe
 from reliabit.models.tower_features import TowerFeatures
-from reliabit.progress import step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -237,28 +235,13 @@ def join(
     """
     module, curve = Joining(model, train=train, validation=validation, encoder=encoder, recipe=recipe), Curve()
     module.train()
-    last = checkpoints / "last.ckpt"
-    with step("training", total=recipe.steps, unit="steps", shown=progress_bar) as shown, warnings.catch_warnings():
-        # A folder that holds a checkpoint is what going on from it means.
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        trainer = lightning.Trainer(
-            accelerator="cpu",
-            devices=1,
-            precision="32-true",
-            max_steps=recipe.steps,
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            gradient_clip_val=1.0,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[
-                curve,
-                lightning.callbacks.ModelCheckpoint(
-                    dirpath=checkpoints, filename="last", enable_version_counter=False, save_on_train_epoch_end=True
-                ),
-                EpochReport(shown),
-            ],
-        )
-        trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
+    fit(
+        module,
+        steps=recipe.steps,
+        checkpoints=checkpoints,
+        precision="32-true",
+        accelerator="cpu",
+        progress_bar=progress_bar,
+        callbacks=[curve],
+    )
     return curve.rows

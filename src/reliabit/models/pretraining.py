@@ -1,7 +1,7 @@
 """Training a reference model: the LightningModule that learns the answers, and the loop around it."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,15 +132,51 @@ def train(
         encoder=encoder,
         recipe=recipe,
     )
+    metrics = fit(
+        module,
+        steps=recipe.steps,
+        checkpoints=checkpoints,
+        precision=precision,
+        accelerator=accelerator,
+        progress_bar=progress_bar,
+    )
+    model.set_attn_implementation("sdpa")
+    return metrics
+
+
+def fit(
+    module: lightning.LightningModule,
+    *,
+    steps: int,
+    checkpoints: Path,
+    precision: str,
+    accelerator: str,
+    progress_bar: bool,
+    callbacks: Sequence[lightning.Callback] = (),
+) -> dict[str, float]:
+    """Run a training; one that was cut off goes on from its last epoch.
+
+    Args:
+        module: What is trained, with its batches.
+        steps: Optimizer steps.
+        checkpoints: Where the state of the training is kept.
+        precision: Lightning's name of the precision.
+        accelerator: Lightning's name of the device.
+        progress_bar: Show a progress bar, not only a line an epoch.
+        callbacks: What else looks on.
+
+    Returns:
+        The last metrics.
+    """
     last = checkpoints / "last.ckpt"
-    with step("training", total=recipe.steps, unit="steps", shown=progress_bar) as shown, warnings.catch_warnings():
+    with step("training", total=steps, unit="steps", shown=progress_bar) as shown, warnings.catch_warnings():
         # A folder that holds a checkpoint is what going on from it means.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         trainer = lightning.Trainer(
             accelerator=accelerator,
             devices=1,
             precision=precision,
-            max_steps=recipe.steps,
+            max_steps=steps,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             gradient_clip_val=1.0,
@@ -148,10 +184,10 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=[
+                *callbacks,
                 lightning.callbacks.ModelCheckpoint(dirpath=checkpoints, filename="last", enable_version_counter=False),
                 EpochReport(shown),
             ],
         )
         trainer.fit(module, ckpt_path=last if last.is_file() else None, weights_only=True)
-    model.set_attn_implementation("sdpa")
     return {name: value.item() for name, value in trainer.callback_metrics.items()}
