@@ -92,9 +92,11 @@ def _keys(key: str) -> Iterable[str] | None:
     if known is None:
         return None
     place = f"{above}." if above else ""
-    groups = [] if above else [folder.name for folder in conf_folder().iterdir() if folder.is_dir()]
+    groups = [] if above else [folder for folder in conf_folder().iterdir() if folder.is_dir()]
     within = [f"{place}{name}{'.' if _is_group(type_of(f'{place}{name}')) else '='}" for name in known]
-    return {*within, *(f"{group}=" for group in groups if group != "hydra")}
+    # As Hydra has it, a group with groups of its own goes on with a stroke or an equals sign.
+    offered = (f"{one.name}{'' if any(inner.is_dir() for inner in one.iterdir()) else '='}" for one in groups)
+    return {*within, *(group for group in offered if group.rstrip("=") != "hydra")}
 
 
 def _is_group(schema: Any) -> bool:

@@ -47,9 +47,11 @@ def test_the_table_stands_in_the_terminal_and_on_the_parent(sweep):
     assert parent.info.status == "FINISHED"
     assert {run.data.tags["mlflow.parentRunId"] for run in place.runs("cell")} == {parent.info.run_id}
     names = [f"qwen2_vl_tiny·easy_vqa·{rest}·s0" for rest in ("none", "hqq·8b", "hqq·4b", "hqq·3b", "hqq·2b")]
-    lines = done.stdout.partition("confidence selector")[2].splitlines()
-    rows = [line.split()[0] for line in lines if line.startswith(("none", "hqq"))]
-    assert rows == ["none", "hqq·8b", "hqq·4b", "hqq·3b", "hqq·2b"]
+    table, _, differences = done.stdout.partition("confidence selector")[2].partition("Paired differences")
+    short = ["none", "hqq·8b", "hqq·4b", "hqq·3b", "hqq·2b"]
+    for shown, rows in ((table, short), (differences, short[1:])):
+        found = [line.split()[0] for line in shown.splitlines() if line.startswith(("none", "hqq"))]
+        assert found == rows
     path = MlflowClient(tracking_uri=place.uri).download_artifacts(parent.info.run_id, "summary.md")
     lines = Path(path).read_text().splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == names

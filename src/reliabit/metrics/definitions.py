@@ -219,7 +219,7 @@ def confidently_wrong(name: str, sure: float) -> Metric:
     return Metric(
         name=name,
         heading=f"wrong >{_per_cent(sure)}",
-        phrase=f"share answered wrongly with a confidence above {_per_cent(sure)}",
+        phrase=f"confidence above {_per_cent(sure)}, wrong",
         formula=partial(confidently_wrong_of, sure=sure),
         probability=True,
         parts=partial(confidently_wrong_parts, sure=sure),

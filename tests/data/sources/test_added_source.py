@@ -94,6 +94,7 @@ def test_its_own_options_are_checked_and_decide_the_table(package):
 
 
 def test_it_is_among_the_choices_while_it_is_installed(package):
-    assert tuple(SOURCES) == ("advqa", "easy_vqa", "folder", "scenes", "squares", "vizwiz", "vqav2")
-    with pytest.raises(ReliabitError, match="choose one of: advqa, easy_vqa, folder, scenes, squares, vizwiz, vqav2"):
+    assert tuple(SOURCES) == ("advqa", "easy_vqa", "folder", "pictures", "scenes", "squares", "vizwiz", "vqav2")
+    choices = "advqa, easy_vqa, folder, pictures, scenes, squares, vizwiz, vqav2"
+    with pytest.raises(ReliabitError, match=f"choose one of: {choices}"):
         composed(package, "data.name=circles")

@@ -31,7 +31,7 @@ from reliabit.tracking.redaction import redact
 from reliabit.tracking.settings import TrackingConfig
 from reliabit.tracking.sweep._described import Judge, describe_sweep, record_best, without_verdict
 from reliabit.tracking.sweep._shown import SweepTable, show_differences
-from reliabit.tracking.sweep._tables import Summary, compare_with_baselines, pareto_of_sweep, summarize
+from reliabit.tracking.sweep._tables import Summary, compare_with_baselines, in_order, pareto_of_sweep, summarize
 from reliabit.tracking.sweep.parent import (
     check_not_deleted,
     parent_file,
@@ -214,7 +214,7 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
     fronts: dict[str, Pareto] = {}
     try:
         with step(f"reading {len(runs)} cells"):
-            cells = cells_of(sweep.tracker, runs)
+            cells = cells_of(sweep.tracker, in_order(runs))
         done = [cell for cell in cells if cell.finished]
         with step(f"certifying and comparing {len(done)} cells"):
             fronts = pareto_of_sweep(done, policy=sweep.policy, compared=len(runs))
