@@ -2,6 +2,11 @@
 
 Run as `python bench/serve.py` from the repository's root after `dvc repro` (`make repro`), whose checkpoint, Selector,
 predictions and certificates it bundles and serves in a process of its own. It writes `bench/results/serve.json`.
+A bundle of one's own is served in its place, after `reliabit promote` and `reliabit pull`:
+
+    python bench/serve.py --bundle bundle --predictions outputs/.../predictions.parquet --table data/prepared/... \
+        --clients 1 --results serve_mine
+
 Clients and service share the machine's cores, so that rates are lower than with clients elsewhere.
 """
 
@@ -26,12 +31,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from serving_cell import CELL, CONFIDENCE, DATA, RISK, ROOT, Expected, bundle, expectations
+from serving_cell import ROOT, Expected, ServedCell, versioned_cell
 
 from reliabit.metrics.certify import Certificate
 
-CLOSE = 1e-4
-"""Confidences that differ by less are the same; so near the threshold, either decision is right."""
+CLOSE = {"float32": 1e-4, "bfloat16": 3e-2}
+"""By what a model computes in: confidences that differ by less are the same; so near the threshold, either decision is
+right. In bfloat16 a batch's company changes the second digit."""
 
 SERVE = """
 import sys
@@ -97,7 +103,7 @@ def get(port: int, path: str) -> str:
         connection.close()
 
 
-def ask(port: int, questions: Iterator[Expected], certificate: Certificate, *, end: float) -> Heard:
+def ask(port: int, questions: Iterator[Expected], certificate: Certificate, *, close: float, end: float) -> Heard:
     """One client: ask until the time is over, each question when the last is answered."""
     heard = Heard()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -113,38 +119,39 @@ def ask(port: int, questions: Iterator[Expected], certificate: Certificate, *, e
             connection.close()
             continue
         heard.seconds.append(time.perf_counter() - start)
-        heard.outcomes[judge(response.status, body, expected, certificate, heard)] += 1
+        heard.outcomes[judge(response.status, body, expected, certificate, heard, close)] += 1
     connection.close()
     return heard
 
 
-def judge(status: int, body: bytes, expected: Expected, certificate: Certificate, heard: Heard) -> str:
+def judge(status: int, body: bytes, expected: Expected, certificate: Certificate, heard: Heard, close: float) -> str:
     """Whether an answer is the one that offline evaluation leads to expect."""
     if status != 200:
         return f"status {status}"
     found = json.loads(body)
+    if found["abstained"] != (found["answer"] is None) or found["answer"] not in (None, expected.answer):
+        return "another answer"
     difference = abs(found["confidence"] - expected.confidence)
     heard.largest_difference = max(heard.largest_difference, difference)
-    if difference > CLOSE:
+    if difference > close:
         return "another confidence"
     withheld = expected.confidence < certificate.threshold
-    if found["abstained"] != withheld and abs(expected.confidence - certificate.threshold) > CLOSE:
+    if found["abstained"] != withheld and abs(expected.confidence - certificate.threshold) > close:
         return "another decision"
-    if found["answer"] != (None if found["abstained"] else expected.answer):
-        return "another answer"
     return "withheld as offline" if found["abstained"] else "answered as offline"
 
 
-def load(port: int, certificate: Certificate, *, clients: int, seconds: float, seed: int) -> tuple[list[Heard], float]:
+def load(port: int, cell: ServedCell, *, clients: int, seconds: float, seed: int) -> tuple[list[Heard], float]:
     """Ask from many clients at once; what they heard, and how long it took."""
-    questions = expectations(seed=seed)
+    questions, description = cell.expectations(seed=seed), cell.description
+    certificate, close = description.certificate(None), CLOSE[description.dtype]
     heard: list[Heard] = []
     start = time.perf_counter()
     # No two clients ask the same question, as long as there are enough.
     shares = [questions[client::clients] for client in range(clients)]
 
     def run(share: list[Expected]) -> None:
-        heard.append(ask(port, cycled(share), certificate, end=start + seconds))
+        heard.append(ask(port, cycled(share), certificate, close=close, end=start + seconds))
 
     threads = [threading.Thread(target=run, args=(share,)) for share in shares]
     for thread in threads:
@@ -168,24 +175,27 @@ def sample(metrics: str, name: str) -> float:
     return float(found[1])
 
 
-def measure(*, clients: int, seconds: float, batch_size: int) -> dict[str, Any]:
+def measure(cell: ServedCell, *, clients: int, seconds: float) -> dict[str, Any]:
     """Everything of one run."""
-    with TemporaryDirectory() as place:
-        folder = Path(place) / "bundle"
-        certificate = bundle(folder, batch_size=batch_size)
-        with service(folder) as (port, process):
-            heard, taken = load(port, certificate, clients=clients, seconds=seconds, seed=0)
-            metrics = get(port, "/metrics")
-            drift = json.loads(get(port, "/drift"))
-            status = Path(f"/proc/{process}/status").read_text()
+    description = cell.description
+    with service(cell.bundle) as (port, process):
+        heard, taken = load(port, cell, clients=clients, seconds=seconds, seed=0)
+        metrics = get(port, "/metrics")
+        drift = json.loads(get(port, "/drift"))
+        status = Path(f"/proc/{process}/status").read_text()
     outcomes: Counter[str] = sum((one.outcomes for one in heard), Counter())
     times = np.concatenate([one.seconds for one in heard]) * 1e3
     as_offline = outcomes["answered as offline"] + outcomes["withheld as offline"]
-    peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, flags=re.MULTILINE)
+    memory = {name: int(kib) / 1024 for name, kib in re.findall(r"^(VmHWM|VmRSS):\s+(\d+) kB$", status, re.MULTILINE)}
     return {
+        "cell": description.name,
+        "dtype": description.dtype,
+        "confidence": description.confidence,
+        "risk": description.default_risk,
+        "threshold": description.certificate(None).threshold,
         "clients": clients,
         "seconds": taken,
-        "batch_size": batch_size,
+        "batch_size": description.batch_size,
         "requests": outcomes.total(),
         "errors_or_differences": outcomes.total() - as_offline,
         "outcomes": dict(sorted(outcomes.items())),
@@ -194,7 +204,8 @@ def measure(*, clients: int, seconds: float, batch_size: int) -> dict[str, Any]:
         "latency_ms": {f"p{level:g}": float(np.percentile(times, level)) for level in (50, 90, 99, 99.9, 100)},
         "mean_batch": sample(metrics, "reliabit_batch_questions_sum")
         / sample(metrics, "reliabit_batch_questions_count"),
-        "peak_resident_mib": int(peak[1]) / 1024 if peak else None,
+        "resident_mib": memory["VmRSS"],
+        "peak_resident_mib": memory["VmHWM"],
         "drift": {"alarm": drift["alarm"], "answers": drift["answers"], "tests": drift["tests"]},
     }
 
@@ -204,13 +215,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32, help="of the bundle of the versioned pipeline")
+    parser.add_argument("--bundle", type=Path, help="the folder of another bundle; then also:")
+    parser.add_argument("--predictions", type=Path, help="the predictions table of its cell")
+    parser.add_argument("--table", type=Path, help="the folder of the prepared table that was asked")
+    parser.add_argument("--results", default="serve", help="the name of the file in bench/results")
     options = parser.parse_args()
-    about = machine()
-    results = {"machine": about, "cell": f"{CELL}-{DATA}", "confidence": CONFIDENCE, "risk": RISK}
-    results |= measure(clients=options.clients, seconds=options.seconds, batch_size=options.batch_size)
+    results = {"machine": machine()}
+    with TemporaryDirectory() as place:
+        cell = (
+            versioned_cell(Path(place) / "bundle", batch_size=options.batch_size)
+            if options.bundle is None
+            else ServedCell(options.bundle, options.predictions, options.table)
+        )
+        results |= measure(cell, clients=options.clients, seconds=options.seconds)
     (ROOT / "bench" / "results").mkdir(parents=True, exist_ok=True)
-    (ROOT / "bench" / "results" / "serve.json").write_text(json.dumps(results, indent=2) + "\n")
+    (ROOT / "bench" / "results" / f"{options.results}.json").write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
     if results["errors_or_differences"]:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""A cell of the versioned pipeline as a bundle, and what its offline evaluation says of every question."""
+"""A cell to be served: its bundle, and what its offline evaluation says of every question."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from reliabit.data.prepared_table import load_split
 from reliabit.inference.predictions import read_predictions
 from reliabit.metrics.certify import Certificate
 from reliabit.serving.bundle.description import Description
-from reliabit.serving.bundle.folder import write_bundle
+from reliabit.serving.bundle.folder import read_description, write_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = "qwen2_vl_tiny-hqq-4bit"
@@ -30,12 +30,52 @@ class Expected:
     confidence: float
 
 
-def bundle(folder: Path, *, batch_size: int) -> Certificate:
-    """Bundle what the versioned pipeline made; the certificate of the default risk."""
+@dataclass(frozen=True)
+class ServedCell:
+    """What is served, and what it is compared with.
+
+    Attributes:
+        bundle: The folder of the bundle.
+        predictions: The predictions table of the cell's evaluation.
+        table: The folder of the prepared table that was asked.
+    """
+
+    bundle: Path
+    predictions: Path
+    table: Path
+
+    @property
+    def description(self) -> Description:
+        """What the bundle says of itself."""
+        return read_description(self.bundle)
+
+    def expectations(self, *, seed: int) -> list[Expected]:
+        """Every question of the split `test` with its offline answer and confidence, in random order."""
+        table = read_predictions(self.predictions)
+        confidence = f"conf_{self.description.confidence}"
+        asked = [table[name].to_pylist() for name in ("split", "shift", "question_id", "answer", confidence)]
+        said = {
+            question: (answer, confidence)
+            for split, shift, question, answer, confidence in zip(*asked, strict=True)
+            if (split, shift) == ("test", "none")
+        }
+        found = []
+        for row in load_split(self.table, "test"):
+            if row["question_id"] in said:
+                image = base64.b64encode(row["image"]).decode()
+                body = json.dumps({"image": image, "question": row["question"]}).encode()
+                found.append(Expected(body, *said[row["question_id"]]))
+        random.Random(seed).shuffle(found)
+        return found
+
+
+def versioned_cell(folder: Path, *, batch_size: int) -> ServedCell:
+    """Bundle what the versioned pipeline made, in a folder."""
     results = ROOT / "results" / f"{CELL}-{DATA}"
+    predictions = results / "selected" / "predictions.parquet"
     report = json.loads((results / "report" / "report.json").read_text())
     certificates = tuple(Certificate.from_dict(record) for record in report["certificates"][CONFIDENCE])
-    table = read_predictions(results / "selected" / "predictions.parquet")
+    table = read_predictions(predictions)
     rows = np.flatnonzero(np.array(table["split"].to_pylist()) == "cal").tolist()
     sample = table.take(rows)
     description = Description(
@@ -60,24 +100,5 @@ def bundle(folder: Path, *, batch_size: int) -> Certificate:
         calibration=(sample[f"conf_{CONFIDENCE}"].to_numpy(), sample["accuracy"].to_numpy()),
         card="# Bundle of a benchmark\n",
     )
-    return description.certificate(None)
-
-
-def expectations(*, seed: int) -> list[Expected]:
-    """Every question of the split `test` with its offline answer and confidence, in random order."""
-    table = read_predictions(ROOT / "results" / f"{CELL}-{DATA}" / "selected" / "predictions.parquet")
-    asked = [table[name].to_pylist() for name in ("split", "shift", "question_id", "answer", f"conf_{CONFIDENCE}")]
-    said = {
-        question: (answer, confidence)
-        for split, shift, question, answer, confidence in zip(*asked, strict=True)
-        if (split, shift) == ("test", "none")
-    }
-    [folder] = (ROOT / "data" / "versioned" / DATA).glob(f"{DATA}-*")
-    questions = load_split(folder, "test")
-    found = []
-    for row in questions:
-        image = base64.b64encode(row["image"]).decode()
-        body = json.dumps({"image": image, "question": row["question"]}).encode()
-        found.append(Expected(body, *said[row["question_id"]]))
-    random.Random(seed).shuffle(found)
-    return found
+    [prepared] = (ROOT / "data" / "versioned" / DATA).glob(f"{DATA}-*")
+    return ServedCell(folder, predictions, prepared)

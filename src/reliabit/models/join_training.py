@@ -200,7 +200,7 @@ def standardize(model: "PreTrainedModel", features: Sequence[TowerFeatures]) -> 
     counts = torch.tensor([float(sum(len(chunk) for chunk in one.chunks)) for one in features], dtype=torch.float64)
     share = (counts / counts.sum())[:, None]
     mean = (share * torch.stack([mean for mean, _ in moments])).sum(0)
-    squares = (share * torch.stack([deviation**2 + average**2 for average, deviation in moments])).sum(0)
+    squares = (share * torch.stack([square for _, square in moments])).sum(0)
     deviation = (squares - mean**2).sqrt()
     found: Any = model
     norm = found.model.vision_model.post_layernorm

@@ -104,13 +104,12 @@ class TowerFeatures:
         return torch.from_numpy(self.chunks[chunk][row].astype(np.float32))
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of each channel over all patches, `[width]` each, float64."""
+        """Mean, and mean of the squares, of each channel over all patches, `[width]` each, float64."""
         count, total, squares = 0, 0.0, 0.0
         for chunk in self.chunks:
             values = chunk.astype(np.float64).reshape(-1, chunk.shape[-1])
             count, total, squares = count + len(values), total + values.sum(0), squares + np.square(values).sum(0)
-        mean = torch.from_numpy(np.asarray(total / count))
-        return mean, (torch.from_numpy(np.asarray(squares / count)) - mean**2).sqrt()
+        return torch.from_numpy(np.asarray(total / count)), torch.from_numpy(np.asarray(squares / count))
 
 
 def see_poses(
