@@ -19,8 +19,11 @@ from reliabit.quant.quantizer import Quantizer
 from reliabit.quant.record import MetadataType
 from reliabit.settings import choice, positive
 
-_ROWS = 512
-"""Rows whose groups are solved at a time: their copies stay in a core's cache."""
+_ROWS = 2048
+"""Rows whose groups are solved at a time."""
+
+_ITERATIONS = 4
+"""Steps of a grid's search: ten lower the outputs' error by another percent, and take as long as all the rest."""
 
 _SMALLEST_IMPORTANCE = 1e-3
 
@@ -142,10 +145,12 @@ class Gptq(Quantizer):
     def _solve(self, groups: Tensor, scheme: Scheme, importance: Tensor) -> tuple[Tensor, Tensor]:
         if self.settings.grid == "minmax":
             return min_max_grid(groups, bits=scheme.bits, zero=scheme.zero)
-        counted = importance if self.settings.grid == "weighted" else None
+        options = {"iterations": _ITERATIONS, **scheme.search_options}
+        if self.settings.grid == "weighted":
+            options["importance"] = importance
         if scheme.zero == "float":
-            return solve_scale_and_zero(groups, bits=scheme.bits, importance=counted, **scheme.search_options)
-        return search_grid(groups, bits=scheme.bits, zero=scheme.zero, importance=counted, **scheme.search_options)
+            return solve_scale_and_zero(groups, bits=scheme.bits, **options)
+        return search_grid(groups, bits=scheme.bits, zero=scheme.zero, **options)
 
 
 def _usable(scale: Tensor, zero: Tensor, *, metadata: MetadataType) -> Tensor:
