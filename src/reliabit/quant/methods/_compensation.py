@@ -127,7 +127,7 @@ class _Rounding:
         self.scale, self.zero = weight.new_empty((2, inputs // group_length, rows)).unbind()
         self.errors, self.decoded = weight.new_empty((_BLOCK, rows)), weight.new_empty(rows)
         if factor.order is not None:
-            for group, weights in enumerate(weight.split(group_length, dim=1)):
+            for group, weights in enumerate(torch.split(weight, group_length, dim=1)):
                 self._set_grid(group, weights)
 
     def round(self, start: int, stop: int) -> None:
@@ -214,7 +214,7 @@ def refit(
     second, groups = moments.second, scale.shape[1]
     length = weight.shape[1] // groups
     scale, zero, places = scale.clone(), zero.clone(), codes.float()
-    spread = (places.unflatten(1, (groups, length)) - zero[..., None]) * scale[..., None]
+    spread = (places.reshape(len(places), groups, length) - zero[..., None]) * scale[..., None]
     pull = (weight - spread.flatten(1)) @ second
     if moments.residual is not None and strength:
         pull += strength * (weight @ moments.residual)

@@ -99,8 +99,9 @@ class Gptq(Quantizer):
                 largest_damping=settings.largest_damping,
                 name=name,
             )
-            drifted = settings.residual > 0 and inputs.residual is not None
-            steps = residual_steps(inputs.residual, factor, strength=settings.residual) if drifted else None
+            steps = None
+            if settings.residual > 0 and inputs.residual is not None:
+                steps = residual_steps(inputs.residual, factor, strength=settings.residual)
             inputs.shared[key] = factor, steps
         found: tuple[Factor, Tensor | None] = inputs.shared[key]
         return found
@@ -123,7 +124,7 @@ class Gptq(Quantizer):
 
         def grid_of(group: int, weights: Tensor) -> tuple[Tensor, Tensor]:
             counted = importance[group * length : (group + 1) * length].clamp_min(_SMALLEST_IMPORTANCE)
-            found = [self._solve(rows.contiguous(), scheme, counted) for rows in weights.split(_ROWS)]
+            found = [self._solve(rows.contiguous(), scheme, counted) for rows in torch.split(weights, _ROWS)]
             scale, zero = torch.cat([scale for scale, _ in found]), torch.cat([zero for _, zero in found])
             return scale.to(dtype).float(), zero.to(dtype).float()
 
