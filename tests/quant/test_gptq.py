@@ -143,6 +143,7 @@ def test_fitted_grids_are_the_least_squares_ones():
         start.scale.float(),
         start.zero.float(),
         moments,
+        damping=0.0,
         strength=0.0,
         move_zero=True,
         sweeps=1,

@@ -137,7 +137,7 @@ class QuantConfig:
 
     def check(self, key: str) -> None:
         """See `reliabit.settings.check`."""
-        # Here alone, as results that settings are a part of do not depend on the methods there are.
+        # Only where it is asked for, as results that settings are a part of do not depend on the methods there are.
         from reliabit.quant.methods import QUANTIZERS, read_options
 
         methods = (UNQUANTIZED, *QUANTIZERS.found())

@@ -187,6 +187,7 @@ def refit(
     zero: Tensor,
     moments: InputMoments,
     *,
+    damping: float,
     strength: float,
     move_zero: bool,
     sweeps: int,
@@ -203,6 +204,7 @@ def refit(
         scale: `[rows, groups]`.
         zero: `[rows, groups]`.
         moments: Of the inputs.
+        damping: The share of their mean diagonal that is added to it: inputs that are hardly there do not decide.
         strength: How far the drift of the inputs is made good.
         move_zero: Fit the zero too.
         sweeps: How often all groups are passed.
@@ -211,7 +213,8 @@ def refit(
     Returns:
         Scale and zero, `[rows, groups]`.
     """
-    second, groups = moments.second, scale.shape[1]
+    second, groups = moments.second.clone(), scale.shape[1]
+    second.diagonal().add_(damping * second.diagonal().mean())
     length = weight.shape[1] // groups
     scale, zero, places = scale.clone(), zero.clone(), codes.float()
     spread = (places.reshape(len(places), groups, length) - zero[..., None]) * scale[..., None]

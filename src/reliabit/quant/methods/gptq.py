@@ -136,6 +136,7 @@ class Gptq(Quantizer):
                 scale,
                 zero,
                 inputs,
+                damping=factor.damping,
                 strength=self.settings.residual,
                 move_zero=scheme.zero == "float",
                 sweeps=self.settings.refit,

@@ -76,8 +76,9 @@ def quantize_checkpoint(
     """
     check_destination(destination, source=source)
     decoder = StreamedDecoder(source, decoder_layers, dtype=dtype)
-    schemes, digest = check_schemes(decoder.model, plan), folder_digest(source)
+    schemes = check_schemes(decoder.model, plan)
     check_inputs(schemes, inputs)
+    digest = folder_digest(source)
     job = job_key(
         source=digest,
         schemes=schemes,
