@@ -93,6 +93,17 @@ class Components(Generic[T]):
         own = (module for module in _modules(self._package) if not module.startswith("_"))
         return tuple(sorted({*own, *_plugins(self._group)}))
 
+    def module_of(self, name: str) -> str | None:
+        """The module of a name that `found` tells of, by its dotted name; nothing is imported.
+
+        >>> Components[type]("shape", package="reliabit.quant", entry_points="reliabit.shapes").module_of("grid")
+        'reliabit.quant.grid'
+        """
+        if name in _modules(self._package):
+            return f"{self._package}.{name}"
+        plugin = _plugins(self._group).get(name)
+        return None if plugin is None else plugin.module
+
     def _import(self, name: str) -> None:
         plugins = _plugins(self._group)
         if name in _modules(self._package):

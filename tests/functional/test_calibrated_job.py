@@ -31,6 +31,17 @@ def test_a_sweep_calibrates_once_for_all_its_cells(place):
     assert {cell.info.status for cell in cells} == {"FINISHED"}
 
 
+@pytest.mark.slow
+def test_all_quantizers_run_at_all_small_widths(place):
+    done = place.run("-m", "quant=rtn,hqq,awq,mbq,gptq", "quant.bits=2,3,4", *CALIBRATION, *SMALL)
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(tracking_uri=f"sqlite:///{place.folder}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("reliabit")
+    cells = client.search_runs([experiment.experiment_id], filter_string="tags.kind = 'cell'")
+    found = {(cell.data.tags["quant"], cell.data.tags["bits"]) for cell in cells if cell.info.status == "FINISHED"}
+    assert found >= {(quant, bits) for quant in ("rtn", "hqq", "awq", "mbq", "gptq") for bits in ("2", "3", "4")}
+
+
 def test_a_scaled_checkpoint_says_what_was_chosen(place):
     done = place.run("task=quantize", "quant=mbq", "quant.bits=3", f"task.checkpoint={place.folder}/ck", *CALIBRATION)
     assert done.returncode == 0, done.stderr

@@ -76,9 +76,9 @@ def converted(monkeypatch):
     """The names of the modules that are quantized from now on."""
     names, convert = [], streaming.convert
 
-    def counted(model, name, scheme):
+    def counted(model, name, scheme, inputs=None):
         names.append(name)
-        return convert(model, name, scheme)
+        return convert(model, name, scheme, inputs)
 
     monkeypatch.setattr(streaming, "convert", counted)
     return names

@@ -57,9 +57,17 @@ def test_one_changed_weight_that_sees_is_enough(config):
     assert encoding_identity(config, model) != before
 
 
-def test_the_questions_of_a_calibration_are_part_of_what_answers_are_known_by(config, monkeypatch):
+@pytest.mark.parametrize(
+    "quant",
+    [
+        QuantConfig("mbq", "rtn", bits=4, scaling=ScalingConfig(search="fast")),
+        QuantConfig("gptq", "gptq", bits=4, rules=[{"components": ["language_mlp"]}]),
+        QuantConfig("some", "hqq", bits=4, rules=[{"components": ["language_mlp"], "method": "gptq"}]),
+    ],
+)
+def test_the_questions_of_a_calibration_are_part_of_what_answers_are_known_by(quant, config, monkeypatch):
     """Which is why the code that draws them is not."""
-    config.quant = QuantConfig("mbq", "mbq", bits=4, scaling=ScalingConfig(search="fast"))
+    config.quant = quant
     row = {"question_id": "1", "question": "what?", "answers": ["a"], "image": b"image"}
     found = set()
     for changed in ({}, {"question": "who?"}, {"answers": ["b"]}, {"image": b"imagf"}):

@@ -58,11 +58,12 @@ def test_what_fits_is_quantized_as_ever(tmp_path):
     assert load_quantized(config).size == load_quantized(config_of(tmp_path, "quant=hqq", "quant.bits=4")).size
 
 
-@pytest.mark.parametrize("quantizer", ["hqq", "mbq"])
+@pytest.mark.parametrize("quantizer", ["hqq", "mbq", "gptq"])
 @pytest.mark.parametrize("task", [answer, quantize, pipeline_ready])
 def test_groups_that_do_not_fit_are_refused_before_anything_is_measured(tmp_path, monkeypatch, quantizer, task):
     """The smaller of the widths, 128, takes no group of 256; the larger, 384, does not either."""
     monkeypatch.setattr("reliabit.tasks._model.load_statistics", lambda _: pytest.fail("calibrated in vain"))
+    monkeypatch.setattr("reliabit.tasks._model.calibration_rows", lambda _: pytest.fail("calibrated in vain"))
     monkeypatch.setattr("reliabit.models.loading.load_checkpoint", lambda *_: pytest.fail("loaded in vain"))
     overrides = (f"quant={quantizer}", "quant.group_size=256", f"task.checkpoint={tmp_path}/checkpoint")
     config = config_of(tmp_path, "task=quantize", *overrides)

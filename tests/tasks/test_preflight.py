@@ -116,6 +116,7 @@ def test_what_is_right_passes(task):
         (["data.splits.test=0", "data.ask.test=0", "data.shifts=[reworded]"], "data.splits has no images in test"),
         (["data.root=nowhere"], "easy_vqa: nowhere/train/questions.json does not exist; set data.root"),
         (["quant=mbq", "quant.calibration.split=train", "data.splits.train=0"], "data.splits leaves it empty"),
+        (["quant=gptq", "quant.calibration.split=train", "data.splits.train=0"], "data.splits leaves it empty"),
         (["quant=mbq", "quant.calibration.chat=no", "quant.calibration.chat_images=."], "the chat file no does not ex"),
         (["task=select", "task.predictions=no/p.parquet"], "task.predictions=no/p.parquet does not exist; name"),
         (["task=select"], "task.predictions is not set; name the predictions table"),

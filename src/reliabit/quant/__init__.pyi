@@ -29,6 +29,7 @@ from .plan import build_plan as build_plan
 from .plan import default_plan as default_plan
 from .plan import plan_from_config as plan_from_config
 from .plan import resolve as resolve
+from .quantized_prefix import InputCalibration as InputCalibration
 from .quantizer import Quantizer as Quantizer
 from .quantizer import quantize_weight as quantize_weight
 from .settings import CalibrationConfig as CalibrationConfig

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from reliabit.errors import ReliabitError
 from reliabit.quant.grid import Layout, QuantizedWeight, dequantize, row_chunks
+from reliabit.quant.input_moments import InputMoments
 from reliabit.quant.layers import QuantEmbedding, QuantLinear
+from reliabit.quant.mbq.decoder import ResidentDecoder
 from reliabit.quant.mbq.scaling import Calibration, scale_model
 from reliabit.quant.mbq.search import GroupScale
 from reliabit.quant.module_names import component_of
 from reliabit.quant.packed import PackedWeight
 from reliabit.quant.plan import Plan, Rule, Scheme, default_plan, plan_from_config, resolve
+from reliabit.quant.quantized_prefix import InputCalibration, QuantizedPrefix, check_inputs, learns_inputs
 from reliabit.quant.quantizer import check_finite, quantize_weight, quantizer_of
 from reliabit.quant.settings import BITS
 
@@ -78,6 +81,7 @@ def quantize_model(
     plan: Plan | Sequence[Mapping[str, Any]] | None = None,
     calibration: Calibration | None = None,
     *,
+    inputs: InputCalibration | None = None,
     bits: int | None = None,
     method: str | None = None,
     group_size: int | None = None,
@@ -99,6 +103,9 @@ def quantize_model(
             leaves out the other arguments say. None is one scheme for the modules named above.
         calibration: Statistics and a scale search (MBQ, AWQ); scales are folded into the decoder before it is
             quantized. None quantizes the weights as they are.
+        inputs: What methods that learn from the inputs of their layers are shown (GPTQ); needed for these alone. A
+            layer's inputs are those that the quantized layers before it make; what is outside the decoder is quantized
+            after it.
         bits: Bits of a weight; needed unless the plan brings its own.
         method: Of `reliabit.quant.methods`; `hqq` by default.
         group_size: Inputs that share a scale; the first of `GROUP_SIZES` that divides all inputs by default, and whole
@@ -110,7 +117,8 @@ def quantize_model(
     Raises:
         ReliabitError: Neither bits nor a plan, or both; a rule that matches nothing, a module named twice or quantized
             already, a NaN or infinite weight, a group size that does not divide the inputs, unsupported bits, a weight
-            shared otherwise than by embeddings and head, or statistics that are not this model's.
+            shared otherwise than by embeddings and head, statistics that are not this model's, or a method that learns
+            from inputs without any, outside the decoder, or from inputs that say nothing.
 
     Example:
         >>> from reliabit.quant.plan import Rule
@@ -124,11 +132,14 @@ def quantize_model(
     """
     plan = _plan_of(model, plan, bits=bits, method=method, group_size=group_size)
     schemes = check_schemes(model, plan)
+    check_inputs(schemes, inputs)
     before = set(packed_modules(model))
     scales = () if calibration is None else tuple(scale_model(model, schemes, calibration))
     if any(len(_owners(model, _weight_of(model.get_submodule(name), name))) > 1 for name in schemes):
         say_untied(model)
-    report = ConversionReport(tuple(convert(model, name, scheme) for name, scheme in schemes.items()), scales)
+    done = {} if inputs is None else _convert_decoder(model, schemes, inputs)
+    done |= {name: convert(model, name, scheme) for name, scheme in schemes.items() if name not in done}
+    report = ConversionReport(tuple(done[name] for name in schemes), scales)
     converted = set(packed_modules(model)) - before
     if converted != set(schemes):
         raise RuntimeError(f"converted {sorted(converted ^ set(schemes))} against the plan")
@@ -137,6 +148,25 @@ def quantize_model(
 
         attach(cast("PreTrainedModel", model), scheme_records(model, schemes))
     return report
+
+
+def _convert_decoder(
+    model: nn.Module, schemes: Mapping[str, Scheme], inputs: InputCalibration
+) -> dict[str, ConvertedModule]:
+    """Convert decoder layers up to the last with a method that learns from their inputs."""
+    if not any(learns_inputs(scheme) for scheme in schemes.values()):
+        return {}
+    decoder = ResidentDecoder(model, inputs.path)
+    prefix = QuantizedPrefix(schemes, inputs, first=[decoder.inputs(batch) for batch in inputs.batches])
+    done: dict[str, ConvertedModule] = {}
+
+    def quantize(name: str, moments: InputMoments | None) -> None:
+        done[name] = convert(model, name, schemes[name], moments)
+
+    for index in range(prefix.last + 1):
+        with decoder.layer(index) as layer:
+            prefix.quantize_layer(layer, index, quantize)
+    return done
 
 
 def _plan_of(
@@ -263,11 +293,11 @@ def _weight_of(module: nn.Module, name: str) -> Tensor:
     return weight
 
 
-def convert(model: nn.Module, name: str, scheme: Scheme) -> ConvertedModule:
-    """Put a quantized module in the place of a plain one."""
+def convert(model: nn.Module, name: str, scheme: Scheme, inputs: InputMoments | None = None) -> ConvertedModule:
+    """Put a quantized module in the place of a plain one; `inputs` are for a method that learns from them."""
     module = model.get_submodule(name)
     weight = _weight_of(module, name).detach()
-    quantized = quantize_weight(weight, **scheme.arguments(), name=name)
+    quantized = quantize_weight(weight, **scheme.arguments(), name=name, inputs=inputs)
     if isinstance(module, nn.Embedding):
         packed: PackedWeight = QuantEmbedding.from_embedding(module, quantized)
     else:

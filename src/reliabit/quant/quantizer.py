@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reliabit.errors import ReliabitError
 from reliabit.quant.grid import Layout, QuantizedWeight, check_layout, encode, metadata_type, row_chunks
+from reliabit.quant.input_moments import InputMoments, InputNeeds
 from reliabit.quant.methods import QUANTIZERS, read_options
 from reliabit.quant.plan import Scheme
 from reliabit.quant.record import CHOICES, MetadataType, ZeroKind
@@ -18,14 +19,19 @@ _SOLVERS = ("chunked", "library")
 class Quantizer:
     """A quantization method; registered by name in `reliabit.quant.methods.QUANTIZERS`.
 
-    Most methods solve groups one by one and override `solve`; one that sees more of a weight overrides `quantize`.
+    Most methods solve groups one by one and override `solve`; one that sees more of a weight overrides `quantize`; one
+    that learns from the inputs of its layer sets `needs_inputs`, overrides `quantize_with`, and says with `input_needs`
+    what it asks for beyond their second moments. Whoever quantizes a model gives it these, a layer at a time
+    (`reliabit.quant.quantized_prefix`), and needs to know no more of it.
 
     Attributes:
         options: The dataclass of the method's own settings (`quant.options`), if it has any.
+        needs_inputs: Whether it learns from the inputs of its layer; written out in the class, as `True`.
         settings: These settings, checked.
     """
 
     options: ClassVar[type | None] = None
+    needs_inputs: ClassVar[bool] = False
 
     def __init__(self, settings: Any = None) -> None:
         self.settings = settings
@@ -41,6 +47,14 @@ class Quantizer:
         scale, zero = torch.cat([scale for scale, _ in solved]), torch.cat([zero for _, zero in solved])
         return put_on_grid(weight, scale, zero, scheme, name=name)
 
+    def input_needs(self) -> InputNeeds:
+        """What a method that `needs_inputs` asks for of them."""
+        return InputNeeds()
+
+    def quantize_with(self, weight: Tensor, scheme: Scheme, inputs: InputMoments, *, name: str) -> QuantizedWeight:
+        """Quantize a weight, as `quantize` does, knowing the moments of the layer's inputs."""
+        raise NotImplementedError
+
 
 @torch.no_grad()
 def quantize_weight(
@@ -55,6 +69,7 @@ def quantize_weight(
     iterations: int | None = None,
     metadata: MetadataType | None = None,
     name: str = "weight",
+    inputs: InputMoments | None = None,
     **options: Any,
 ) -> QuantizedWeight:
     """Quantize a weight in groups of consecutive inputs of one row.
@@ -65,7 +80,8 @@ def quantize_weight(
     Args:
         weight: Floating point, `[out_features, in_features]`, on any device; it is not changed.
         method: `rtn` (round to nearest), `hqq` (the published half-quadratic algorithm: the scale of the range, a
-            solved zero), `hqq_plus` (alternating least squares on scale and zero), or one that a package adds.
+            solved zero), `hqq_plus` (alternating least squares on scale and zero), `gptq` (error compensation), or one
+            that a package adds.
         bits: Bits of a code, 1 to 8.
         group_size: 16 to 256 and a divisor of `in_features`, or None for the whole row.
         zero: `float`, or the constraint `integer` or `symmetric`, under which scale and zero are solved anew.
@@ -74,6 +90,7 @@ def quantize_weight(
         iterations: Largest number of steps of the iterative methods; None is the method's own.
         metadata: What scales and float zeros are stored in; None is float16, or float32 where that would do harm.
         name: What the weight is called in errors.
+        inputs: The moments of the layer's inputs, for a method that learns from them.
         options: The settings that the method itself declares.
 
     Returns:
@@ -94,7 +111,14 @@ def quantize_weight(
         raise ReliabitError(f"{name}: a floating-point matrix is needed, not {weight.dtype} {tuple(weight.shape)}")
     quantizer = quantizer_of(scheme, in_features=weight.shape[1], name=name)
     check_finite(weight, name=name)
-    return quantizer.quantize(weight, scheme, name=name)
+    if not quantizer.needs_inputs:
+        return quantizer.quantize(weight, scheme, name=name)
+    if inputs is None:
+        raise ReliabitError(
+            f"{name}: method {method!r} learns from the inputs of its layer, and there are no calibration images; "
+            "give quantize_model or quantize_checkpoint its inputs"
+        )
+    return quantizer.quantize_with(weight, scheme, inputs, name=name)
 
 
 def quantizer_of(scheme: Scheme, *, in_features: int, name: str) -> Quantizer:

@@ -107,7 +107,7 @@ class QuantConfig:
         rules: Which modules, in order; see `reliabit.quant.plan_from_config`. What a rule leaves out, the keys
             above fill in.
         scaling: The scale search that comes first.
-        calibration: The calibration set, for the scale search.
+        calibration: The calibration set, for the scale search and for methods that learn from it.
     """
 
     name: str = _MISSING
@@ -124,12 +124,20 @@ class QuantConfig:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether it learns from a calibration set."""
-        return self.method != UNQUANTIZED and self.scaling.search != "none"
+        """Whether it learns from a calibration set: to scale channels, or by a method that does (GPTQ)."""
+        return self.method != UNQUANTIZED and (self.scaling.search != "none" or self.learns_inputs)
+
+    @property
+    def learns_inputs(self) -> bool:
+        """Whether a method of the plan learns from the inputs of its layers."""
+        from reliabit.quant.methods import needs_inputs
+
+        named = {rule.get("method", self.method) if isinstance(rule, dict) else self.method for rule in self.rules}
+        return self.method != UNQUANTIZED and any(needs_inputs(method) for method in named)
 
     def check(self, key: str) -> None:
         """See `reliabit.settings.check`."""
-        # Here alone, as results that settings are a part of do not depend on the methods there are.
+        # Only where it is asked for, as results that settings are a part of do not depend on the methods there are.
         from reliabit.quant.methods import QUANTIZERS, read_options
 
         methods = (UNQUANTIZED, *QUANTIZERS.found())

@@ -13,6 +13,7 @@ from reliabit.cache import get_or_create
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import TrainerConfig
+from reliabit.models.families import find_adapter
 from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quantize_model
@@ -24,7 +25,7 @@ from reliabit.tasks._calibration_rows import FOLDER, calibration_rows
 if TYPE_CHECKING:
     from reliabit.inference.answer_store import ChunkAnswerer
     from reliabit.inference.encoded_store import EncodedStore
-    from reliabit.quant import Calibration, CalibrationBatch, GroupScale, Statistics
+    from reliabit.quant import Calibration, CalibrationBatch, GroupScale, InputCalibration, Statistics
 
 BASELINE_TYPE = "bfloat16"
 """The type that the weights of the baseline are counted as stored in."""
@@ -87,10 +88,13 @@ def check_fits(config: Config) -> None:
 
     from reliabit.quant.checkpoint_io import skeleton
     from reliabit.quant.convert import check_schemes
+    from reliabit.quant.quantized_prefix import check_places
 
     plan = plan_of(config.quant)
     if plan is not None:
-        check_schemes(skeleton(Path(config.model.path), getattr(torch, config.model.dtype)), plan)
+        schemes = check_schemes(skeleton(Path(config.model.path), getattr(torch, config.model.dtype)), plan)
+        if config.quant.learns_inputs:
+            check_places(schemes, path=find_adapter(config.model.family).decoder_layers)
 
 
 def load_quantized(config: Config) -> QuantizedCheckpoint:
@@ -112,7 +116,8 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
                 f"the devices, where they cannot be quantized ({away[0]} among them); write a checkpoint with "
                 "task=quantize, and answer with model.path=<its folder> quant=none"
             )
-        report = quantize_model(checkpoint.model, build_plan(config.quant), load_calibration(config))
+        calibration, inputs = load_calibration(config)
+        report = quantize_model(checkpoint.model, build_plan(config.quant), calibration, inputs=inputs)
     if not is_spread(checkpoint.model):
         # Kernels are of a device; a model is quantized where it was loaded, as checkpoints are.
         checkpoint.model.to(device_of(config.trainer.accelerator))
@@ -143,14 +148,46 @@ def chunk_answerer(
     )
 
 
-def load_calibration(config: Config) -> "Calibration | None":
-    """The scale search that a configuration asks for, with its statistics; None where it asks for none."""
-    if config.quant.scaling.search == "none":
-        return None
-    from reliabit.quant import Calibration
+def load_calibration(config: Config) -> "tuple[Calibration | None, InputCalibration | None]":
+    """What a configuration learns from its calibration set; None where it asks for none.
 
-    settings, (statistics, batches) = config.quant.scaling, load_statistics(config)
-    return Calibration(statistics, settings, batches if settings.search == "faithful" else ())
+    The first is its scale search, with statistics, the second what methods that learn from inputs are shown.
+    """
+    if not config.quant.is_calibrated:
+        return None, None
+    import torch
+
+    from reliabit.quant import Calibration, InputCalibration
+
+    settings, statistics, calibration, inputs = config.quant.scaling, None, None, None
+    if needs_statistics(config):
+        statistics, batches = load_statistics(config)
+    else:
+        batches = _load_batches(config)
+    if settings.search != "none" and statistics is not None:
+        calibration = Calibration(statistics, settings, batches if settings.search == "faithful" else ())
+    if config.quant.learns_inputs:
+        layers = find_adapter(config.model.family).decoder_layers
+        inputs = InputCalibration(layers, batches, statistics, dtype=getattr(torch, config.model.dtype))
+    return calibration, inputs
+
+
+def needs_statistics(config: Config) -> bool:
+    """Whether a configuration needs statistics of the unquantized model, which are measured once for all widths."""
+    from reliabit.quant.quantized_prefix import plan_needs
+
+    if not config.quant.is_calibrated:
+        return False
+    searched = config.quant.scaling.search != "none"
+    return searched or any(needs.statistics for needs in plan_needs(build_plan(config.quant)))
+
+
+def _load_batches(config: Config) -> "list[CalibrationBatch]":
+    """The calibration set of a configuration, encoded."""
+    from reliabit.models.batches import calibration_batches
+
+    size = config.quant.calibration.batch_size
+    return calibration_batches(calibration_rows(config), encoder=load_encoder(config.model), batch_size=size)
 
 
 def load_statistics(config: Config) -> "tuple[Statistics, list[CalibrationBatch]]":
@@ -160,14 +197,12 @@ def load_statistics(config: Config) -> "tuple[Statistics, list[CalibrationBatch]
     """
     import torch
 
-    from reliabit.models.batches import calibration_batches
     from reliabit.quant import collect, folder_digest, read_statistics
     from reliabit.quant import statistics_key as key_of
     from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 
-    settings, model, encoder = config.quant.calibration, Path(config.model.path), load_encoder(config.model)
-    batches = calibration_batches(calibration_rows(config), encoder=encoder, batch_size=settings.batch_size)
-    layers, dtype = encoder.adapter.decoder_layers, getattr(torch, config.model.dtype)
+    settings, model, batches = config.quant.calibration, Path(config.model.path), _load_batches(config)
+    layers, dtype = find_adapter(config.model.family).decoder_layers, getattr(torch, config.model.dtype)
     key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=layers, dtype=dtype)
     folder = Path(config.paths.cache) / FOLDER / f"{config.model.name}-{key[:12]}"
 

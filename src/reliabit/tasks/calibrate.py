@@ -9,7 +9,7 @@ from reliabit.files import replacing
 from reliabit.models.loading import check_loadable
 from reliabit.progress import step
 from reliabit.tasks._calibration_rows import FOLDER
-from reliabit.tasks._model import load_statistics
+from reliabit.tasks._model import load_statistics, needs_statistics
 from reliabit.tasks._results import next_command
 from reliabit.tasks.runtime import set_up
 from reliabit.terminal import show_result
@@ -18,16 +18,17 @@ from reliabit.terminal import show_result
 def calibrate(config: Config) -> None:
     """Write the statistics of the configured model, unless they are there, and say where and what they are.
 
-    For a quantizer that learns nothing from data, a note that says so: the versioned pipeline has one stage for all.
+    For a quantizer that needs none, a note that says so: the versioned pipeline has one stage for all.
 
     Raises:
         ReliabitError: Nothing can be learned from the calibration set.
     """
     from reliabit.quant.mbq.calibration_statistics import RECORD
 
-    if config.quant.scaling.search == "none":
+    if not needs_statistics(config):
         path = Path(config.paths.cache) / FOLDER / f"{config.quant.name}.md"
-        note = f"quant={config.quant.name} learns nothing from data: there is nothing to calibrate.\n"
+        learned = "learns while it quantizes" if config.quant.is_calibrated else "learns nothing from data"
+        note = f"quant={config.quant.name} {learned}: there is nothing to calibrate.\n"
         with replacing(path) as unfinished:
             unfinished.write_text(note)
         show_result(f"{path}: {note.rstrip()}", [], then=next_command("task=quantize"))

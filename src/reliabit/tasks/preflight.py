@@ -108,7 +108,7 @@ def check_calibration(config: Config) -> None:
 
 def check_calibrating(config: Config) -> None:
     """Check the model that statistics are measured of, and the calibration set; other quantizers learn nothing."""
-    if config.quant.scaling.search != "none":
+    if config.quant.is_calibrated:
         check_model(config)
         check_calibration(config)
 

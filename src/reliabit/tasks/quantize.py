@@ -60,12 +60,14 @@ def stream_quantized(config: Config, folder: Path) -> "ConversionReport":
     from reliabit.quant.checkpoint_files import stored_types
     from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 
+    calibration, inputs = load_calibration(config)
     return quantize_checkpoint(
         Path(config.model.path),
         folder,
         build_plan(config.quant),
         decoder_layers=find_adapter(config.model.family).decoder_layers,
-        calibration=load_calibration(config),
+        calibration=calibration,
+        inputs=inputs,
         dtype=getattr(torch, kept_type(stored_types(Path(config.model.path)), config.model.dtype)),
     )
 
@@ -74,6 +76,7 @@ def _export(config: Config, folder: Path) -> "ConversionReport":
     from reliabit.quant import export_compressed_tensors, exportable_plan, quantize_model
 
     model = load_checkpoint(replace(config.model, dtype=STORED_DTYPE)).model
-    report = quantize_model(model, exportable_plan(build_plan(config.quant)), load_calibration(config))
+    calibration, inputs = load_calibration(config)
+    report = quantize_model(model, exportable_plan(build_plan(config.quant)), calibration, inputs=inputs)
     export_compressed_tensors(model, folder, processor_from=Path(config.model.path))
     return report

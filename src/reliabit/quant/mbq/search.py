@@ -19,6 +19,7 @@ from reliabit.quant.mbq.decoder import Decoder, walk_observed
 from reliabit.quant.mbq.groups import Observed, ScalingGroup, groups_with, linear_at, sharing_of
 from reliabit.quant.mbq.losses import GramLoss, activation_magnitude
 from reliabit.quant.mbq.output_loss import OutputLoss, Weighing, drawn_loss, full_loss
+from reliabit.quant.methods import QUANTIZERS
 from reliabit.quant.plan import Scheme
 from reliabit.quant.quantizer import quantize_weight
 from reliabit.quant.settings import ScalingConfig
@@ -70,6 +71,7 @@ def search_layer(
     `batches`, on all.
     """
     found, weighing = statistics.layer(index), Weighing(statistics, settings, index)
+    schemes = judged(schemes)
     scales = []
     for group in groups_with(schemes):
         loss: OutputLoss | GramLoss
@@ -190,6 +192,17 @@ def rounded_weights(weight: Tensor, scales: Tensor, scheme: Scheme | None) -> It
         for rows in row_chunks(stack.shape[0], stack.shape[1], stack.device):
             stack[rows] = dequantize(quantized.codes[rows], quantized.scale[rows], quantized.zero[rows])
         yield from stack.reshape(len(part), *exact.shape).div_(part[:, None])
+
+
+def judged(schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:
+    """How candidates are quantized to be judged: as they will be, or to nearest where that learns from inputs.
+
+    The inputs of a layer are only known once all before it is scaled and quantized.
+    """
+    return {
+        path: nearest({path: scheme})[path] if QUANTIZERS[scheme.method].needs_inputs else scheme
+        for path, scheme in schemes.items()
+    }
 
 
 def nearest(schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:

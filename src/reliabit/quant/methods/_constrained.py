@@ -20,9 +20,17 @@ _SMALLEST_ERROR = 0.1
 
 
 def search_grid(
-    groups: Tensor, *, bits: int, zero: ZeroKind, p_norm: float = 2.0, iterations: int = 10
+    groups: Tensor,
+    *,
+    bits: int,
+    zero: ZeroKind,
+    p_norm: float = 2.0,
+    iterations: int = 10,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Search the scale of each group over shrunken ranges, then refine it by least squares, keeping the best.
+
+    `importance`, `[group_size]`, says what the square error of each place in a group counts, where not the same.
 
     From weights `[groups, group_size]` to scale and zero, `[groups, 1]`. A symmetric scale may be negative, so that the
     extreme weight takes the longer side of the codes.
@@ -32,7 +40,7 @@ def search_grid(
         >>> round(scale.item(), 3), zero.item()
         (-0.917, 2.0)
     """
-    search = _Search(groups, bits=bits, p_norm=p_norm)
+    search = _Search(groups, bits=bits, p_norm=p_norm, importance=importance)
     scale, offset = _start(groups, bits=bits, zero=zero)
     for shrink in torch.linspace(*_SHRINK_RANGE, _SHRINK_STEPS).tolist():
         for signed in (scale * shrink, scale * -shrink) if zero == "symmetric" else (scale * shrink,):
@@ -62,16 +70,17 @@ def _integer_zero(groups: Tensor, scale: Tensor, bits: int) -> Tensor:
 class _Search:
     """The best grid of each group so far."""
 
-    def __init__(self, groups: Tensor, *, bits: int, p_norm: float) -> None:
+    def __init__(self, groups: Tensor, *, bits: int, p_norm: float, importance: Tensor | None) -> None:
         self.groups = groups
         self.bits = bits
         self.p_norm = p_norm
+        self.importance = importance
         self.scale = self.zero = groups.new_ones((len(groups), 1))
         self.error = torch.full_like(self.scale, torch.inf)
 
     def try_grid(self, scale: Tensor, zero: Tensor) -> bool:
         """Keep a grid for the groups where it is better; say whether there were any."""
-        error = power_error(self._residual(self._codes(scale, zero), scale, zero), self.p_norm)
+        error = power_error(self._residual(self._codes(scale, zero), scale, zero), self.p_norm, self.importance)
         improved = error < self.error
         self.scale, self.zero = torch.where(improved, scale, self.scale), torch.where(improved, zero, self.zero)
         self.error = torch.where(improved, error, self.error)
@@ -80,7 +89,7 @@ class _Search:
     def refined_scale(self) -> Tensor:
         """The least-squares scale for the codes and zeros of the best grid."""
         codes = self._codes(self.scale, self.zero)
-        weights = regression_weights(self._residual(codes, self.scale, self.zero), self.p_norm)
+        weights = regression_weights(self._residual(codes, self.scale, self.zero), self.p_norm, self.importance)
         steps = codes - self.zero
         weighted = steps if weights is None else steps * weights
         power = torch.linalg.vecdot(weighted, steps).unsqueeze(1)
@@ -90,7 +99,10 @@ class _Search:
     def refined_zero(self, scale: Tensor) -> Tensor:
         """The whole zero that takes out the mean error of the best codes."""
         codes = self._codes(self.scale, self.zero)
-        return nearest_codes_((codes - self.groups / scale).mean(dim=1, keepdim=True), self.bits)
+        places = codes - self.groups / scale
+        if self.importance is not None:
+            places = places * (self.importance / self.importance.mean())
+        return nearest_codes_(places.mean(dim=1, keepdim=True), self.bits)
 
     def _codes(self, scale: Tensor, zero: Tensor) -> Tensor:
         return nearest_codes_((self.groups / scale).add_(zero), self.bits)
@@ -100,13 +112,17 @@ class _Search:
         return residual
 
 
-def power_error(residual: Tensor, p_norm: float) -> Tensor:
+def power_error(residual: Tensor, p_norm: float, importance: Tensor | None = None) -> Tensor:
     """Sum of the p-th powers of errors, not negative, `[groups, group_size]` to `[groups, 1]`.
+
+    With `importance`, `[group_size]`, each counts what that says.
 
     Example:
         >>> power_error(torch.tensor([[1.0, 2.0]]), 2.0)
         tensor([[5.]])
     """
+    if importance is not None:
+        return (residual.pow(p_norm) @ importance).unsqueeze(1)
     if p_norm == 2:
         norm: Tensor = torch.linalg.vector_norm(residual, dim=1, keepdim=True)
         return norm.square_()
@@ -114,7 +130,7 @@ def power_error(residual: Tensor, p_norm: float) -> Tensor:
     return powers.sum(dim=1, keepdim=True)
 
 
-def regression_weights(residual: Tensor, p_norm: float) -> Tensor | None:
+def regression_weights(residual: Tensor, p_norm: float, importance: Tensor | None = None) -> Tensor | None:
     """Weights under which least squares minimises the p-norm of errors `[groups, group_size]`; None where all are 1.
 
     Errors below a tenth of the group's largest count as that: weights that are exact already would otherwise decide
@@ -125,7 +141,7 @@ def regression_weights(residual: Tensor, p_norm: float) -> Tensor | None:
         tensor([[1., 2.]])
     """
     if p_norm == 2:
-        return None
+        return None if importance is None else importance.expand_as(residual)
     largest = residual.amax(dim=1, keepdim=True).clamp_min(_SMALLEST_SCALE)
     weights: Tensor = (residual / largest).clamp_min_(_SMALLEST_ERROR).pow_(p_norm - 2)
-    return weights
+    return weights if importance is None else weights * importance

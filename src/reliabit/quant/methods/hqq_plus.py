@@ -36,9 +36,11 @@ class HqqPlus(Quantizer):
 
 
 def solve_scale_and_zero(
-    groups: Tensor, *, bits: int, p_norm: float = 2.0, iterations: int = 10
+    groups: Tensor, *, bits: int, p_norm: float = 2.0, iterations: int = 10, importance: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Solve scale and zero, `[groups, 1]`, of `[groups, group_size]`, keeping the best of all steps.
+
+    `importance`, `[group_size]`, says what the square error of each place in a group counts, where not the same.
 
     Example:
         >>> weights = torch.tensor([[-1.0, -0.9, 0.1, 0.2, 1.1, 1.2, 2.1, 2.2]])
@@ -56,13 +58,14 @@ def solve_scale_and_zero(
         for _ in range(iterations):
             codes = nearest_codes_((groups / scale).add_(zero), bits)
             residual = ((codes - zero).mul_(scale).sub_(groups)).abs_()
-            previous, error = error, power_error(residual, p_norm)
+            previous, error = error, power_error(residual, p_norm, importance)
             improved = error < best_error
             best_error = torch.where(improved, error, best_error)
             best_scale, best_zero = torch.where(improved, scale, best_scale), torch.where(improved, zero, best_zero)
             if not (error < previous).any():
                 break
-            scale, zero = _regress(groups, codes, regression_weights(residual, p_norm), scale, zero)
+            weights = regression_weights(residual, p_norm, importance)
+            scale, zero = _regress(groups, codes, weights, scale, zero)
     return best_scale, best_zero
 
 

@@ -21,6 +21,7 @@ from reliabit.progress import is_watched, step
 from reliabit.quant.mbq.scaling import Calibration
 from reliabit.quant.mbq.statistics_key import LIBRARIES, batch_digest, code_digest
 from reliabit.quant.plan import Scheme
+from reliabit.quant.quantized_prefix import InputCalibration
 
 QUANTIZING = ("reliabit.quant.streaming.quantize_checkpoint",)
 """The module that writes quantized checkpoints."""
@@ -38,6 +39,7 @@ def job_key(
     schemes: Mapping[str, Scheme],
     decoder_layers: str,
     calibration: Calibration | None,
+    inputs: InputCalibration | None = None,
     dtype: torch.dtype,
     shard_bytes: int,
 ) -> str:
@@ -47,6 +49,7 @@ def job_key(
         "schemes": {name: scheme.record() for name, scheme in schemes.items()},
         "decoder_layers": decoder_layers,
         "calibration": None if calibration is None else _calibration_record(calibration),
+        "inputs": None if inputs is None else _inputs_record(inputs),
         "dtype": str(dtype),
         "shard_bytes": shard_bytes,
         "code": code_digest(QUANTIZING),
@@ -60,6 +63,15 @@ def _calibration_record(calibration: Calibration) -> dict[str, object]:
         "statistics": calibration.statistics.key,
         "settings": asdict(calibration.settings),
         "batches": [batch_digest(batch) for batch in calibration.batches],
+    }
+
+
+def _inputs_record(inputs: InputCalibration) -> dict[str, object]:
+    return {
+        "path": inputs.path,
+        "batches": [batch_digest(batch) for batch in inputs.batches],
+        "statistics": None if inputs.statistics is None else inputs.statistics.key,
+        "dtype": str(inputs.dtype),
     }
 
 

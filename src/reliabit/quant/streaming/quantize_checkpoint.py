@@ -2,8 +2,9 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,14 @@ from reliabit.quant.checkpoint_files import check_destination, write_checksums
 from reliabit.quant.checkpoint_io import copy_processor
 from reliabit.quant.convert import (
     ConversionReport,
+    ConvertedModule,
     check_schemes,
     convert,
     packed_modules,
     say_untied,
     scheme_records,
 )
+from reliabit.quant.input_moments import InputMoments
 from reliabit.quant.layers import replace_by_empty
 from reliabit.quant.mbq.decoder import walk_observed
 from reliabit.quant.mbq.groups import Observed
@@ -27,6 +30,7 @@ from reliabit.quant.mbq.statistics_key import folder_digest
 from reliabit.quant.packed import PackedWeight
 from reliabit.quant.plan import Plan, Scheme
 from reliabit.quant.plugin import attach
+from reliabit.quant.quantized_prefix import InputCalibration, QuantizedPrefix, check_inputs, learns_inputs
 from reliabit.quant.streaming.job import Progress, job_key, unfinished_folder, whole_folder
 from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 from reliabit.quant.streaming.written_shards import SHARD_BYTES, Finished, ShardWriter, assemble
@@ -41,6 +45,7 @@ def quantize_checkpoint(
     *,
     decoder_layers: str,
     calibration: Calibration | None = None,
+    inputs: InputCalibration | None = None,
     dtype: torch.dtype = torch.bfloat16,
     shard_bytes: int = SHARD_BYTES,
 ) -> ConversionReport:
@@ -56,6 +61,8 @@ def quantize_checkpoint(
         plan: Which modules, and how.
         decoder_layers: The dotted path of the decoder layers.
         calibration: Statistics and a scale search, or None.
+        inputs: What methods that learn from the inputs of their layers are shown, as for `quantize_model`. Its states
+            are in memory too, and go through layers that are done already once more.
         dtype: The type of the weights that are not quantized.
         shard_bytes: Size of the shards that are written.
 
@@ -69,17 +76,20 @@ def quantize_checkpoint(
     """
     check_destination(destination, source=source)
     decoder = StreamedDecoder(source, decoder_layers, dtype=dtype)
-    schemes, digest = check_schemes(decoder.model, plan), folder_digest(source)
+    schemes = check_schemes(decoder.model, plan)
+    check_inputs(schemes, inputs)
+    digest = folder_digest(source)
     job = job_key(
         source=digest,
         schemes=schemes,
         decoder_layers=decoder_layers,
         calibration=calibration,
+        inputs=inputs,
         dtype=dtype,
         shard_bytes=shard_bytes,
     )
     with unfinished_folder(destination, job=job) as folder:
-        work = _Work(decoder, schemes, calibration, folder=folder, shard_bytes=shard_bytes)
+        work = _Work(decoder, schemes, calibration, inputs, folder=folder, shard_bytes=shard_bytes)
         work.run()
         finished = work.writer.finished()
         with whole_folder(folder, destination) as whole:
@@ -123,11 +133,14 @@ class _Work:
         decoder: StreamedDecoder,
         schemes: Mapping[str, Scheme],
         calibration: Calibration | None,
+        inputs: InputCalibration | None,
         *,
         folder: Path,
         shard_bytes: int,
     ) -> None:
         self.decoder, self.schemes, self.calibration = decoder, schemes, calibration
+        self._inputs = inputs if any(map(learns_inputs, schemes.values())) else None
+        self._prefix: QuantizedPrefix | None = None
         self.planned: Mapping[int, LayerSchemes] = {}
         if calibration is not None:
             check_statistics(calibration.statistics, path=decoder.path, depth=decoder.depth)
@@ -147,12 +160,13 @@ class _Work:
         """Scale, quantize and write what is not written yet."""
         with closing(Progress(self._weights)) as self._progress:
             layers_left = not self.writer.done.keys() >= self._layers.keys()
+            if layers_left and self._inputs is not None:
+                self._prefix = self._begin(self._inputs)
             if layers_left and self.calibration is not None and self.calibration.settings.search == "faithful":
                 walk_observed(self.decoder, self.calibration.batches, self._observed_layer)
             else:
-                for name in self._to_do(self._layers):
-                    with self.decoder.loaded(name) as layer:
-                        self._layer(name, layer, None)
+                for name in self._layers:
+                    self._visit(name, None)
             for name in self._to_do(self._modules):
                 with self.decoder.loaded(name):
                     self._write(name, [name])
@@ -182,10 +196,43 @@ class _Work:
         self._progress.skip(name)
         return True
 
+    def _begin(self, inputs: InputCalibration) -> QuantizedPrefix:
+        decoder = self.decoder
+        if inputs.dtype != decoder.dtype:
+            decoder = StreamedDecoder(decoder.tensors.folder, decoder.path, dtype=inputs.dtype)
+        return QuantizedPrefix(self.schemes, inputs, first=[decoder.inputs(batch) for batch in inputs.batches])
+
+    def _visit(self, name: str, layer: nn.Module | None, seen: Sequence[Observed] | None = None) -> None:
+        """Quantize and write a layer, unless that is done; it is read where it is not given."""
+        done, prefix = self._is_done(name), self._prefix
+        if done and (prefix is None or self._layers[name] > prefix.last):
+            return
+        with self.decoder.loaded(name) if layer is None else nullcontext(layer) as read:
+            if not done:
+                self._layer(name, read, seen)
+            elif prefix is not None:
+                self._pass(name, read, prefix)
+
     def _observed_layer(self, index: int, layer: nn.Module, seen: Sequence[Observed]) -> None:
-        name = f"{self.decoder.path}.{index}"
-        if not self._is_done(name):
-            self._layer(name, layer, seen)
+        self._visit(f"{self.decoder.path}.{index}", layer, seen)
+
+    @torch.no_grad()
+    def _pass(self, name: str, layer: nn.Module, prefix: QuantizedPrefix) -> None:
+        """Take the calibration set through a layer that is written already, as it did when it was."""
+        finished, model = self.writer.done[name], self.decoder.model
+        fold_layer(layer, finished.scales, planned=self.planned.get(self._layers[name], {}))
+        prefix.pass_exact(layer.to(self._computed))
+        for module, layout in zip(finished.modules, finished.layouts, strict=True):
+            replace_by_empty(model, module.name, layout)
+        keys = {own: self._key(f"{name}.{own}") for own in layer.state_dict()}
+        read = self.writer.tensors(list(keys.values()))
+        layer.load_state_dict({own: read[key] for own, key in keys.items()}, assign=True)
+        prefix.pass_quantized(layer.to(self._computed))
+
+    @property
+    def _computed(self) -> torch.dtype:
+        """What layers compute in while inputs are looked at."""
+        return self.decoder.dtype if self._inputs is None else self._inputs.dtype
 
     @torch.no_grad()
     def _layer(self, name: str, layer: nn.Module, seen: Sequence[Observed] | None) -> None:
@@ -201,12 +248,26 @@ class _Work:
                 batches=self.calibration.batches,
             )
             fold_layer(layer, scales, planned=self.planned[index])
-        self._write(name, [module for module in self.schemes if module.startswith(f"{name}.")], scales)
+        done: dict[str, ConvertedModule] = {}
+        if self._prefix is not None and index <= self._prefix.last:
 
-    def _write(self, name: str, modules: Sequence[str], scales: Sequence[GroupScale] = ()) -> None:
-        """Quantize modules of a unit, and write its tensors under the keys that its file had them under."""
+            def quantize(module: str, moments: InputMoments | None) -> None:
+                done[module] = convert(self.decoder.model, module, self.schemes[module], moments)
+
+            self._prefix.quantize_layer(layer.to(self._computed), index, quantize)
+            layer.to(self.decoder.dtype)
+        self._write(name, [module for module in self.schemes if module.startswith(f"{name}.")], scales, done)
+
+    def _write(
+        self,
+        name: str,
+        modules: Sequence[str],
+        scales: Sequence[GroupScale] = (),
+        done: Mapping[str, ConvertedModule] = MappingProxyType({}),
+    ) -> None:
+        """Quantize what is left of a unit, and write its tensors under the keys that its file had them under."""
         model = self.decoder.model
-        converted = tuple(convert(model, module, self.schemes[module]) for module in modules)
+        converted = tuple(done.get(module) or convert(model, module, self.schemes[module]) for module in modules)
         packed = packed_modules(model)
         layouts = tuple(packed[module].layout for module in modules)
         tensors = model.get_submodule(name).state_dict()

@@ -142,6 +142,14 @@ class ShardWriter:
         """What became of all units, in order."""
         return sorted(self.done.values(), key=lambda found: self._order[found.unit])
 
+    def tensors(self, keys: Sequence[str]) -> dict[str, Tensor]:
+        """Read tensors of one unit that is written, by their keys."""
+        from safetensors import safe_open
+
+        shard = next(shard for shard in self._shards.values() if keys[0] in shard.keys)
+        with safe_open(shard.file, framework="pt") as opened:
+            return {key: opened.get_tensor(key) for key in keys}
+
     def _take_over(self, record: Path) -> None:
         file = record.with_suffix(".safetensors")
         try:
