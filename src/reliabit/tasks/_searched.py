@@ -19,6 +19,7 @@ from reliabit.models.spread import device_of
 from reliabit.quant.checkpoint_io import skeleton
 from reliabit.quant.convert import check_schemes
 from reliabit.quant.mbq.statistics_key import LIBRARIES, batch_digest, code_digest
+from reliabit.quant.methods import QUANTIZERS
 from reliabit.quant.plan import Plan, Scheme
 from reliabit.quant.record import installed_version, quantized_as
 from reliabit.quant.searched.kept_costs import KeptCosts
@@ -88,6 +89,11 @@ def prepared_search(config: Config, *, stored: str) -> Search:
     folder, quant = Path(config.model.path), config.quant
     if quantized_as(folder) is not None:
         raise ReliabitError(f"{folder} is quantized already; search a plan for the model that it was made of")
+    if getattr(QUANTIZERS[quant.method], "needs_inputs", False):
+        raise ReliabitError(
+            f"quant.method={quant.method} reads what its layers are given, and a search measures methods that read "
+            "weights alone; search with quant.method=hqq_plus, and copy the rules of its plan"
+        )
     model = skeleton(folder, getattr(torch, stored))
     scheme = Scheme(**scheme_of(quant))
     units, widths = units_of(model, group_size=quant.group_size), quant.search.widths
