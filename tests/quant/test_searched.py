@@ -108,7 +108,8 @@ def test_refining_sees_what_does_not_add_up_and_never_makes_it_worse():
         return sum(alone[unit][width] for unit, width in assignment.items()) + 0.1 * ("vision" in narrow) * len(narrow)
 
     gained = []
-    for budget in range(smallest(sizes, widths=WIDTHS), sizes.as_it_is // 3, 40):
+    least = smallest(sizes, widths=WIDTHS)
+    for budget in range(least, least + 400, 40):
         plain = search(sizes, measure_by(cost), widths=WIDTHS, budget=budget, refine=False)
         refined = search(sizes, measure_by(cost), widths=WIDTHS, budget=budget)
         assert plain.cost == refined.first

@@ -12,6 +12,8 @@ from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder
 from reliabit.quant import Plan
 from reliabit.quant.plan import build_plan
+from reliabit.quant.settings import QuantConfig, ScalingConfig, SearchConfig
+from reliabit.settings import check
 from reliabit.tasks._cell import run_name
 from reliabit.tasks._model import check_fits, load_quantized, plan_as_configured
 from reliabit.tasks._plans import planned
@@ -112,15 +114,36 @@ def test_a_budget_above_the_largest_plan_says_so_and_takes_it(place, capsys):
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "quant.budget_mib or quant.budget_bits says what a plan may take, and neither is set"),
+        ({"budget_mib": 1, "budget_bits": 4}, "says what a plan may take, and both are set"),
+        ({"budget_mib": 1, "bits": 4}, "and quant.rules, quant.plan or quant.bits give one; leave one of them out"),
+        ({"budget_mib": 0}, "quant.budget_mib=0 must be above zero"),
+        (
+            {"budget_mib": 1, "search": SearchConfig(widths=[5])},
+            "quant.search.widths=[5] must be some of 2, 3, 4, 8, e",
+        ),
+        (
+            {"budget_mib": 1, "scaling": ScalingConfig(search="fast")},
+            "weights as they are; set quant.scaling.search=no",
+        ),
+        (
+            {"budget_mib": 1, "search": SearchConfig()},
+            "quant.budget_mib and quant.budget_bits are for quant=searched; c",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(changes, message):
+    settings = {"name": "searched", "method": "rtn", "bits": None, "group_size": 64, "search": SearchConfig(widths=[3])}
+    with pytest.raises(ReliabitError) as found:
+        check(QuantConfig(**{**settings, **changes}), key="quant")
+    assert message in str(found.value)
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], "quant.budget_mib or quant.budget_bits says what a plan may take, and neither is set"),
-        (["quant.budget_mib=1", "quant.budget_bits=4"], "says what a plan may take, and both are set"),
-        (["quant.budget_mib=1", "quant.bits=4"], "and quant.rules, quant.plan or quant.bits give one; leave one of"),
-        (["quant.budget_mib=0"], "quant.budget_mib=0.0 must be above zero"),
-        (["quant.budget_mib=1", "quant.search.widths=[5]"], "quant.search.widths=[5] must be some of 2, 3, 4, 8, each"),
-        (["quant.budget_mib=1", "quant.scaling.search=fast"], "measures weights as they are; set quant.scaling.search"),
-        (["quant=hqq", "quant.budget_mib=1"], "quant.budget_mib and quant.budget_bits are for quant=searched; choose"),
         (
             ["quant.budget_mib=1", "data.splits.train=0"],
             "quant.calibration.split=train is to be learned from, and data",
