@@ -71,6 +71,7 @@ class TaskConfig:
         "assemble",
         "pretrain",
         "calibrate",
+        "search",
         "quantize",
         "footprint",
         "answer",

@@ -65,6 +65,8 @@ TRANSPORT = (
     "task.baseline",
     "task.results",
     "task.recipe.data.*.root",
+    # What it says stands in the rules.
+    "quant.plan",
     "quant.calibration.chat",
     "quant.calibration.chat_images",
 )

@@ -24,7 +24,7 @@ from reliabit.outputs import ClaimedFolder, claim, claim_free
 from reliabit.tasks.preflight import preflight
 from reliabit.tracking.redaction import RECORDS, write_records
 
-WRITING = ("answer", "select", "evaluate", "report", "promote", "pipeline")
+WRITING = ("search", "answer", "select", "evaluate", "report", "promote", "pipeline")
 """The tasks that write to `paths.output`."""
 
 OUTPUT, RUN_FOLDER, SWEEP_FOLDER = "paths.output", "hydra.run.dir", "hydra.sweep.dir"

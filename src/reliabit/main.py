@@ -36,10 +36,11 @@ def run_task(config: "Config") -> float | None:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
     from reliabit.composition import as_quantized, model_name
+    from reliabit.tasks._plans import planned
 
     config.model.path = _model_folder(config.model)
     config.model.name = model_name(config.model)
-    config.quant = as_quantized(config.quant, Path(config.model.path))
+    config.quant = as_quantized(planned(config, Path(config.model.path)), Path(config.model.path))
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
     with rare_collections(), step("loading libraries", shown=config.trainer.progress_bar):
         module = import_module(f"reliabit.tasks.{config.task.name}")

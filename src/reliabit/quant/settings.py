@@ -91,6 +91,27 @@ class CalibrationConfig:
 
 
 @dataclass
+class SearchConfig:
+    """The search for a plan; its costs are measured on the calibration set.
+
+    Attributes:
+        widths: What parts of the model may be given, beside staying as they are; empty where `quant.rules` say it.
+        minimized: What a plan is to cost least of, at answer tokens: `kl`, the divergence from what the unquantized
+            model says, or `nll` of the reference answers.
+        refine: Measure once more around the plan that single changes come to.
+    """
+
+    widths: list[int] = field(default_factory=list)
+    minimized: str = choice("kl", "nll", default="kl")
+    refine: bool = True
+
+    def check(self, key: str) -> None:
+        """See `reliabit.settings.check`."""
+        if any(width not in BITS for width in self.widths) or len({*self.widths}) < len(self.widths):
+            raise ReliabitError(f"{key}.widths={self.widths} must be some of {listed(BITS)}, each once")
+
+
+@dataclass
 class QuantConfig:
     """How the model is quantized.
 
@@ -106,8 +127,12 @@ class QuantConfig:
         options: The settings that the method itself declares (`Quantizer.options`).
         rules: Which modules, in order; see `reliabit.quant.plan_from_config`. What a rule leaves out, the keys
             above fill in.
+        budget_mib: MiB that a searched plan may take, or
+        budget_bits: bits a weight, of the whole model.
+        plan: A plan file that a search wrote; what it says goes before the keys above.
+        search: How a plan is searched, in place of `rules`.
         scaling: The scale search that comes first.
-        calibration: The calibration set, for the scale search and for methods that learn from it.
+        calibration: The calibration set: for the scale search, the search for a plan and methods that learn from it.
     """
 
     name: str = _MISSING
@@ -119,13 +144,18 @@ class QuantConfig:
     p_norm: float | None = positive(default=None)
     options: dict[str, Any] = field(default_factory=dict)
     rules: list[Any] = field(default_factory=list)
+    budget_mib: float | None = positive(default=None)
+    budget_bits: float | None = positive(default=None)
+    plan: str | None = None
+    search: SearchConfig = field(default_factory=SearchConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether it learns from a calibration set: to scale channels, or by a method that does (GPTQ)."""
-        return self.method != UNQUANTIZED and (self.scaling.search != "none" or self.learns_inputs)
+        """Whether it learns from a calibration set: for a plan, to scale channels, or by a method that does (GPTQ)."""
+        scaled = self.scaling.search != "none"
+        return self.method != UNQUANTIZED and (scaled or self.is_searched or self.learns_inputs)
 
     @property
     def learns_inputs(self) -> bool:
@@ -134,6 +164,21 @@ class QuantConfig:
 
         named = {rule.get("method", self.method) if isinstance(rule, dict) else self.method for rule in self.rules}
         return self.method != UNQUANTIZED and any(needs_inputs(method) for method in named)
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether its plan is to be found for a budget."""
+        return self.method != UNQUANTIZED and bool(self.search.widths)
+
+    @property
+    def width(self) -> str:
+        """What runs call the width, or the budget.
+
+        >>> QuantConfig(bits=3).width, QuantConfig(budget_bits=3.5).width, QuantConfig(budget_mib=136.2).width
+        ('3b', '3.5b', '136.2MiB')
+        """
+        named = ((self.bits, "b"), (self.budget_bits, "b"), (self.budget_mib, "MiB"))
+        return next((f"{value:g}{unit}" for value, unit in named if value is not None), "")
 
     def check(self, key: str) -> None:
         """See `reliabit.settings.check`."""
@@ -147,6 +192,19 @@ class QuantConfig:
             )
         if self.method == UNQUANTIZED:
             return
+        if self.options:
+            read_options(self.method, self.options, key=f"{key}.options")
+        if self.is_searched:
+            self._check_search(key)
+            return
+        if self.budget_mib is not None or self.budget_bits is not None:
+            raise ReliabitError(
+                f"{key}.budget_mib and {key}.budget_bits are for quant=searched; choose it, or set bits"
+            )
+        if self.plan is None:
+            self._check_rules(key)
+
+    def _check_rules(self, key: str) -> None:
         if not self.rules:
             raise ReliabitError(f"{key}.rules is empty, and {key}.method={self.method} needs to know which modules")
         for rule in self.rules:
@@ -156,5 +214,14 @@ class QuantConfig:
             raise ReliabitError(f"{key}.bits is null, and a rule of {key}.name={self.name} brings no bits of its own")
         if self.solver == "library" and self.method != "hqq":
             raise ReliabitError(f"{key}.solver=library runs {key}.method=hqq alone, and {key}.method={self.method}")
-        if self.options:
-            read_options(self.method, self.options, key=f"{key}.options")
+
+    def _check_search(self, key: str) -> None:
+        if (self.budget_mib is None) == (self.budget_bits is None):
+            both = "both are" if self.budget_mib is not None else "neither is"
+            raise ReliabitError(f"{key}.budget_mib or {key}.budget_bits says what a plan may take, and {both} set")
+        if self.rules or self.plan is not None or self.bits is not None:
+            raise ReliabitError(
+                f"{key}.search finds a plan, and {key}.rules, {key}.plan or {key}.bits give one; leave one of them out"
+            )
+        if self.scaling.search != "none":
+            raise ReliabitError(f"{key}.search measures weights as they are; set {key}.scaling.search=none")

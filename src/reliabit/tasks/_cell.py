@@ -44,7 +44,7 @@ class TimedPredictions:
 
 def run_name(config: Config) -> str:
     """The run's name, such as `qwen2_vl_tiny·easy_vqa·hqq·4b·s0`."""
-    width = "" if config.quant.bits is None else f"·{config.quant.bits}b"
+    width = f"·{config.quant.width}" if config.quant.width else ""
     return f"{config.model.name}·{config.data.called()}·{config.quant.name}{width}·s{config.seed}"
 
 

@@ -18,9 +18,10 @@ from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quantize_model
 from reliabit.quant.checkpoint_files import stored_types
-from reliabit.quant.plan import build_plan, plan_of
+from reliabit.quant.plan import Plan, build_plan, plan_of
 from reliabit.quant.record import OUR_FORMAT, quantized_as
 from reliabit.tasks._calibration_rows import FOLDER, calibration_rows
+from reliabit.tasks._searched import SearchedPlan, prepared_search, searched_plan
 
 if TYPE_CHECKING:
     from reliabit.inference.answer_store import ChunkAnswerer
@@ -42,12 +43,14 @@ class QuantizedCheckpoint:
         size: Its bytes, weights that are not quantized counted as a checkpoint of it has them (`kept_type`), all of the
             baseline's in bfloat16; of checkpoints in other formats what is stored is the size of their files, and which
             weights are quantized is not told.
+        searched: The plan, where it was searched.
     """
 
     checkpoint: Checkpoint
     report: ConversionReport | None
     kernels: Mapping[str, str]
     size: Size
+    searched: SearchedPlan | None = None
 
 
 def spread_of(trainer: TrainerConfig) -> Spread | None:
@@ -78,6 +81,11 @@ def kept_type(stored: Set[str], computed: str) -> str:
     return only if computed == "float32" and only in ("bfloat16", "float16") else computed
 
 
+def stored_type(config: Config) -> str:
+    """The type that weights of a quantized checkpoint of the configured model are stored in; see `kept_type`."""
+    return kept_type(stored_types(Path(config.model.path)), config.model.dtype)
+
+
 def check_fits(config: Config) -> None:
     """Check that the plan of a configuration fits its model, before weights are read or statistics measured.
 
@@ -90,6 +98,9 @@ def check_fits(config: Config) -> None:
     from reliabit.quant.convert import check_schemes
     from reliabit.quant.quantized_prefix import check_places
 
+    if config.quant.is_searched:
+        prepared_search(config, stored=stored_type(config))
+        return
     plan = plan_of(config.quant)
     if plan is not None:
         schemes = check_schemes(skeleton(Path(config.model.path), getattr(torch, config.model.dtype)), plan)
@@ -107,6 +118,8 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
 
     from reliabit.quant.checkpoint_io import checkpoint_bytes
 
+    # Its own copy of the model is gone before the one that answers is loaded.
+    searched = searched_plan(config, stored=stored_type(config)) if config.quant.is_searched else None
     checkpoint, report = load_checkpoint(config.model, spread=spread_of(config.trainer)), None
     if config.quant.method != "none":
         away = offloaded(checkpoint.model)
@@ -116,19 +129,34 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
                 f"the devices, where they cannot be quantized ({away[0]} among them); write a checkpoint with "
                 "task=quantize, and answer with model.path=<its folder> quant=none"
             )
+        plan = build_plan(config.quant) if searched is None else searched.plan
         calibration, inputs = load_calibration(config)
-        report = quantize_model(checkpoint.model, build_plan(config.quant), calibration, inputs=inputs)
+        report = quantize_model(checkpoint.model, plan, calibration, inputs=inputs)
     if not is_spread(checkpoint.model):
         # Kernels are of a device; a model is quantized where it was loaded, as checkpoints are.
         checkpoint.model.to(device_of(config.trainer.accelerator))
     kernels = kernels_of(checkpoint.model, dtype=checkpoint.model.dtype)
-    stored = BASELINE_TYPE if report is None else kept_type(stored_types(Path(config.model.path)), config.model.dtype)
+    stored = BASELINE_TYPE if report is None else stored_type(config)
     size = model_size(checkpoint.model, stored_dtype=getattr(torch, stored))
     found = quantized_as(Path(config.model.path))
     if found is not None and found.format != OUR_FORMAT:
         # Read by other code into modules of its own, or dequantized; what is stored the files alone tell.
         size = replace(size, stored_bytes=checkpoint_bytes(Path(config.model.path)))
-    return QuantizedCheckpoint(checkpoint=checkpoint, report=report, kernels=kernels, size=size)
+    return QuantizedCheckpoint(checkpoint=checkpoint, report=report, kernels=kernels, size=size, searched=searched)
+
+
+def plan_as_configured(config: Config) -> Plan:
+    """The plan that a configuration's rules describe, or that its search finds.
+
+    Raises:
+        ReliabitError: A searched plan leaves everything as it is.
+    """
+    if not config.quant.is_searched:
+        return build_plan(config.quant)
+    found = searched_plan(config, stored=stored_type(config)).plan
+    if not found.rules:
+        raise ReliabitError(f"the budget leaves {config.model.name} as it is: there is nothing to quantize; lower it")
+    return found
 
 
 def chunk_answerer(

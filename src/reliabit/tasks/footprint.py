@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from reliabit.config import Config
+from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint_folder import check_folder
 from reliabit.quant.plan import plan_of
 from reliabit.tasks._results import next_command, shown_bytes
@@ -14,6 +15,11 @@ def footprint(config: Config) -> None:
     from reliabit.quant import footprint as measure
 
     check_folder(Path(config.model.path), family=config.model.family)
+    if config.quant.is_searched:
+        raise ReliabitError(
+            f"task=footprint takes a plan, and quant={config.quant.name} finds one; run task=search, and ask with "
+            "quant=plan quant.plan=<its file>"
+        )
     plan = plan_of(config.quant)
     found = measure(Path(config.model.path), plan)
     size = found.size

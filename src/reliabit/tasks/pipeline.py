@@ -159,6 +159,10 @@ def _log_conversion(run: TrackedRun, model: "QuantizedCheckpoint", *, folder: Pa
     from reliabit.tasks._asked_questions import BAD_SAMPLES
     from reliabit.tasks._model import scales_table
 
+    if model.searched is not None:
+        from reliabit.tasks.search import write_plan
+
+        run.log_files(write_plan(model.searched, folder), root=folder)
     if (folder / BAD_SAMPLES).is_file():
         run.log_file(folder / BAD_SAMPLES)
     run.log_text(kernels_text(model.kernels), KERNELS)

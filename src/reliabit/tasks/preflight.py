@@ -32,6 +32,7 @@ from reliabit.models.reference import check_family
 from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
+from reliabit.tasks._plans import planned
 from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
@@ -83,9 +84,9 @@ def model_folder(config: Config) -> Path | None:
 
 
 def check_plan(config: Config) -> None:
-    """Check the rules of the quantization plan."""
-    if config.quant.method != "none":
-        build_plan(config.quant)
+    """Check the rules of the quantization plan, or the file that holds it; one that is searched is not there yet."""
+    if config.quant.method != "none" and not config.quant.is_searched:
+        build_plan(planned(config, model_folder(config)))
 
 
 def check_calibration(config: Config) -> None:
@@ -111,6 +112,15 @@ def check_calibrating(config: Config) -> None:
     if config.quant.is_calibrated:
         check_model(config)
         check_calibration(config)
+
+
+def check_searching(config: Config) -> None:
+    """Check that there is a plan to search."""
+    if not config.quant.is_searched:
+        raise ReliabitError(
+            f"task=search finds a plan, and quant={config.quant.name} brings one; choose quant=searched with "
+            "quant.budget_mib or quant.budget_bits"
+        )
 
 
 def check_data(config: Config) -> None:
@@ -201,6 +211,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = MappingProxyType(
         "assemble": (check_parts,),
         "pretrain": (check_training,),
         "calibrate": (check_calibrating,),
+        "search": (check_searching, check_model, check_calibration),
         "quantize": (check_quantized, check_model, check_plan, check_calibration),
         "footprint": (check_model_config, check_plan),
         "answer": (check_model, check_plan, check_calibration, check_questions),

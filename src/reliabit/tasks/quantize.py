@@ -9,8 +9,7 @@ from reliabit.config import Config
 from reliabit.models.families import find_adapter
 from reliabit.models.loading import check_loadable, load_checkpoint
 from reliabit.quant.checkpoint_files import check_destination
-from reliabit.quant.plan import build_plan
-from reliabit.tasks._model import check_fits, kept_type, load_calibration, scales_table
+from reliabit.tasks._model import check_fits, load_calibration, plan_as_configured, scales_table, stored_type
 from reliabit.tasks._results import next_command, shown_bytes
 from reliabit.tasks.runtime import set_up
 from reliabit.terminal import show_result
@@ -57,26 +56,26 @@ def stream_quantized(config: Config, folder: Path) -> "ConversionReport":
     """Quantize the configured model into a folder, in our own format, a layer at a time; see `quantize_checkpoint`."""
     import torch
 
-    from reliabit.quant.checkpoint_files import stored_types
     from reliabit.quant.streaming.quantize_checkpoint import quantize_checkpoint
 
     calibration, inputs = load_calibration(config)
     return quantize_checkpoint(
         Path(config.model.path),
         folder,
-        build_plan(config.quant),
+        plan_as_configured(config),
         decoder_layers=find_adapter(config.model.family).decoder_layers,
         calibration=calibration,
         inputs=inputs,
-        dtype=getattr(torch, kept_type(stored_types(Path(config.model.path)), config.model.dtype)),
+        dtype=getattr(torch, stored_type(config)),
     )
 
 
 def _export(config: Config, folder: Path) -> "ConversionReport":
     from reliabit.quant import export_compressed_tensors, exportable_plan, quantize_model
 
+    plan = exportable_plan(plan_as_configured(config))
     model = load_checkpoint(replace(config.model, dtype=STORED_DTYPE)).model
     calibration, inputs = load_calibration(config)
-    report = quantize_model(model, exportable_plan(build_plan(config.quant)), calibration, inputs=inputs)
+    report = quantize_model(model, plan, calibration, inputs=inputs)
     export_compressed_tensors(model, folder, processor_from=Path(config.model.path))
     return report
