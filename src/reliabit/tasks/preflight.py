@@ -188,7 +188,7 @@ def check_recovered(config: Config) -> None:
 
 
 def _check_packed(packed: Path, *, config: Config) -> None:
-    check_checkpoint(packed, family=config.model.family)
+    check_folder(packed, family=config.model.family)
     found = quantized_as(packed)
     if config.quant.method != "none":
         raise ReliabitError(f"task.packed={packed} is what is recovered, and nothing is quantized; add quant=none")
@@ -199,6 +199,7 @@ def _check_packed(packed: Path, *, config: Config) -> None:
             f"task.packed={packed} is in the format {found.format}, whose scales are not trained here; name a "
             "checkpoint that task=quantize wrote with task.format=reliabit"
         )
+    check_checkpoint(packed, family=config.model.family)
 
 
 def check_predictions(config: Config) -> None:
