@@ -7,7 +7,7 @@ from reliabit.data.sources import DataConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.settings import TrainerConfig
-from reliabit.models.settings import JoiningRecipe, ModelConfig, Recipe
+from reliabit.models.settings import JoiningRecipe, ModelConfig, Recipe, RecoveryRecipe
 from reliabit.paths import PathsConfig
 from reliabit.quant.settings import QuantConfig
 from reliabit.registry.policy import Policy
@@ -17,6 +17,7 @@ from reliabit.tracking.settings import SweepConfig, TrackingConfig
 NEEDED = {
     "recipe": "run with task=pretrain",
     "joining": "run with task=pretrain",
+    "recovery": "run with task=recover",
     "checkpoint": "name the folder to write to",
     "predictions": "name the predictions table that task=answer or a run wrote",
     "sweep": "name the parent run of the sweep to report on",
@@ -57,7 +58,9 @@ class TaskConfig:
         name: The task.
         recipe: For `pretrain`, where a model is trained from scratch.
         joining: For `pretrain`, where pretrained parts are joined.
-        checkpoint: For `quantize`, the folder to write.
+        recovery: For `recover`, how scales, zeros and norms are trained.
+        packed: For `recover`, a checkpoint that `quantize` wrote of the model; null quantizes it as configured.
+        checkpoint: For `quantize` and `recover`, the folder to write.
         format: For `quantize`, `reliabit` or `compressed_tensors`, which serving engines read.
         predictions: For `select` and `evaluate`, the predictions table to read; for `evaluate`, a file or
             `runs:/<run id>`.
@@ -73,6 +76,7 @@ class TaskConfig:
         "calibrate",
         "search",
         "quantize",
+        "recover",
         "footprint",
         "answer",
         "select",
@@ -83,6 +87,8 @@ class TaskConfig:
     )
     recipe: RecipeConfig | None = None
     joining: JoiningConfig | None = None
+    recovery: RecoveryRecipe | None = None
+    packed: str | None = None
     checkpoint: str | None = None
     format: str = choice("reliabit", "compressed_tensors", default="reliabit")
     predictions: str | None = None
@@ -123,6 +129,16 @@ class TaskConfig:
         if self.joining is None:
             raise ReliabitError(f"task.joining is not set; {NEEDED['joining']}")
         return self.joining
+
+    def recovering(self) -> RecoveryRecipe:
+        """The recipe of `recover`.
+
+        Raises:
+            ReliabitError: It is not set.
+        """
+        if self.recovery is None:
+            raise ReliabitError(f"task.recovery is not set; {NEEDED['recovery']}")
+        return self.recovery
 
 
 @dataclass

@@ -118,3 +118,38 @@ class JoiningRecipe:
     warmup_steps: int = positive()
     validation_images: int = positive()
     seed: int = MISSING
+
+
+@dataclass
+class RecoveryRecipe:
+    """How scales, zeros and norms of a packed model are trained towards the model that it was quantized from.
+
+    Attributes:
+        steps: Optimizer steps; an epoch, after which training can be resumed, is `epoch_steps` of them.
+        images: Images of `train` a step.
+        scored_images: Images of `dev` a step, where confidences are scored.
+        questions: Questions an image, drawn anew at each step.
+        reliability_weight: Of the score of confidences on `dev`; 0 is distillation alone, and `dev` is not read.
+        score: Which proper score: `brier` or `log`.
+        learning_rate: The peak, of factors of scales, of zeros in codes, and of norms.
+        warmup_steps: Steps until the peak.
+        held_out_images: Images of `train`, its last, that progress is watched on and that are not trained on.
+        seed: Seeds the order of the data.
+    """
+
+    steps: int = positive()
+    epoch_steps: int = positive()
+    images: int = positive()
+    scored_images: int = positive()
+    questions: int = positive()
+    reliability_weight: float = MISSING
+    score: str = choice("brier", "log")
+    learning_rate: float = positive()
+    warmup_steps: int = positive()
+    held_out_images: int = positive()
+    seed: int = MISSING
+
+    def check(self, key: str) -> None:
+        """Check the weight: a negative one would reward confidences that are wrong."""
+        if not 0 <= self.reliability_weight < float("inf"):
+            raise ReliabitError(f"{key}.reliability_weight={self.reliability_weight} is no weight; give 0 or more")

@@ -33,6 +33,7 @@ from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
 from reliabit.tasks._plans import planned
+from reliabit.quant.record import OUR_FORMAT, quantized_as
 from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
@@ -164,6 +165,53 @@ def check_quantized(config: Config) -> None:
         check_destination(destination, source=folder)
 
 
+def check_recovered(config: Config) -> None:
+    """Check that there is a packed model of ours to recover, one to learn from, and questions, and where it goes."""
+    recipe, packed, teacher = config.task.recovering(), config.task.packed, model_folder(config)
+    if teacher is not None and quantized_as(teacher) is not None:
+        raise ReliabitError(
+            f"model.path={teacher} is quantized, and task=recover learns from the unquantized model; name that one, "
+            "and the quantized one as task.packed"
+        )
+    if packed is None and config.quant.method == "none":
+        raise ReliabitError(
+            "task=recover has nothing to recover with quant=none: the model is unquantized; choose a quantizer, or "
+            "name a checkpoint of task=quantize as task.packed"
+        )
+    if packed is not None:
+        _check_packed(Path(packed), config=config)
+    for split, needed in (("train", True), ("dev", recipe.reliability_weight > 0)):
+        if needed and not config.data.splits.get(split):
+            raise ReliabitError(
+                f"task=recover trains on the split {split}, and data.splits leaves it empty; give data.splits.{split} "
+                "images" + ("" if split == "train" else ", or set task.recovery.reliability_weight=0")
+            )
+    if config.data.splits["train"] <= recipe.held_out_images:
+        raise ReliabitError(
+            f"task.recovery.held_out_images={recipe.held_out_images} leaves none of the {config.data.splits['train']} "
+            "images of train to train on; lower it"
+        )
+    destination = Path(config.task.place("checkpoint"))
+    for source in (teacher, None if packed is None else Path(packed)):
+        if source is not None:
+            check_destination(destination, source=source)
+
+
+def _check_packed(packed: Path, *, config: Config) -> None:
+    check_folder(packed, family=config.model.family)
+    found = quantized_as(packed)
+    if config.quant.method != "none":
+        raise ReliabitError(f"task.packed={packed} is what is recovered, and nothing is quantized; add quant=none")
+    if found is None:
+        raise ReliabitError(f"task.packed={packed} is unquantized; name a checkpoint that task=quantize wrote")
+    if found.format != OUR_FORMAT:
+        raise ReliabitError(
+            f"task.packed={packed} is in the format {found.format}, whose scales are not trained here; name a "
+            "checkpoint that task=quantize wrote with task.format=reliabit"
+        )
+    check_checkpoint(packed, family=config.model.family)
+
+
 def check_predictions(config: Config) -> None:
     """Check that the predictions tables are there that are evaluated; those of runs are looked for later."""
     named = {"task.predictions": config.task.place("predictions"), "task.baseline": config.task.baseline}
@@ -213,6 +261,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = MappingProxyType(
         "calibrate": (check_calibrating,),
         "search": (check_searching, check_model, check_calibration),
         "quantize": (check_quantized, check_model, check_plan, check_calibration),
+        "recover": (check_recovered, check_model, check_plan, check_calibration, check_data),
         "footprint": (check_model_config, check_plan),
         "answer": (check_model, check_plan, check_calibration, check_questions),
         "select": (check_answers,),

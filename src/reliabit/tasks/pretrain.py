@@ -59,7 +59,7 @@ def check_untrained(model: ModelConfig) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, *, remedy: str = "set model.path to another name") -> Iterator[None]:
     """Be the one process that trains with the checkpoints of a folder; whoever comes after a dead one goes on there.
 
     Raises:
@@ -73,7 +73,7 @@ def alone(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise ReliabitError(
-            f"another process is training with the checkpoints {folder}; wait for it, or set model.path to another name"
+            f"another process is training with the checkpoints {folder}; wait for it, or {remedy}"
         ) from error
     try:
         yield
