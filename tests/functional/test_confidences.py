@@ -29,7 +29,7 @@ def cell(tmp_path_factory):
 def test_every_estimator_is_measured_on_every_set(cell):
     (run,) = cell.runs("cell")
     metrics = run.data.metrics
-    for confidence in ("selector", "selector_transfer", "platt", "isotonic", "logistic", "p_true", "semantic_entropy"):
+    for confidence in ("selector", "selector_transfer", "platt", "isotonic", "logistic", "p_true", "image_information"):
         for where in ("", ".gaussian_noise_5", ".misleading", ".scenes", ".linguistic_mix_50"):
             assert 0 <= metrics[f"selective/aurc.{confidence}{where}"] <= 1
             low, high = (metrics[f"selective/aurc.{confidence}_minus_maxprob{where}.{end}"] for end in ("low", "high"))
@@ -44,11 +44,12 @@ def test_each_says_what_it_costs(cell):
     (run,) = cell.runs("cell")
     forwards = {
         name: run.data.metrics[f"confidence/extra_forwards.{name}"]
-        for name in ("maxprob", "selector", "p_true", "self_consistency")
+        for name in ("maxprob", "selector", "p_true", "self_consistency", "image_information")
     }
-    assert forwards == {"maxprob": 0, "selector": 0, "p_true": 1, "self_consistency": 10}
+    assert forwards == {"maxprob": 0, "selector": 0, "p_true": 1, "self_consistency": 10, "image_information": 1}
     assert run.data.metrics["confidence/fit_seconds.selector"] > 0
     assert run.data.metrics["efficiency/sampling_seconds"] > 0
+    assert run.data.metrics["efficiency/image_information_seconds"] > 0
 
 
 def test_tables_figures_and_the_selector_itself_are_artifacts(cell, tmp_path):

@@ -20,8 +20,15 @@ FeatureBlocks: TypeAlias = Mapping[str, npt.NDArray[Any]]
 SCALARS = ("log_prob", "n_tokens", "first_token_prob", "min_token_prob", "first_token_entropy", "first_token_margin")
 """The columns that every predictions table has."""
 
-EXTRA_SCALARS = ("p_true", "self_consistency", "semantic_entropy")
-"""The columns that cost further passes of the model; the last is an entropy in nats, not yet a confidence."""
+EXTRA_SCALARS = (
+    "p_true",
+    "self_consistency",
+    "semantic_entropy",
+    "mean_entropy",
+    "blank_mean_entropy",
+    "blank_log_prob",
+)
+"""The columns that cost further passes of the model; entropies are in nats, not yet a confidence."""
 
 RANGES = {
     "log_prob": (-np.inf, 0.0),
@@ -33,6 +40,9 @@ RANGES = {
     "p_true": (0.0, 1.0),
     "self_consistency": (0.0, 1.0),
     "semantic_entropy": (0.0, np.inf),
+    "mean_entropy": (0.0, np.inf),
+    "blank_mean_entropy": (0.0, np.inf),
+    "blank_log_prob": (-np.inf, 0.0),
 }
 ROUNDING = 1e-9
 

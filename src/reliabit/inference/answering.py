@@ -47,6 +47,8 @@ class Answer:
         min_token_prob: The smallest probability of a token.
         first_token_entropy: The entropy of the first token's distribution, in nats.
         first_token_margin: By how much the first token's probability exceeds the runner-up's.
+        mean_entropy: The entropy of a token's distribution, in nats, on average over the generated tokens.
+        tokens: The generated tokens, the end token included.
     """
 
     question_id: str
@@ -58,6 +60,8 @@ class Answer:
     min_token_prob: float
     first_token_entropy: float
     first_token_margin: float
+    mean_entropy: float
+    tokens: list[int]
 
 
 class Answering(Predicting):
@@ -94,6 +98,7 @@ class Answering(Predicting):
                 answer=text,
                 n_tokens=int(lengths[i]),
                 truncated=not bool(ended[i]),
+                tokens=tokens[i, : int(lengths[i])].tolist(),
                 **{name: float(values[i]) for name, values in vars(scores).items()},
             )
             for i, text in enumerate(self.texts_of(tokens, lengths))

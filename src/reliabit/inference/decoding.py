@@ -74,6 +74,34 @@ def decode(
     return Decoded(tokens=torch.stack(tokens, dim=1), logits=torch.stack(scores, dim=1))
 
 
+@torch.no_grad()
+def written_logits(model: Any, packed: PackedPrompts, *, images: dict[str, Any], last: int) -> torch.Tensor:
+    """The logits that the last tokens of prompts are predicted by: an answer that is written already, in one pass.
+
+    Args:
+        model: See `decode`.
+        packed: The prompts, each with its answer behind it.
+        images: See `decode`.
+        last: How many tokens; what lies before the prompt of a question is of no meaning.
+
+    Returns:
+        Unprocessed, `[questions, last, vocabulary]`, in float32.
+    """
+    owner = packed.owner
+    ends = torch.tensor(packed.ends, device=owner.device).unsqueeze(1)
+    columns = (ends - 1 - last + torch.arange(last, device=owner.device)).clamp(min=0)
+    mask = _attended if len(packed.ends) > 1 else _not_padding
+    logits = model(
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        attention_mask=mask(owner, owner, dtype=model.dtype),
+        logits_to_keep=columns.flatten(),
+        use_cache=False,
+        **images,
+    ).logits
+    return packed.of_questions(logits.unflatten(1, columns.shape)).float()
+
+
 def _not_padding(_: torch.Tensor, asked: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:  # noqa: ARG001
     """Where rows of one question have tokens, `[rows, keys]`: transformers' own masks suit the fastest kernels."""
     return (asked != NOWHERE).long()
@@ -108,6 +136,7 @@ class TokenScores:
     first_token_prob: torch.Tensor
     first_token_entropy: torch.Tensor
     first_token_margin: torch.Tensor
+    mean_entropy: torch.Tensor
 
 
 def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor) -> TokenScores:
@@ -130,14 +159,15 @@ def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tens
     log_probs = torch.log_softmax(logits.double(), dim=-1)
     chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     beyond = torch.arange(tokens.shape[1], device=tokens.device) >= lengths.unsqueeze(1)
-    first = log_probs[:, 0]
-    two_best = first.exp().topk(2, dim=-1).values
+    entropies = torch.special.entr(log_probs.exp()).sum(-1)
+    two_best = log_probs[:, 0].exp().topk(2, dim=-1).values
     return TokenScores(
         log_prob=chosen.masked_fill(beyond, 0).sum(1),
         min_token_prob=chosen.masked_fill(beyond, 0).min(1).values.exp(),
         first_token_prob=chosen[:, 0].exp(),
-        first_token_entropy=torch.special.entr(first.exp()).sum(-1),
+        first_token_entropy=entropies[:, 0],
         first_token_margin=two_best[:, 0] - two_best[:, 1],
+        mean_entropy=entropies.masked_fill(beyond, 0).sum(1) / lengths,
     )
 
 

@@ -91,7 +91,8 @@ def answer_questions(
         if store.features is not None:
             gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
     evict_lru(Path(config.paths.cache), limit=config.paths.cache_bytes())
-    predictions, extra_seconds = _with_further_passes(config, model, questions, predictions)
+    answers = [found for chunk in stored for found in chunk.answers]
+    predictions, extra_seconds = _with_further_passes(config, model, questions, predictions, answers)
     return TimedPredictions(
         predictions=predictions,
         seconds=sum(chunk.seconds for chunk in stored),
@@ -101,38 +102,50 @@ def answer_questions(
 
 
 def _with_further_passes(
-    config: Config, model: QuantizedCheckpoint, questions: "Dataset", predictions: "pa.Table"
+    config: Config,
+    model: QuantizedCheckpoint,
+    questions: "Dataset",
+    predictions: "pa.Table",
+    answers: Sequence[dict[str, Any]],
 ) -> "tuple[pa.Table, dict[str, float]]":
-    """Add what P(True) and sampling take; not for the training split, which no free-standing estimator reads."""
+    """Add what P(True), sampling and blank images take.
+
+    Not for the training split, which no free-standing estimator reads.
+    """
     how = {
         "batch_size": config.trainer.batch_size,
         "accelerator": config.trainer.accelerator,
         "progress": config.trainer.progress_bar,
     }
     rows = [row for row, split in enumerate(questions["split"]) if split != TRAINING_SPLIT]
-    passes = {"p_true": (_p_true, {"p_true"}), "sampling": (_sampled, {"self_consistency", "semantic_entropy"})}
+    passes = {
+        "p_true": (_p_true, {"p_true"}),
+        "sampling": (_sampled, {"self_consistency", "semantic_entropy"}),
+        "image_information": (_blanked, {"blank_mean_entropy", "blank_log_prob"}),
+    }
+    given = [answers[row] for row in rows]
     seconds = {}
     for name, (ask, columns) in passes.items():
         if not columns & config.confidence.needed_columns():
             continue
         start = time.perf_counter()
-        answers = predictions["answer"].take(rows).to_pylist()
-        for column, values in ask(config, model.checkpoint, questions.select(rows), answers, **how).items():
+        for column, values in ask(config, model.checkpoint, questions.select(rows), given, **how).items():
             predictions = with_column(predictions, column, values, rows=rows)
         seconds[name] = time.perf_counter() - start
     return predictions, seconds
 
 
 def _p_true(
-    config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[str], **how: Any
+    config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[dict[str, Any]], **how: Any
 ) -> dict[str, list[float]]:
     from reliabit.inference.further_passes import self_evaluations
 
-    return {"p_true": self_evaluations(questions, answers, checkpoint, prompt=config.confidence.p_true, **how)}
+    texts = [answer["answer"] for answer in answers]
+    return {"p_true": self_evaluations(questions, texts, checkpoint, prompt=config.confidence.p_true, **how)}
 
 
 def _sampled(
-    config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[str], **how: Any
+    config: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[dict[str, Any]], **how: Any
 ) -> dict[str, list[float]]:
     from reliabit.confidence.sampling import self_consistency, semantic_entropy
     from reliabit.inference.further_passes import sample_answers
@@ -141,9 +154,22 @@ def _sampled(
     drawn = sample_answers(questions, checkpoint, settings=settings, max_new_tokens=longest, **how)
     return {
         "self_consistency": [
-            self_consistency(greedy, sampled.answers) for greedy, sampled in zip(answers, drawn, strict=True)
+            self_consistency(greedy["answer"], sampled.answers) for greedy, sampled in zip(answers, drawn, strict=True)
         ],
         "semantic_entropy": [
             semantic_entropy(sampled.answers, sampled.log_probs, weighting="probability") for sampled in drawn
         ],
+    }
+
+
+def _blanked(
+    _: Config, checkpoint: Checkpoint, questions: "Dataset", answers: Sequence[dict[str, Any]], **how: Any
+) -> dict[str, list[float]]:
+    from reliabit.inference.blanked_passes import score_blanked
+
+    found = score_blanked(questions, [answer["tokens"] for answer in answers], checkpoint, **how)
+    return {
+        "mean_entropy": [answer["mean_entropy"] for answer in answers],
+        "blank_mean_entropy": [scores.mean_entropy for scores in found],
+        "blank_log_prob": [scores.log_prob for scores in found],
     }

@@ -32,8 +32,8 @@ from reliabit.models.reference import check_family
 from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
-from reliabit.tasks._plans import planned
 from reliabit.quant.record import OUR_FORMAT, quantized_as
+from reliabit.tasks._plans import planned
 from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
