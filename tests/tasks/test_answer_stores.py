@@ -14,6 +14,7 @@ from reliabit.paths import PathsConfig
 from reliabit.quant import plan_from_config, quantize_model
 from reliabit.quant.settings import QuantConfig, ScalingConfig
 from reliabit.tasks import _answer_stores as answer_identity
+from reliabit.tasks import _calibration_rows as calibration
 from reliabit.tasks._answer_stores import answering_identity, encoding_identity
 
 REFERENCE = Path(__file__).parents[2] / "models"
@@ -71,7 +72,7 @@ def test_the_questions_of_a_calibration_are_part_of_what_answers_are_known_by(qu
     row = {"question_id": "1", "question": "what?", "answers": ["a"], "image": b"image"}
     found = set()
     for changed in ({}, {"question": "who?"}, {"answers": ["b"]}, {"image": b"imagf"}):
-        monkeypatch.setattr(answer_identity, "calibration_rows", lambda _, changed=changed: [{**row, **changed}])
+        monkeypatch.setattr(calibration, "calibration_rows", lambda _, changed=changed: [{**row, **changed}])
         found.add(answer_identity.answering_identity(config, features=None))
     assert len(found) == 4
 

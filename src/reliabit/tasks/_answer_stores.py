@@ -27,7 +27,7 @@ from reliabit.inference.settings import FeatureSettings, TrainerConfig
 from reliabit.models.spread import tensors_of
 from reliabit.progress import step
 from reliabit.quant.module_names import component_of
-from reliabit.tasks._calibration_rows import calibration_rows
+from reliabit.tasks._calibration_rows import calibration_digest
 from reliabit.tasks._model import QuantizedCheckpoint, chunk_answerer, load_quantized
 
 if TYPE_CHECKING:
@@ -167,17 +167,6 @@ def _kernels_here(config: Config) -> list[str]:
 
 def _without(mapping: dict[str, object], *keys: str) -> dict[str, object]:
     return {key: value for key, value in mapping.items() if key not in keys}
-
-
-def calibration_digest(config: Config) -> str | None:
-    """A digest of the questions, answers and images that a data-aware quantizer is calibrated on; `None` for others."""
-    if not config.quant.is_calibrated:
-        return None
-    digest = sha256()
-    for row in calibration_rows(config):
-        digest.update(sha256(row["image"]).digest())
-        digest.update(json.dumps({key: row[key] for key in sorted(row) if key != "image"}).encode())
-    return digest.hexdigest()
 
 
 def answer_on_devices(config: Config, questions: "Dataset") -> None:

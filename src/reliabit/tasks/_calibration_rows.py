@@ -1,6 +1,8 @@
 """The questions that a data-aware quantizer learns from; identities hold a digest of them, however they are found."""
 
+import json
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,17 @@ def calibration_rows(config: Config) -> list[dict[str, Any]]:
     if bad.counts:
         tell(f"{source}: {summary(bad.by_problem())}; they are left out and listed in {path}")
     return rows
+
+
+def calibration_digest(config: Config) -> str | None:
+    """A digest of the questions, answers and images that a data-aware quantizer is calibrated on; `None` for others."""
+    if not config.quant.is_calibrated:
+        return None
+    digest = sha256()
+    for row in calibration_rows(config):
+        digest.update(sha256(row["image"]).digest())
+        digest.update(json.dumps({key: row[key] for key in sorted(row) if key != "image"}).encode())
+    return digest.hexdigest()
 
 
 def _taken(row: dict[str, Any], admission: Admission, bad: BadSamples) -> bool:

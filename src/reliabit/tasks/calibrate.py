@@ -8,7 +8,7 @@ from reliabit.config import Config
 from reliabit.files import replacing
 from reliabit.models.loading import check_loadable
 from reliabit.progress import step
-from reliabit.tasks._calibration_rows import FOLDER
+from reliabit.tasks._calibration_rows import FOLDER, calibration_digest
 from reliabit.tasks._model import load_statistics, needs_statistics
 from reliabit.tasks._results import next_command
 from reliabit.tasks.runtime import set_up
@@ -18,7 +18,8 @@ from reliabit.terminal import show_result
 def calibrate(config: Config) -> None:
     """Write the statistics of the configured model, unless they are there, and say where and what they are.
 
-    For a quantizer that needs none, a note that says so: the versioned pipeline has one stage for all.
+    For a quantizer that needs none, a note that says so: the versioned pipeline has one stage for all. Where it learns
+    while it quantizes the note names the questions, as what is made of it then depends on them.
 
     Raises:
         ReliabitError: Nothing can be learned from the calibration set.
@@ -27,7 +28,8 @@ def calibrate(config: Config) -> None:
 
     if not needs_statistics(config):
         path = Path(config.paths.cache) / FOLDER / f"{config.quant.name}.md"
-        learned = "learns while it quantizes" if config.quant.is_calibrated else "learns nothing from data"
+        questions = calibration_digest(config)
+        learned = "learns nothing from data" if questions is None else f"learns from {questions} while it quantizes"
         note = f"quant={config.quant.name} {learned}: there is nothing to calibrate.\n"
         with replacing(path) as unfinished:
             unfinished.write_text(note)

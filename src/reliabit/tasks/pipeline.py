@@ -184,7 +184,7 @@ def run_identity(config: Config) -> Fingerprint:
     for key, _, folder in _prepared(config):
         inputs |= table_inputs(folder, cache=cache, name=key)
     if config.quant.is_calibrated:
-        from reliabit.tasks._answer_stores import calibration_digest
+        from reliabit.tasks._calibration_rows import calibration_digest
 
         inputs["calibration"] = str(calibration_digest(config))
     return identify(to_mapping(config), inputs=inputs)
