@@ -27,7 +27,7 @@ def plan_figure(widths: Mapping[tuple[str, int | None], int | None], *, offered:
 
     Example:
         >>> figure = plan_figure({("language_mlp", 0): 3, ("lm_head", None): None}, offered=[2, 3], title="a plan")
-        >>> [axes.get_title() for axes in figure.axes]
+        >>> [axes.get_title(loc="left") for axes in figure.axes]
         ['language mlp', 'other parts']
     """
     layered = list(dict.fromkeys(component for component, layer in widths if layer is not None))
