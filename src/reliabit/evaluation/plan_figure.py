@@ -27,7 +27,7 @@ def plan_figure(widths: Mapping[tuple[str, int | None], int | None], *, offered:
 
     Example:
         >>> figure = plan_figure({("language_mlp", 0): 3, ("lm_head", None): None}, offered=[2, 3], title="a plan")
-        >>> [axes.get_title() for axes in figure.axes]
+        >>> [axes.get_title(loc="left") for axes in figure.axes]
         ['language mlp', 'other parts']
     """
     layered = list(dict.fromkeys(component for component, layer in widths if layer is not None))
@@ -35,10 +35,10 @@ def plan_figure(widths: Mapping[tuple[str, int | None], int | None], *, offered:
     figure, axes = panels(len(layered) + bool(others), title=title, height=2.1)
     labels = [*map(str, sorted(offered)), _AS_IT_IS]
     for panel, component in zip(axes, layered, strict=False):
-        found = {layer: bits for (name, layer), bits in widths.items() if name == component}
+        found = {layer: bits for (name, layer), bits in widths.items() if name == component and layer is not None}
         _bars(panel, list(found), [_label(bits) for bits in found.values()], labels=labels)
         panel.set(title=_words(component), xlabel="decoder layer")
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.locator_params(axis="x", integer=True)
     if others:
         _bars(axes[-1], range(len(others)), [_label(widths[one, None]) for one in others], labels=labels)
         axes[-1].set_xticks(range(len(others)), [_words(one) for one in others])
@@ -46,7 +46,7 @@ def plan_figure(widths: Mapping[tuple[str, int | None], int | None], *, offered:
     return figure
 
 
-def _bars(axes: "Axes", places: Sequence[int | None], found: Sequence[str], *, labels: Sequence[str]) -> None:
+def _bars(axes: "Axes", places: Sequence[int], found: Sequence[str], *, labels: Sequence[str]) -> None:
     """Bars as high as the place of a width among those offered: 8 bits are one step above 4."""
     heights = [1 + labels.index(one) for one in found]
     colors = [FAINT if one == _AS_IT_IS else BLUE for one in found]

@@ -174,8 +174,8 @@ class QuantConfig:
     def width(self) -> str:
         """What runs call the width, or the budget.
 
-        >>> QuantConfig(bits=3).width, QuantConfig(budget_bits=3.5).width, QuantConfig(budget_mib=136.2).width
-        ('3b', '3.5b', '136.2MiB')
+        >>> QuantConfig(bits=3).width, QuantConfig(bits=None, budget_mib=136.2).width
+        ('3b', '136.2MiB')
         """
         named = ((self.bits, "b"), (self.budget_bits, "b"), (self.budget_mib, "MiB"))
         return next((f"{value:g}{unit}" for value, unit in named if value is not None), "")

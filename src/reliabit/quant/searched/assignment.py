@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import gcd
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reliabit.errors import ReliabitError
 
@@ -64,7 +65,7 @@ def assign(units: Sequence[Sequence[Option]], *, budget: int) -> list[int]:
         left -= taken - left
 
 
-def _solve(sizes: "np.ndarray", costs: "np.ndarray", counts: Sequence[int], room: int) -> list[int]:
+def _solve(sizes: NDArray[np.float64], costs: NDArray[np.float64], counts: Sequence[int], room: int) -> list[int]:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 

@@ -76,7 +76,7 @@ class CostMeasurement:
         self._inputs: list[LayerInputs] = []
         self._states: list[list[Tensor]] = []
         self._targets = torch.cat([batch.targets[batch.answer] for batch in batches])
-        self._exact: Tensor | None = None
+        self._exact = torch.empty(0)
         self.base(dict.fromkeys(self._units))
 
     @torch.no_grad()
@@ -89,7 +89,8 @@ class CostMeasurement:
         for index in range(self._decoder.depth):
             self._states.append(self._run(index, self._states[-1]))
         found = self._log_probabilities(self._states[-1])
-        self._exact = found if self._exact is None else self._exact
+        # The first base is the model as it is.
+        self._exact = self._exact if len(self._exact) else found
         self.assignment, self.based = dict(assignment), self._cost(found, "the plan")
 
     @torch.no_grad()
@@ -120,7 +121,8 @@ class CostMeasurement:
         """Of all next tokens at the answer positions, float32 `[positions, vocabulary]`."""
         head = Head(self._decoder.norm, output_embeddings(self._model))
         answers = [hidden[batch.answer] for hidden, batch in zip(states, self._batches, strict=True)]
-        return head(torch.cat(answers)).float().log_softmax(-1)
+        found: Tensor = head(torch.cat(answers)).float().log_softmax(-1)
+        return found
 
     def _cost(self, found: Tensor, what: str) -> Cost:
         divergence = kl_div(found, self._exact, log_target=True, reduction="none").sum(-1).mean()

@@ -123,6 +123,6 @@ def smallest(sizes: Bytes, *, widths: Sequence[int]) -> int:
     """Bytes of the smallest assignment."""
     narrow, wide = min(widths), None
     alone = [unit for unit in sizes.changes if not (sizes.tied and unit in TIED)]
-    fixed = {unit: narrow if sizes.changes[unit][narrow] < 0 else wide for unit in alone}
-    pairs = ({}, dict.fromkeys([unit for unit in TIED if unit in sizes.changes], narrow)) if sizes.tied else ({},)
-    return min(sizes.total({**fixed, **pair}) for pair in pairs)
+    fixed: dict[str, int | None] = {unit: narrow if sizes.changes[unit][narrow] < 0 else wide for unit in alone}
+    both: dict[str, int | None] = dict.fromkeys(TIED, narrow) if sizes.tied else {}
+    return min(sizes.total(fixed), sizes.total({**fixed, **both}))
