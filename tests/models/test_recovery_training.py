@@ -18,7 +18,7 @@ from reliabit.models.settings import ModelConfig, RecoveryRecipe
 from reliabit.models.tower_features import pictured_questions
 from reliabit.quant.convert import packed_modules, quantize_model
 
-PLAN = [{"components": ["language_attention", "language_mlp"], "bits": 2, "group_size": 32, "method": "rtn"}]
+PLAN = [{"components": ["language_attention", "language_mlp"], "bits": 2, "group_size": 32, "method": "hqq"}]
 
 
 def recipe(**changes):
