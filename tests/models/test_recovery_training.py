@@ -92,6 +92,7 @@ def test_training_lowers_the_divergence_and_leaves_codes_alone(fresh, splits, tm
     assert not any("visual" in name or "vision" in name or "embed" in name for name in trained)
 
 
+@pytest.mark.parametrize("family", ["idefics3"], indirect=True, scope="session")
 def test_a_weight_of_zero_is_plain_distillation(fresh, splits, tmp_path):
     """To the last bit, whether there are questions of dev or not; and any other weight is not."""
     plain = recovered(fresh, splits, tmp_path / "plain", dev=None, reliability_weight=0.0, steps=2)[1]

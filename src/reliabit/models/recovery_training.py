@@ -34,6 +34,7 @@ from reliabit.quant.recovery import settle_scales, train_scales
 
 if TYPE_CHECKING:
     from datasets import Dataset as Table
+    from PIL.Image import Image
     from transformers import PreTrainedModel
 
 DECODER = ("language_attention", "language_mlp", "lm_head")
@@ -63,7 +64,9 @@ def encode_groups(
     drawn: "Sequence[tuple[Table, PicturedQuestions, Sequence[int]]]", encoder: Encoder
 ) -> dict[str, Any]:
     """Encode some questions of some images of some tables, each image once."""
-    images, rows, image_of = [], [], []
+    images: list[Image] = []
+    rows: list[dict[str, Any]] = []
+    image_of: list[int] = []
     for table, group, chosen in drawn:
         shown = table[group.row]
         image_of += [len(images)] * len(chosen)
@@ -169,7 +172,7 @@ def judged_confidence(logits: Tensor, labels: Tensor, question: Tensor) -> tuple
         (tensor([0.4800, 0.5000]), tensor([False,  True]))
     """
     best, choice = logits.log_softmax(-1).max(-1)
-    _, number = question.unique_consecutive(return_inverse=True)
+    _, number = torch.unique_consecutive(question, return_inverse=True)
     count = int(number[-1]) + 1
     wrong = (choice != labels).to(torch.long)
     # Wrong tokens of its question before each.

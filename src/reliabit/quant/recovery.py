@@ -85,7 +85,8 @@ class TrainedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Multiply in float32, `[..., in_features]` to `[..., out_features]`."""
-        product = cast("Tensor", PackedProduct.apply(inputs, self.trained_scale(), self.trained_zero(), self.codes))
+        multiply: Any = PackedProduct.apply
+        product: Tensor = multiply(inputs, self.trained_scale(), self.trained_zero(), self.codes)
         return product if self.layer.bias is None else product + self.layer.bias
 
     @torch.no_grad()

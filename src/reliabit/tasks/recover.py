@@ -15,7 +15,7 @@ from reliabit.models.loading import check_loadable, load_checkpoint
 from reliabit.quant.checkpoint_files import check_destination, weight_files
 from reliabit.quant.record import read_config
 from reliabit.tasks._model import check_fits
-from reliabit.tasks._results import next_command
+from reliabit.tasks._results import next_command, own_overrides
 from reliabit.tasks.pretrain import alone
 from reliabit.tasks.quantize import QUANTIZING_KEYS, stream_quantized
 from reliabit.tasks.runtime import set_up
@@ -169,8 +169,10 @@ def _tell(folder: Path, curve: Sequence[Mapping[str, Any]]) -> None:
     first, rounded, last = curve[0], curve[-1], curve[-2]
     names = [name for name in first if name != "step"]
     facts = [(name, f"{first[name]:.4f} -> {rounded[name]:.4f} (before rounding {last[name]:.4f})") for name in names]
+    # What says how to train means nothing to the task that asks.
+    trained_by = [one.split("=", 1)[0] for one in own_overrides() if one.startswith("task.")]
     show_result(
         f"{folder}: scales, zeros and norms trained for {rounded['step']:.0f} steps; codes as they were",
         facts,
-        then=next_command(f"model.path={folder}", "quant=none", without=(*QUANTIZING_KEYS, "task.packed")),
+        then=next_command(f"model.path={folder}", "quant=none", without=(*QUANTIZING_KEYS, "quant.rules", *trained_by)),
     )
