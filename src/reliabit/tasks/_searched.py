@@ -129,7 +129,7 @@ def searched_plan(config: Config, *, stored: str) -> SearchedPlan:
         calibration_rows(config),
         encoder=load_encoder(config.model),
         batch_size=config.quant.calibration.batch_size,
-        device=device_of(config.trainer.accelerator),
+        device=str(device_of(config.trainer.accelerator)),
     )
     folder = _costs_folder(config, wanted, batches)
     with entry_lock(folder):

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+_FurtherPass = Callable[..., dict[str, list[float]]]
+"""Asks a model once more about some questions and its answers to them; the values of each column that it adds."""
+
+
 def answer(config: Config) -> None:
     """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
@@ -118,7 +122,7 @@ def _with_further_passes(
         "progress": config.trainer.progress_bar,
     }
     rows = [row for row, split in enumerate(questions["split"]) if split != TRAINING_SPLIT]
-    passes = {
+    passes: dict[str, tuple[_FurtherPass, set[str]]] = {
         "p_true": (_p_true, {"p_true"}),
         "sampling": (_sampled, {"self_consistency", "semantic_entropy"}),
         "image_information": (_blanked, {"blank_mean_entropy", "blank_log_prob"}),

@@ -7,14 +7,12 @@ probability; and the surprisal of the answer may stand in the entropy's place.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from reliabit.confidence.estimator import UNSET, Estimator, Fitting, register
 from reliabit.confidence.estimators.regressions import sigmoid
 from reliabit.confidence.examples import AnswerEvidence, Examples
-from reliabit.confidence.leakage import FittedOn
 from reliabit.errors import ReliabitError
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.settings import choice
@@ -53,18 +51,12 @@ class ImageInformation(Estimator):
 
     how: ImageInformationSettings
 
-    name: ClassVar[str] = "image_information"
-    columns: ClassVar[tuple[str, ...]] = (
-        "log_prob",
-        "n_tokens",
-        "mean_entropy",
-        "blank_log_prob",
-        "blank_mean_entropy",
-    )
-    trained: ClassVar[bool] = False
-    settings: ClassVar[type] = ImageInformationSettings
-    extra_forwards: ClassVar[float] = 1.0
-    fitted_on: ClassVar[FittedOn | None] = None
+    name = "image_information"
+    columns = ("log_prob", "n_tokens", "mean_entropy", "blank_log_prob", "blank_mean_entropy")
+    trained = False
+    settings = ImageInformationSettings
+    extra_forwards = 1.0
+    fitted_on = None
 
     def fit(
         self, train: Examples | None = None, validation: Examples | None = None, fitting: Fitting = UNSET
