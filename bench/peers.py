@@ -7,8 +7,8 @@ r"""Quantizers that people use, and this project's, on the decoder of the pretra
 
 Each cell is one library at one width and group size. It quantizes in a process and an environment of its own, so that
 its seconds and its memory are its own; what it writes is read back here, and all are judged by one piece of code on the
-same questions. `bench/results/peers.json` grows a cell at a time, and what is in it is not measured again;
-`--minutes` starts no cell after so many. `bench/peers_found.md` is the page.
+same questions. The results among those of `bench` grow a cell at a time, and what is in them is not measured again;
+`--minutes` starts no cell after so many. A page beside this file shows them.
 """
 
 import argparse

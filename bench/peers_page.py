@@ -47,7 +47,7 @@ def introduction(results: dict[str, Any]) -> list[str]:
     """What was measured, and how."""
     settings, machine = results["settings"], results.get("machine", {})
     paragraphs = (
-        "Written by `bench/peers.py` from `bench/results/peers.json`. Each quantizes the linear layers of the decoder "
+        "Written by `bench/peers.py`. Each quantizes the linear layers of the decoder "
         "of `model=idefics3_smollm2` (106 M weights); embeddings, head, vision tower and connector stay as they are. "
         f"All are calibrated on the same {settings['calibration']} images of `dev`, with a question and its answer "
         "each: the decoder is handed out as a causal language model whose embeddings hold what the connector made of "
