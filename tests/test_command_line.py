@@ -71,7 +71,7 @@ def test_an_ordinary_path_is_shown_as_it_must_be_typed(argument, shown):
             "error: confidence.estimators=maxprob is no list; write confidence.estimators=[",
         ),
         ("+foo=1", "error: there is no key or group 'foo'; the configuration has: confidence, data, "),
-        ("++quant.bitz=3", "error: there is no key or group 'quant.bitz'; quant has: bits, calibration, "),
+        ("++quant.bitz=3", "error: there is no key or group 'quant.bitz'; quant has: bits, budget_bits, budget_mib, "),
         ("+quant.scaling.ratio=3", "error: there is no key or group 'quant.scaling.ratio'; quant.scaling has: "),
         ("quant.scaling={ratio: 3}", "error: there is no key or group 'quant.scaling.ratio'; quant.scaling has: "),
         (

@@ -35,8 +35,9 @@ GROUPS = ("model", "quant", "data", "confidence", "trainer", "tracking", "sweep"
 @pytest.mark.medium
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_option_of_every_group_composes(composed, group):
+    needed = {"plan": ["quant.plan=plan.yaml"], "searched": ["quant.budget_bits=3.5"]}
     for option in options(group):
-        composed(f"{group}={option}")
+        composed(f"{group}={option}", *(needed.get(option, []) if group == "quant" else []))
 
 
 @pytest.mark.parametrize("task", options("task"))
@@ -106,10 +107,10 @@ def test_the_record_of_a_configuration_is_plain(composed):
         (["-m", "quant.bits=2,5"], "error: quant.bits=5 is not a value of this key; choose one of: null, 2, 3, 4, 8"),
         (
             ["quant=squeeze"],
-            "error: quant=squeeze is not an option of this group; choose one of: awq, hqq, hqq_plus, hybrid, mbq, ",
+            "error: quant=squeeze is not an option of this group; choose one of: awq, gptaq, gptq, gptq_modality, ",
         ),
         (["quantizer=hqq"], "error: there is no key or group 'quantizer'; the configuration has: confidence, data, "),
-        (["quant.bitz=3"], "error: there is no key or group 'quant.bitz'; quant has: bits, calibration, group_size, "),
+        (["quant.bitz=3"], "error: there is no key or group 'quant.bitz'; quant has: bits, budget_bits, budget_mib, "),
         (["trainer.batch_size=few"], "error: trainer.batch_size=few is not a value of this key; "),
     ],
 )

@@ -50,7 +50,7 @@ def is_transport(key: str) -> bool:
     }
     single |= {"model.download", "model.parts", "data.split_ids", "other_data.scenes.split_ids"}
     places = {"task.checkpoint", "task.predictions", "task.baseline", "task.results"}
-    places |= {"quant.calibration.chat", "quant.calibration.chat_images"}
+    places |= {"quant.calibration.chat", "quant.calibration.chat_images", "quant.plan"}
     return key.startswith(whole) or key in single | places
 
 

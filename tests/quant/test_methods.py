@@ -99,7 +99,7 @@ def test_a_rule_may_bring_settings_of_its_method(added):
         (("quant.method=rtn",), r"quant.options has unknown keys \['share'\]; quant.method=rtn takes none"),
         (
             ("quant.method=clippd",),
-            "quant.method=clippd is not a value of this key; choose one of: none, clipped, hqq, ",
+            "quant.method=clippd is not a value of this key; choose one of: none, clipped, gptq, hqq, ",
         ),
     ],
 )
@@ -131,8 +131,8 @@ print(sorted({{"torch", "numpy", "added_clipped"}} & set(sys.modules)))
 
 
 def test_our_methods_are_called_as_their_modules():
-    assert QUANTIZERS.found() == QUANTIZERS.names() == ("hqq", "hqq_plus", "rtn")
-    with pytest.raises(ReliabitError, match="quant.method=gptq is not a value of this key"):
-        check(QuantConfig("g", "gptq", 4, 64, rules=[{}]), key="quant")
+    assert QUANTIZERS.found() == QUANTIZERS.names() == ("gptq", "hqq", "hqq_plus", "rtn")
+    with pytest.raises(ReliabitError, match="quant.method=gptx is not a value of this key"):
+        check(QuantConfig("g", "gptx", 4, 64, rules=[{}]), key="quant")
     assert read_options("rtn", {}, key="quant.options") is None
     assert Components("shape", package="reliabit.quant.methods", entry_points="none").found() == QUANTIZERS.found()

@@ -35,7 +35,7 @@ def test_weights_beyond_the_arithmetic_are_refused():
         ("hqq", 4, 8, {}, "group size 8 is not supported; choose 16 to 256"),
         ("hqq", 4, 512, {}, "group size 512 is not supported"),
         ("hqq", 4, -1, {}, "group size -1 is not supported"),
-        ("gptq", 4, 64, {}, "unknown quantization method 'gptq'; choose from hqq, hqq_plus, rtn"),
+        ("gptx", 4, 64, {}, "unknown quantization method 'gptx'; choose from gptq, hqq, hqq_plus, rtn"),
         ("hqq", 4, 64, {"zero": "none"}, "unknown kind of zero 'none'; choose from float, integer, symmetric"),
         ("hqq", 4, 64, {"solver": "fast"}, "unknown solver 'fast'; choose from chunked, library"),
         ("rtn", 4, 64, {"solver": "library"}, "solver 'library' runs method 'hqq'"),

@@ -103,7 +103,7 @@ def check_inputs(schemes: Mapping[str, Scheme], inputs: InputCalibration | None)
         if needs is not None and needs.statistics and inputs.statistics is None:
             raise ReliabitError(
                 f"{name}: {needs.weighting} weights are of calibration statistics, and there are none; give them too, "
-                "or set weighting=none"
+                "or set quant.options.weighting=none"
             )
 
 

@@ -206,7 +206,10 @@ class QuantConfig:
 
     def _check_rules(self, key: str) -> None:
         if not self.rules:
-            raise ReliabitError(f"{key}.rules is empty, and {key}.method={self.method} needs to know which modules")
+            raise ReliabitError(
+                f"{key}.rules is empty, and {key}.method={self.method} needs to know which modules; give rules, or a "
+                f"plan file as {key}.plan"
+            )
         for rule in self.rules:
             if not isinstance(rule, dict):
                 raise ReliabitError(f"{key}.rules has {rule!r}, and a rule is a mapping, as {{components: [vision]}}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from reliabit.models.recovery_training import Questions
+    from reliabit.models.recovery_batches import Questions
 
 RECORD, CURVE = "recovery.json", "recovery_curve.png"
 
@@ -108,7 +108,7 @@ def _packed(config: Config, work: Path) -> Path:
 
 def _questions(config: Config) -> "tuple[dict[str, Questions], dict[str, str]]":
     """The questions that are trained on, and the digests of their tables; no other split is opened."""
-    from reliabit.models.recovery_training import Questions
+    from reliabit.models.recovery_batches import Questions
     from reliabit.models.tower_features import pictured_questions
 
     prepared = prepare(config.data, root=Path(config.paths.data))
