@@ -159,7 +159,9 @@ def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tens
     log_probs = torch.log_softmax(logits.double(), dim=-1)
     chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     beyond = torch.arange(tokens.shape[1], device=tokens.device) >= lengths.unsqueeze(1)
-    entropies = torch.special.entr(log_probs.exp()).sum(-1)
+    # Over the whole vocabulary, which takes as long as the softmax: not for what comes after the end of an answer.
+    entropies = log_probs.new_zeros(beyond.shape)
+    entropies[~beyond] = torch.special.entr(log_probs[~beyond].exp()).sum(-1)
     two_best = log_probs[:, 0].exp().topk(2, dim=-1).values
     return TokenScores(
         log_prob=chosen.masked_fill(beyond, 0).sum(1),
@@ -167,7 +169,7 @@ def score_tokens(logits: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tens
         first_token_prob=chosen[:, 0].exp(),
         first_token_entropy=entropies[:, 0],
         first_token_margin=two_best[:, 0] - two_best[:, 1],
-        mean_entropy=entropies.masked_fill(beyond, 0).sum(1) / lengths,
+        mean_entropy=entropies.sum(1) / lengths,
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from reliabit.models.batches import IGNORED
@@ -60,8 +60,8 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
         >>> divergence(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([0.])
     """
-    expected, found = teacher.log_softmax(-1), student.log_softmax(-1)
-    return (expected.exp() * (expected - found)).sum(-1)
+    said, expected = student.log_softmax(-1), teacher.log_softmax(-1)
+    return nn.functional.kl_div(said, expected, log_target=True, reduction="none").sum(-1)
 
 
 def judged_confidence(logits: Tensor, labels: Tensor, question: Tensor) -> tuple[Tensor, Tensor]:

@@ -181,7 +181,8 @@ def load_calibration(config: Config) -> "tuple[Calibration | None, InputCalibrat
 
     The first is its scale search, with statistics, the second what methods that learn from inputs are shown.
     """
-    if not config.quant.is_calibrated:
+    # A search for a plan has read the calibration set by itself.
+    if config.quant.is_searched or not config.quant.is_calibrated:
         return None, None
     import torch
 
