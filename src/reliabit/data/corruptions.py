@@ -89,9 +89,18 @@ def blank(image: "Image") -> "Image":
     >>> canvas.mode, canvas.size, canvas.getcolors()
     ('RGB', (64, 48), [(3072, (128, 128, 128))])
     """
+    return blank_canvas(image.size)
+
+
+def blank_canvas(size: tuple[int, int]) -> "Image":
+    """A canvas of one grey (`BLANK`), width and height in pixels.
+
+    >>> blank_canvas((3, 2)).getcolors()
+    [(6, (128, 128, 128))]
+    """
     from PIL import Image
 
-    return Image.new("RGB", image.size, BLANK)
+    return Image.new("RGB", size, BLANK)
 
 
 def background(image: "Image") -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reliabit.data.corruptions import BLANK
+from reliabit.data.corruptions import blank_canvas
 from reliabit.data.image_decoding import image_size
 from reliabit.inference._prefix_sharing import pack
 from reliabit.inference.chunks import restored
@@ -83,7 +83,7 @@ class Blanked(Predicting):
         ]
 
     def _see(self, size: Size) -> torch.Tensor:
-        encoded = self.encoder.adapter.encode_images(self.encoder.processor, [_canvas(size)])
+        encoded = self.encoder.adapter.encode_images(self.encoder.processor, [blank_canvas(size)])
         tensors = {name: tensor.to(self.device) for name, tensor in encoded.tensors.items()}
         [seen] = self.encoder.adapter.see_images(self.model, tensors)
         return seen
@@ -118,7 +118,7 @@ def score_blanked(
         return []
     sizes, texts, ids = _sizes(table), table["question"][:], table["question_id"][:]
     order = sorted(range(len(answers)), key=lambda row: (sizes[row], len(texts[row])))
-    files = {size: _file(_canvas(size)) for size in set(sizes)}
+    files = {size: _file(blank_canvas(size)) for size in set(sizes)}
     rows: Any = [
         {
             "question_id": ids[row],
@@ -192,12 +192,6 @@ def _sizes(table: "Dataset") -> list[Size]:
         key: image_size(image, item=f"image {key[1]!r} of {key[0]}") for key, image in zip(firsts, images, strict=True)
     }
     return [known[key] for key in keys]
-
-
-def _canvas(size: Size) -> "Image":
-    from PIL import Image
-
-    return Image.new("RGB", size, BLANK)
 
 
 def _file(image: "Image") -> bytes:
