@@ -32,6 +32,7 @@ FLOORS = {
     "identity": 3,
     "inference": 3,
     "confidence": 4,
+    "engines": 4,
     "evaluation": 5,
     "serving": 5,
     "tracking": 6,

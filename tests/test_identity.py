@@ -49,6 +49,8 @@ def is_transport(key: str) -> bool:
         "other_data.scenes.root",
     }
     single |= {"model.download", "model.parts", "data.split_ids", "other_data.scenes.split_ids"}
+    single |= {f"engine.{key}" for key in ("url", "python", "key_variable", "concurrency", "retries")}
+    single |= {"engine.timeout", "engine.warm_up_timeout"}
     places = {"task.checkpoint", "task.predictions", "task.baseline", "task.results"}
     places |= {"quant.calibration.chat", "quant.calibration.chat_images", "quant.plan"}
     return key.startswith(whole) or key in single | places

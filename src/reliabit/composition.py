@@ -105,7 +105,7 @@ def model_name(model: ModelConfig) -> str:
     own = yaml.safe_load(option.read_text(encoding="utf-8"))
     if own.get("revision") is not None and own["revision"] == model.revision:
         return model.name
-    place = Path(model.path)
+    place = model.folder
     # The hub keeps a commit of `a/b` in the folder models--a--b/snapshots/<commit>.
     called = place.parent.parent.name.rpartition("--")[2] if place.parent.name == "snapshots" else place.name
     packed = called.startswith(f"{model.name}-") and quantized_as(place) is not None

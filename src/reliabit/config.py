@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from reliabit.confidence.settings import ConfidenceConfig
 from reliabit.data.sources import DataConfig
+from reliabit.engines.settings import EngineConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.settings import TrainerConfig
@@ -149,6 +150,7 @@ class Config:
     """
 
     task: TaskConfig = field(default_factory=TaskConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     quant: QuantConfig = field(default_factory=QuantConfig)
     data: DataConfig = field(default_factory=DataConfig)

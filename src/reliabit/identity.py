@@ -47,6 +47,11 @@ CARRIED_OUT = (
     "trainer.devices",
     "trainer.device_memory",
     "trainer.host_memory",
+    "engine.key_variable",
+    "engine.concurrency",
+    "engine.timeout",
+    "engine.warm_up_timeout",
+    "engine.retries",
 )
 """Keys of the configuration that say how and where a run is carried out."""
 
@@ -65,6 +70,9 @@ TRANSPORT = (
     "task.baseline",
     "task.results",
     "task.recipe.data.*.root",
+    # The model behind it is known by what it says of itself, and by an answer of it.
+    "engine.url",
+    "engine.python",
     # What it says stands in the rules.
     "quant.plan",
     "quant.calibration.chat",

@@ -6,7 +6,6 @@ import string
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit import __version__
@@ -35,12 +34,10 @@ def run_task(config: "Config") -> float | None:
     Returns:
         What a sweep may minimize: the AURC, for tasks that measure one.
     """
-    from reliabit.composition import as_quantized, model_name
-    from reliabit.tasks._plans import planned
-
-    config.model.path = _model_folder(config.model)
-    config.model.name = model_name(config.model)
-    config.quant = as_quantized(planned(config, Path(config.model.path)), Path(config.model.path))
+    if config.engine.loads_checkpoint:
+        _name_checkpoint(config)
+    else:
+        config.model.name = config.engine.model or config.model.name
     # Tasks import torch, transformers and MLflow; `--help` and a refused configuration must not wait for them.
     with rare_collections(), step("loading libraries", shown=config.trainer.progress_bar):
         module = import_module(f"reliabit.tasks.{config.task.name}")
@@ -48,13 +45,23 @@ def run_task(config: "Config") -> float | None:
     return task(config)
 
 
+def _name_checkpoint(config: "Config") -> None:
+    """Find the folder of the model, and what it and its quantization are called."""
+    from reliabit.composition import as_quantized, model_name
+    from reliabit.tasks._plans import planned
+
+    config.model.path = _model_folder(config.model)
+    config.model.name = model_name(config.model)
+    config.quant = as_quantized(planned(config, config.model.folder), config.model.folder)
+
+
 def _model_folder(model: "ModelConfig") -> str:
     """The folder that every task takes the model from, found on the hub's terms where it is pinned."""
     from reliabit.models.checkpoint_folder import find_checkpoint, is_pinned
 
-    if not is_pinned(model.path, revision=model.revision):
-        return model.path
-    return str(find_checkpoint(model.path, revision=model.revision, download=model.download))
+    if not is_pinned(model.place, revision=model.revision):
+        return model.place
+    return str(find_checkpoint(model.place, revision=model.revision, download=model.download))
 
 
 def main() -> None:

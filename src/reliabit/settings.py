@@ -21,9 +21,9 @@ def choice(*options: object, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"choices": options})
 
 
-def component(of: Collection[str], *, default: Any = MISSING) -> Any:
+def component(of: Collection[str], *, default: Any = MISSING, or_null: bool = False) -> Any:
     """A field that holds the name of one of some `reliabit.components.Components`, of which it imports no more."""
-    return field(default=default, metadata={"choices": of})
+    return field(default=default, metadata={"choices": of, "or_null": or_null})
 
 
 def positive(*, default: Any = MISSING) -> Any:
@@ -60,7 +60,8 @@ def check(settings: object, *, key: str) -> None:
             for label, inner in value.items():
                 if is_dataclass(inner):
                     check(inner, key=f"{name}.{label}")
-        _check_choices(value, entry.metadata.get("choices"), name=name)
+        if value is not None or not entry.metadata.get("or_null"):
+            _check_choices(value, entry.metadata.get("choices"), name=name)
         if entry.metadata.get("positive") and value is not None and value <= 0:
             raise ReliabitError(f"{name}={value} must be above zero")
     own = getattr(settings, "check", None)

@@ -18,7 +18,7 @@ FeatureBlocks: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Block name ("image", "question", "first") to `[N, d]`, float16 or float32, possibly memory-mapped."""
 
 SCALARS = ("log_prob", "n_tokens", "first_token_prob", "min_token_prob", "first_token_entropy", "first_token_margin")
-"""The columns that every predictions table has."""
+"""The columns that every predictions table has; of answers that an engine gave, `first_token_entropy` is empty."""
 
 EXTRA_SCALARS = (
     "p_true",
@@ -27,8 +27,10 @@ EXTRA_SCALARS = (
     "mean_entropy",
     "blank_mean_entropy",
     "blank_log_prob",
+    "top_entropy",
 )
-"""The columns that cost further passes of the model; entropies are in nats, not yet a confidence."""
+"""The columns that some tables have, as they cost further passes of the model or are told by engines alone; entropies
+are in nats, not yet a confidence."""
 
 RANGES = {
     "log_prob": (-np.inf, 0.0),
@@ -43,6 +45,7 @@ RANGES = {
     "mean_entropy": (0.0, np.inf),
     "blank_mean_entropy": (0.0, np.inf),
     "blank_log_prob": (-np.inf, 0.0),
+    "top_entropy": (0.0, np.inf),
 }
 ROUNDING = 1e-9
 
@@ -119,14 +122,14 @@ def examples_of(table: "pa.Table", *, features: FeatureBlocks | None = None) -> 
 
     Args:
         table: The predictions, see `reliabit.inference.predictions`; of `EXTRA_SCALARS` are taken the columns that
-            hold a value in every row.
+            hold a value in every row, of `SCALARS` those that are not empty.
         features: Blocks whose rows are in the table's order.
 
     Raises:
         ReliabitError: The table has rows without answers' scalars, or the features are of other answers.
     """
     extra = [name for name in EXTRA_SCALARS if name in table.column_names and not table[name].null_count]
-    names = [*SCALARS, *extra]
+    names = [*(name for name in SCALARS if table[name].null_count < table.num_rows), *extra]
     keys = zip(table["source"].to_pylist(), table["image_id"].to_pylist(), strict=True)
     return Examples(
         columns={name: table[name].to_numpy().astype(np.float64) for name in names},

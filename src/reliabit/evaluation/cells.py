@@ -20,6 +20,9 @@ SPEED = "efficiency/samples_per_second"
 LATENCY = "efficiency/seconds_per_question"
 """One over `SPEED`, so that less is better in every cost."""
 
+COSTS = (STORED, RESIDENT, SPEED)
+"""What the costs of a cell are made of."""
+
 SELECTOR = "selector"
 """The paper's trained confidence."""
 
@@ -143,10 +146,18 @@ def costs_of(name: str, metrics: Mapping[str, float]) -> dict[str, float]:
     >>> found[LATENCY]
     0.02
     """
-    missing = [metric for metric in (STORED, RESIDENT, SPEED) if metric not in metrics]
+    missing = [metric for metric in COSTS if metric not in metrics]
     if missing:
-        raise ReliabitError(f"{name} has no {', '.join(missing)}; run it again to measure what it costs")
+        raise ReliabitError(
+            f"{name} has no {', '.join(missing)}; run it again to measure what it costs (engine.stored_mib says what"
+            " the weights of a served model take)"
+        )
     return {STORED: metrics[STORED], RESIDENT: metrics[RESIDENT], LATENCY: 1 / metrics[SPEED]}
+
+
+def is_costed(metrics: Mapping[str, float]) -> bool:
+    """Whether a cell has all that `costs_of` gives."""
+    return all(metric in metrics for metric in COSTS)
 
 
 def families_of(cells: Sequence[Cell]) -> list[list[Cell]]:

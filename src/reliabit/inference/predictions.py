@@ -53,6 +53,9 @@ COLUMNS = {
 }
 """Column and Arrow type. Confidences are named `conf_<name>`; `accuracy` is the soft VQA accuracy in [0, 1]."""
 
+TOLD_BY_ENGINES = {"top_entropy": "double", "seconds": "double"}
+"""Columns of answers that an engine gave (`reliabit.engines`), which tells no entropy over all words, and the time."""
+
 NO_SHIFT = "none"
 """What the column `shift` holds for questions that are asked as they are."""
 
@@ -91,8 +94,9 @@ def predictions_table(questions: "Dataset", answers: Sequence[dict[str, Any]]) -
         }
         for question, answer in zip(asked, answers, strict=True)
     ]
+    told = {name: kind for name, kind in TOLD_BY_ENGINES.items() if answers and name in answers[0]}
     return pa.Table.from_pylist(
-        rows, schema=pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+        rows, schema=pa.schema([(name, pa.type_for_alias(kind)) for name, kind in (COLUMNS | told).items()])
     )
 
 

@@ -9,7 +9,6 @@ from reliabit.errors import ReliabitError
 from reliabit.models.admission import Admission, read_context_length
 from reliabit.models.checkpoint_folder import GENERATION, check_checkpoint, check_folder
 from reliabit.models.encoding import Encoder
-from reliabit.models.families import find_adapter
 from reliabit.models.settings import ModelConfig
 from reliabit.models.spread import Spread
 from reliabit.quant.checkpoint_files import loading
@@ -55,8 +54,8 @@ def load_checkpoint(model: ModelConfig, *, spread: Spread | None = None) -> Chec
     from reliabit.quant.checkpoint_io import load_checkpoint as load_weights
 
     check_transformers()
-    folder = Path(model.path)
-    check_checkpoint(folder, family=model.family)
+    folder = model.folder
+    check_checkpoint(folder, family=model.known_family)
     options = {} if spread is None else spread.options()
     weights = load_weights(folder, dtype=getattr(torch, model.dtype), trust_remote_code=False, **options)
     return Checkpoint(model=weights.eval().requires_grad_(False), encoder=load_encoder(model))
@@ -87,8 +86,8 @@ def load_encoder(model: ModelConfig) -> Encoder:
     """
     from PIL import Image
 
-    folder, adapter = Path(model.path), find_adapter(model.family)
-    check_folder(folder, family=model.family)
+    folder, adapter = model.folder, model.adapter
+    check_folder(folder, family=model.known_family)
     with loading(folder, "the processor"):
         processor = adapter.load_processor(folder)
     if model.max_pixels is not None:
@@ -108,7 +107,7 @@ def load_admission(model: ModelConfig, *, answer_tokens: int) -> Admission:
         model: How it is asked.
         answer_tokens: Tokens to leave room for after the prompt.
     """
-    return Admission(load_encoder(model), longest=read_context_length(Path(model.path)) - answer_tokens)
+    return Admission(load_encoder(model), longest=read_context_length(model.folder) - answer_tokens)
 
 
 def probe() -> dict[str, Any]:
@@ -132,8 +131,8 @@ def check_loadable(model: ModelConfig) -> None:
     import torch
 
     check_transformers()
-    folder = Path(model.path)
-    check_checkpoint(folder, family=model.family)
+    folder = model.folder
+    check_checkpoint(folder, family=model.known_family)
     config = _built_empty(folder, getattr(torch, model.dtype)).config
     _check_tokens(load_encoder(model), config, folder=folder)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reliabit.errors import ReliabitError
-from reliabit.models.families import FAMILIES
+from reliabit.models.families import FAMILIES, Adapter, find_adapter
 from reliabit.settings import MISSING, check_template, choice, component, positive
 
 
@@ -14,8 +14,8 @@ class ModelConfig:
 
     Attributes:
         name: How runs and reports call it.
-        family: Its `Adapter`.
-        path: The checkpoint folder, or `hub:<organization>/<name>`.
+        family: Its `Adapter`; null where an endpoint serves it.
+        path: The checkpoint folder, or `hub:<organization>/<name>`; null where an endpoint serves it.
         revision: The commit of the hub that the checkpoint must be; null takes a folder as it is.
         download: Whether a checkpoint of the hub may be fetched; otherwise it must be in the local cache already.
         dtype: The precision of the weights that are not quantized, and of the arithmetic.
@@ -27,8 +27,8 @@ class ModelConfig:
     """
 
     name: str = MISSING
-    family: str = component(FAMILIES)
-    path: str = MISSING
+    family: str | None = component(FAMILIES, or_null=True)
+    path: str | None = MISSING
     revision: str | None = None
     download: bool = False
     dtype: str = choice("float32", "bfloat16", "float16")
@@ -40,6 +40,42 @@ class ModelConfig:
     def check(self, key: str) -> None:
         """Check that the prompt shows the question."""
         check_template(self.template, key=f"{key}.template", fields=("question",))
+
+    @property
+    def folder(self) -> Path:
+        """The checkpoint folder.
+
+        Raises:
+            ReliabitError: There is none, since somebody else serves the model.
+        """
+        return Path(self.place)
+
+    @property
+    def place(self) -> str:
+        """Where the checkpoint is, as it was given: a folder, or one of the hub.
+
+        Raises:
+            ReliabitError: Nowhere here, since somebody else serves the model.
+        """
+        if self.path is None:
+            raise ReliabitError(f"model={self.name} has no checkpoint here; name its folder as model.path, or a model")
+        return self.path
+
+    @property
+    def known_family(self) -> str:
+        """The name of the family.
+
+        Raises:
+            ReliabitError: It is not told.
+        """
+        if self.family is None:
+            raise ReliabitError(f"model={self.name} does not say its model.family; choose one of {', '.join(FAMILIES)}")
+        return self.family
+
+    @property
+    def adapter(self) -> Adapter:
+        """What is known of the family; see `known_family`."""
+        return find_adapter(self.known_family)
 
     def learned_part(self) -> Path:
         """The folder of the learned part of a model that is assembled.

@@ -112,7 +112,7 @@ def answering_identity(config: Config, *, features: FeatureSettings | None) -> s
     cache, mapping = DigestCache(Path(config.paths.cache) / "digests"), to_mapping(config)
     quant = {"method": "none"} if config.quant.method == "none" else _without(mapping["quant"], "name")
     identity = {
-        "model": checkpoint_inputs(Path(config.model.path), cache=cache),
+        "model": checkpoint_inputs(config.model.folder, cache=cache),
         "asking": _without(mapping["model"], "name", "path", "revision", "download"),
         "quant": quant,
         "calibration": calibration_digest(config),
@@ -132,7 +132,7 @@ def encoding_identity(config: Config, model: "PreTrainedModel") -> str:
 
     The weights that see are hashed as they are, quantized or not, so that every plan that leaves them alone shares.
     """
-    cache, folder = DigestCache(Path(config.paths.cache) / "digests"), Path(config.model.path)
+    cache, folder = DigestCache(Path(config.paths.cache) / "digests"), config.model.folder
     identity = {
         "files": cache.files(folder, wanted=lambda path: not any(fnmatch(path.name, name) for name in DECODER_FILES)),
         "model": {key: value for key, value in model.config.to_dict().items() if key not in QUANTIZATION_KEYS},

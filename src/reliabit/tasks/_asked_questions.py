@@ -178,7 +178,9 @@ def _marked(table: "Dataset", *, split: str, shift: str) -> "Dataset":
 
 
 def _refused(config: Config, questions: "Dataset") -> dict[int, RefusedQuestion]:
-    """Why rows of a table are not taken, by their number."""
+    """Why rows of a table are not taken, by their number; what an endpoint refuses shows when it is asked."""
+    if not config.engine.loads_checkpoint:
+        return {}
     admission = load_admission(config.model, answer_tokens=config.model.max_new_tokens)
     texts, sizes = questions["question"][:], _sizes(questions)
     found = {row: refusal for row, refusal in enumerate(admission.refusals(texts, sizes)) if refusal is not None}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from reliabit.tasks._model import QuantizedCheckpoint
+    from reliabit.tasks._served import ServedCheckpoint
 
 LAYERS = "efficiency/layers_"
 """What the metrics that count the layers of a kernel begin with."""
@@ -33,13 +34,14 @@ class TimedPredictions:
         predictions: The predictions table.
         seconds: Time spent answering, loading and further passes left out.
         extra_seconds: Time of the further passes by the estimator that takes them.
-        peak_bytes: The largest memory of the process (or the accelerator) while answering.
+        peak_bytes: The largest memory of the process (or the accelerator) while answering; `None` where another process
+            answers.
     """
 
     predictions: "pa.Table"
     seconds: float
     extra_seconds: dict[str, float]
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 def run_name(config: Config) -> str:
@@ -60,8 +62,24 @@ def run_tags(config: Config) -> dict[str, str]:
     }
 
 
-def efficiency(config: Config, model: "QuantizedCheckpoint", answered: TimedPredictions) -> dict[str, float]:
+def efficiency(
+    config: Config, model: "QuantizedCheckpoint | ServedCheckpoint", answered: TimedPredictions
+) -> dict[str, float]:
     """What the configuration costs."""
+    # Not needed for names.
+    from reliabit.tasks._served import ServedCheckpoint
+
+    costs = model.costs(answered.predictions) if isinstance(model, ServedCheckpoint) else _own_costs(config, model)
+    return {
+        **costs,
+        "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
+        **({} if answered.peak_bytes is None else {"efficiency/peak_memory_bytes": float(answered.peak_bytes)}),
+        **{f"efficiency/{name}_seconds": seconds for name, seconds in answered.extra_seconds.items()},
+    }
+
+
+def _own_costs(config: Config, model: "QuantizedCheckpoint") -> dict[str, float]:
+    """What a model takes that is loaded here."""
     bits = model.size.quantized_effective_bits
     if bits is None:
         # Another format does not tell its quantized weights apart.
@@ -71,10 +89,7 @@ def efficiency(config: Config, model: "QuantizedCheckpoint", answered: TimedPred
         "efficiency/resident_bytes": float(model.size.resident_bytes),
         "efficiency/effective_bits": float(bits),
         "efficiency/effective_bits_whole_model": model.size.effective_bits,
-        "efficiency/samples_per_second": answered.predictions.num_rows / answered.seconds,
-        "efficiency/peak_memory_bytes": float(answered.peak_bytes),
         **layers_by_kernel(model.kernels),
-        **{f"efficiency/{name}_seconds": seconds for name, seconds in answered.extra_seconds.items()},
     }
 
 
@@ -87,7 +102,9 @@ def layers_by_kernel(kernels: Mapping[str, str]) -> dict[str, float]:
     return {f"{LAYERS}{kernel}": float(layers) for kernel, layers in Counter(kernels.values()).items()}
 
 
-def cell_record(config: Config, model: "QuantizedCheckpoint", answered: TimedPredictions) -> CellRecord:
+def cell_record(
+    config: Config, model: "QuantizedCheckpoint | ServedCheckpoint", answered: TimedPredictions
+) -> CellRecord:
     """What the run of a cell needs beside its results; see `reliabit.tracking.results_sync`."""
     return CellRecord(
         name=run_name(config),

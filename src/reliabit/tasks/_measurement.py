@@ -15,6 +15,7 @@ from reliabit.progress import step
 from reliabit.tasks._asked_questions import BAD_SAMPLES
 from reliabit.tasks._cell import efficiency
 from reliabit.tasks._model import QuantizedCheckpoint
+from reliabit.tasks._served import ServedCheckpoint
 from reliabit.tasks.answer import answer_as_configured
 from reliabit.tasks.select import Selected, fit_estimators
 
@@ -45,7 +46,7 @@ def measure(
     config: Config,
     *,
     folder: Path,
-    loaded: Callable[[QuantizedCheckpoint], None],
+    loaded: Callable[[QuantizedCheckpoint | ServedCheckpoint], None],
     logger_of: "Callable[[str], Logger]",
 ) -> CellMeasurement:
     """Quantize, answer, select and evaluate.

@@ -13,7 +13,6 @@ from reliabit.cache import get_or_create
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.inference.settings import TrainerConfig
-from reliabit.models.families import find_adapter
 from reliabit.models.loading import Checkpoint, load_checkpoint, load_encoder
 from reliabit.models.spread import Spread, device_of, is_spread, offloaded
 from reliabit.quant import ConversionReport, Size, kernels_of, model_size, quantize_model
@@ -83,7 +82,7 @@ def kept_type(stored: Set[str], computed: str) -> str:
 
 def stored_type(config: Config) -> str:
     """The type that weights of a quantized checkpoint of the configured model are stored in; see `kept_type`."""
-    return kept_type(stored_types(Path(config.model.path)), config.model.dtype)
+    return kept_type(stored_types(config.model.folder), config.model.dtype)
 
 
 def check_fits(config: Config) -> None:
@@ -103,9 +102,9 @@ def check_fits(config: Config) -> None:
         return
     plan = plan_of(config.quant)
     if plan is not None:
-        schemes = check_schemes(skeleton(Path(config.model.path), getattr(torch, config.model.dtype)), plan)
+        schemes = check_schemes(skeleton(config.model.folder, getattr(torch, config.model.dtype)), plan)
         if config.quant.learns_inputs:
-            check_places(schemes, path=find_adapter(config.model.family).decoder_layers)
+            check_places(schemes, path=config.model.adapter.decoder_layers)
 
 
 def load_quantized(config: Config) -> QuantizedCheckpoint:
@@ -138,10 +137,10 @@ def load_quantized(config: Config) -> QuantizedCheckpoint:
     kernels = kernels_of(checkpoint.model, dtype=checkpoint.model.dtype)
     stored = BASELINE_TYPE if report is None else stored_type(config)
     size = model_size(checkpoint.model, stored_dtype=getattr(torch, stored))
-    found = quantized_as(Path(config.model.path))
+    found = quantized_as(config.model.folder)
     if found is not None and found.format != OUR_FORMAT:
         # Read by other code into modules of its own, or dequantized; what is stored the files alone tell.
-        size = replace(size, stored_bytes=checkpoint_bytes(Path(config.model.path)))
+        size = replace(size, stored_bytes=checkpoint_bytes(config.model.folder))
     return QuantizedCheckpoint(checkpoint=checkpoint, report=report, kernels=kernels, size=size, searched=searched)
 
 
@@ -196,7 +195,7 @@ def load_calibration(config: Config) -> "tuple[Calibration | None, InputCalibrat
     if settings.search != "none" and statistics is not None:
         calibration = Calibration(statistics, settings, batches if settings.search == "faithful" else ())
     if config.quant.learns_inputs:
-        layers = find_adapter(config.model.family).decoder_layers
+        layers = config.model.adapter.decoder_layers
         inputs = InputCalibration(layers, batches, statistics, dtype=getattr(torch, config.model.dtype))
     return calibration, inputs
 
@@ -230,8 +229,8 @@ def load_statistics(config: Config) -> "tuple[Statistics, list[CalibrationBatch]
     from reliabit.quant import statistics_key as key_of
     from reliabit.quant.streaming.streamed_decoder import StreamedDecoder
 
-    settings, model, batches = config.quant.calibration, Path(config.model.path), _load_batches(config)
-    layers, dtype = find_adapter(config.model.family).decoder_layers, getattr(torch, config.model.dtype)
+    settings, model, batches = config.quant.calibration, config.model.folder, _load_batches(config)
+    layers, dtype = config.model.adapter.decoder_layers, getattr(torch, config.model.dtype)
     key = key_of(weights=folder_digest(model), batches=batches, settings=settings, path=layers, dtype=dtype)
     folder = Path(config.paths.cache) / FOLDER / f"{config.model.name}-{key[:12]}"
 

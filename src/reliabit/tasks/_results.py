@@ -1,5 +1,6 @@
 """What a task says at its end: what was made, where it lies, the numbers that matter, and what to do next."""
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,12 +34,27 @@ def tell_cell(
         folder: Where its files are.
         note: What else is to be known, such as that an earlier run had its numbers.
     """
-    facts = [*number_facts(config, metrics), ("folder", shown_path(folder))]
+    facts = [*number_facts(config, metrics), *_answering_rule(config, folder), ("folder", shown_path(folder))]
     facts += [("run", link)] if link else []
     if note:
         sys.stdout.write(f"{name} {note}\n")
     where = "" if config.data.called() in name.split("·") else f" · {config.data.called()}"
-    show_result(f"{name}{where}: {_asked(config, metrics)}", facts, then=widths_command())
+    # What a server quantizes is its own affair.
+    then = "" if config.engine.is_remote else widths_command()
+    show_result(f"{name}{where}: {_asked(config, metrics)}", facts, then=then)
+
+
+def _answering_rule(config: Config, folder: Path) -> list[Fact]:
+    """When a served model's answers may be taken: whoever asks it applies that by themselves."""
+    if not config.engine.is_remote:
+        return []
+    policy = config.registry
+    written = json.loads((folder / "report.json").read_text(encoding="utf-8"))["certificates"]
+    found = [one for one in written.get(policy.confidence, ()) if one["risk"] == policy.required_risk]
+    if not found or found[0]["threshold"] is None:
+        return [("answer where", f"no threshold holds {100 * policy.required_risk:g} % risk on these questions")]
+    claim = f"at most {100 * policy.required_risk:g} % wrong, held with {100 * (1 - found[0]['delta']):g} % probability"
+    return [("answer where", f"{policy.confidence} >= {found[0]['threshold']:.6f}: {claim}")]
 
 
 def tell_report(config: Config, metrics: Mapping[str, float], *, place: str) -> None:

@@ -86,7 +86,7 @@ def prepared_search(config: Config, *, stored: str) -> Search:
     Raises:
         ReliabitError: The budget is below the smallest plan, or the model cannot be quantized as asked.
     """
-    folder, quant = Path(config.model.path), config.quant
+    folder, quant = config.model.folder, config.quant
     if quantized_as(folder) is not None:
         raise ReliabitError(f"{folder} is quantized already; search a plan for the model that it was made of")
     if getattr(QUANTIZERS[quant.method], "needs_inputs", False):
@@ -159,7 +159,7 @@ def _measurement(config: Config, wanted: Search, batches: "list[CalibrationBatch
 def _costs_folder(config: Config, wanted: Search, batches: "list[CalibrationBatch]") -> Path:
     """Where costs are kept, under a digest of everything they depend on but the widths."""
     record = {
-        "weights": weights_digest(config, Path(config.model.path)),
+        "weights": weights_digest(config, config.model.folder),
         "batches": [batch_digest(batch) for batch in batches],
         "scheme": {name: value for name, value in wanted.scheme.record().items() if name not in ("bits", "group_size")},
         "units": [(unit.modules, unit.group_size) for unit in wanted.units],
@@ -176,7 +176,7 @@ def _file(config: Config, wanted: Search, found: Found) -> PlanFile:
     return PlanFile(
         name=f"{config.quant.name}-{config.quant.width}",
         model=config.model.name,
-        weights=weights_digest(config, Path(config.model.path)),
+        weights=weights_digest(config, config.model.folder),
         scheme=scheme_of(config.quant),
         rules=rules_of(wanted.units, found.assignment),
         found={

@@ -17,6 +17,7 @@ from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_q
 from reliabit.tasks._cell import TimedPredictions, cell_record
 from reliabit.tasks._model import QuantizedCheckpoint, check_fits, load_quantized
 from reliabit.tasks._results import next_command, number_facts
+from reliabit.tasks._served import ServedCheckpoint, served_checkpoint, served_store
 from reliabit.tasks.runtime import set_up
 from reliabit.terminal import show_result
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
+    from reliabit.inference.answer_store import AnsweredChunk, AnswerStore, ChunkAnswerer
 
 _FurtherPass = Callable[..., dict[str, list[float]]]
 """Asks a model once more about some questions and its answers to them; the values of each column that it adds."""
@@ -32,8 +34,9 @@ _FurtherPass = Callable[..., dict[str, list[float]]]
 def answer(config: Config) -> None:
     """Write the predictions table of a configuration, and beside it what it is and what it cost."""
     set_up(config)
-    check_loadable(config.model)
-    check_fits(config)
+    if not config.engine.is_remote:
+        check_loadable(config.model)
+        check_fits(config)
     output = config.paths.output_folder()
     model, answered = answer_as_configured(config, features=output / FEATURES, listed_in=output / BAD_SAMPLES)
     write_predictions(answered.predictions, output / PREDICTIONS)
@@ -58,9 +61,11 @@ def answer_as_configured(
     *,
     features: Path,
     listed_in: Path | None,
-    loaded: Callable[[QuantizedCheckpoint], None] = lambda _: None,
-) -> tuple[QuantizedCheckpoint, TimedPredictions]:
+    loaded: "Callable[[QuantizedCheckpoint | ServedCheckpoint], None]" = lambda _: None,
+) -> tuple[QuantizedCheckpoint | ServedCheckpoint, TimedPredictions]:
     """Load the model of a configuration and ask it everything that it is to be asked, on as many devices as it says.
+
+    Where another process serves it, that one is asked.
 
     Args:
         config: The configuration.
@@ -71,6 +76,8 @@ def answer_as_configured(
     shown = config.trainer.progress_bar
     with step("reading the questions", shown=shown):
         questions = asked_questions(config, training=config.confidence.needs_training(), listed_in=listed_in)
+    if config.engine.is_remote:
+        return _served_answers(config, questions, loaded=loaded)
     answer_on_devices(config, questions)
     with step(f"loading {config.model.name}, quant={config.quant.name}", shown=shown):
         model = load_quantized(config)
@@ -78,22 +85,42 @@ def answer_as_configured(
     return model, answer_questions(config, model, questions, features=features)
 
 
-def answer_questions(
-    config: Config, model: QuantizedCheckpoint, questions: "Dataset", *, features: Path
-) -> TimedPredictions:
-    """Ask a loaded model some questions, but for those that it was asked before; see `answer_as_configured`."""
-    store, stored = answer_store(config), []
-    shown = config.trainer.progress_bar
+def _served_answers(
+    config: Config, questions: "Dataset", *, loaded: Callable[[ServedCheckpoint], None]
+) -> tuple[ServedCheckpoint, TimedPredictions]:
+    """Ask an engine."""
+    with served_checkpoint(config) as served:
+        loaded(served)
+        store = served_store(config, served)
+        predictions, stored = _ask_all(config, store, questions, served.probed.answer_chunk)
+    evict_lru(Path(config.paths.cache), limit=config.paths.cache_bytes())
+    seconds = sum(chunk.seconds for chunk in stored)
+    return served, TimedPredictions(predictions=predictions, seconds=seconds, extra_seconds={}, peak_bytes=None)
+
+
+def _ask_all(
+    config: Config, store: "AnswerStore", questions: "Dataset", answerer: "ChunkAnswerer"
+) -> "tuple[pa.Table, list[AnsweredChunk]]":
+    """Ask some questions, but for those that were asked before."""
+    shown, stored = config.trainer.progress_bar, []
     with step("answering", total=len(questions), unit="questions", shown=shown) as asked:
-        for chunk in store.ask(questions, answerer_of(config, model, questions=len(questions))):
+        for chunk in store.ask(questions, answerer):
             stored.append(chunk)
             # All of them are read again at the end; until then nobody may take them for forgotten.
             touch(found.folder for found in stored)
             asked.advance(len(chunk.questions))
     with step("gathering the answers", shown=shown):
-        predictions = gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity})
-        if store.features is not None:
-            gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
+        return gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity}), stored
+
+
+def answer_questions(
+    config: Config, model: QuantizedCheckpoint, questions: "Dataset", *, features: Path
+) -> TimedPredictions:
+    """Ask a loaded model some questions, but for those that it was asked before; see `answer_as_configured`."""
+    store = answer_store(config)
+    predictions, stored = _ask_all(config, store, questions, answerer_of(config, model, questions=len(questions)))
+    if store.features is not None:
+        gather_features(stored, features, predictions=predictions, settings=store.features, identity=store.identity)
     evict_lru(Path(config.paths.cache), limit=config.paths.cache_bytes())
     answers = [found for chunk in stored for found in chunk.answers]
     predictions, extra_seconds = _with_further_passes(config, model, questions, predictions, answers)

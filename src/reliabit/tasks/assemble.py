@@ -1,7 +1,5 @@
 """`task=assemble`: make a model of pretrained parts that public packages ship, and of what was learned to join them."""
 
-from pathlib import Path
-
 from reliabit.config import Config
 from reliabit.files import sha256
 from reliabit.models.pretrained.assembling import WEIGHTS
@@ -16,7 +14,7 @@ def assemble(config: Config) -> None:
     Raises:
         ReliabitError: It cannot be assembled; see `reliabit.models.pretrained.assembling.assemble`.
     """
-    folder = Path(config.model.path)
+    folder = config.model.folder
     made = assemble_folder(folder, parts=config.model.learned_part())
     weights = folder / WEIGHTS
     show_result(

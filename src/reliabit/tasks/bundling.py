@@ -69,8 +69,7 @@ def bundle_of(candidate: Cell, decision: Decision, tracker: Tracker, *, config: 
             decision=decision,
             description=description,
             commit=tags.get(COMMIT, ""),
-            stand_in=recorded.model.parts is None
-            and Path(recorded.model.path).resolve().is_relative_to(models_folder()),
+            stand_in=recorded.model.parts is None and recorded.model.folder.resolve().is_relative_to(models_folder()),
         )
     )
     confidence = decision.policy.confidence
@@ -113,7 +112,7 @@ def describe(candidate: Cell, decision: Decision, recorded: Config) -> Descripti
     settings = decision.policy
     return Description(
         name=candidate.name,
-        family=recorded.model.family,
+        family=recorded.model.known_family,
         dtype=recorded.model.dtype,
         template=recorded.model.template,
         max_new_tokens=recorded.model.max_new_tokens,
@@ -194,7 +193,7 @@ def _by_question(candidate: Cell, confidence: str) -> dict[str, tuple[str, float
 def _checkpoint(recorded: Config, folder: Path) -> Path:
     """The quantized checkpoint, written anew; the model's own folder where nothing is quantized."""
     if recorded.quant.method == "none":
-        return Path(recorded.model.path)
+        return recorded.model.folder
     stream_quantized(recorded, folder)
     return folder
 

@@ -1,7 +1,5 @@
 """`task=footprint`: what a model takes under a plan, from its config alone."""
 
-from pathlib import Path
-
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.models.checkpoint_folder import check_folder
@@ -14,14 +12,14 @@ def footprint(config: Config) -> None:
     """Print the bytes and effective bits of a model under a plan, whole and by component."""
     from reliabit.quant import footprint as measure
 
-    check_folder(Path(config.model.path), family=config.model.family)
+    check_folder(config.model.folder, family=config.model.known_family)
     if config.quant.is_searched:
         raise ReliabitError(
             f"task=footprint takes a plan, and quant={config.quant.name} finds one; run task=search, and ask with "
             "quant=plan quant.plan=<its file>"
         )
     plan = plan_of(config.quant)
-    found = measure(Path(config.model.path), plan)
+    found = measure(config.model.folder, plan)
     size = found.size
     show_result(
         f"{config.model.path} with quant={config.quant.name}: {size.weights} weights, "

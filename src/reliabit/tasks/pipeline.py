@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
     from reliabit.tasks._model import QuantizedCheckpoint
+    from reliabit.tasks._served import ServedCheckpoint
 
 
 def pipeline(config: Config) -> float:
@@ -76,20 +77,23 @@ def pipeline(config: Config) -> float:
 
 
 def _told_by_files(config: Config) -> bool:
-    """Whether files alone tell a run's identity: its tables are prepared, and no calibration questions are drawn."""
+    """Whether files alone tell a run's identity: its tables are prepared, and nothing is drawn or asked for it."""
+    if config.engine.is_remote:
+        return False
     sources, root = [config.data, *config.other_data.values()], Path(config.paths.data)
     return not config.quant.is_calibrated and all(is_prepared(data, root=root) for data in sources)
 
 
 def _get_ready(config: Config) -> None:
-    """Set up what computes, and check the model before any image is opened."""
+    """Set up what computes, and check the model before any image is opened; one that is served is probed later."""
     from reliabit.models.loading import check_loadable
     from reliabit.tasks._model import check_fits
 
     with step("loading libraries", shown=config.trainer.progress_bar):
         set_up(config)
-    check_loadable(config.model)
-    check_fits(config)
+    if not config.engine.is_remote:
+        check_loadable(config.model)
+        check_fits(config)
 
 
 def _describe(
@@ -103,7 +107,7 @@ def _describe(
         data=config.data.called(),
         metrics=metrics,
         policy=config.registry,
-        then=widths_command() if parent is None else chosen,
+        then=chosen if parent is not None else "" if config.engine.is_remote else widths_command(),
     )
     describe_cell(tracker, run, note, folder=config.paths.output_folder())
 
@@ -154,17 +158,21 @@ def _run(config: Config, run: TrackedRun, *, title: str) -> dict[str, float]:
     return recorded
 
 
-def _log_conversion(run: TrackedRun, model: "QuantizedCheckpoint", *, folder: Path) -> None:
+def _log_conversion(run: TrackedRun, model: "QuantizedCheckpoint | ServedCheckpoint", *, folder: Path) -> None:
     from reliabit.inference.cell_record import KERNELS, kernels_text
     from reliabit.tasks._asked_questions import BAD_SAMPLES
     from reliabit.tasks._model import scales_table
+    from reliabit.tasks._served import ServedCheckpoint
 
+    if (folder / BAD_SAMPLES).is_file():
+        run.log_file(folder / BAD_SAMPLES)
+    if isinstance(model, ServedCheckpoint):
+        run.log_files([model.write(folder)], root=folder)
+        return
     if model.searched is not None:
         from reliabit.tasks.search import write_plan
 
         run.log_files(write_plan(model.searched, folder), root=folder)
-    if (folder / BAD_SAMPLES).is_file():
-        run.log_file(folder / BAD_SAMPLES)
     run.log_text(kernels_text(model.kernels), KERNELS)
     if model.report is None:
         return
@@ -180,14 +188,25 @@ def run_identity(config: Config) -> Fingerprint:
         ReliabitError: A file that the run would read is missing or damaged, or data differs from its manifest.
     """
     cache = DigestCache(Path(config.paths.cache) / "digests")
-    inputs = checkpoint_inputs(Path(config.model.path), cache=cache)
+    inputs: dict[str, str] = {}
     for key, _, folder in _prepared(config):
         inputs |= table_inputs(folder, cache=cache, name=key)
+    inputs |= _model_inputs(config, cache=cache)
     if config.quant.is_calibrated:
         from reliabit.tasks._calibration_rows import calibration_digest
 
         inputs["calibration"] = str(calibration_digest(config))
     return identify(to_mapping(config), inputs=inputs)
+
+
+def _model_inputs(config: Config, *, cache: DigestCache) -> dict[str, str]:
+    """What identifies the model that answers."""
+    if not config.engine.is_remote:
+        return checkpoint_inputs(config.model.folder, cache=cache)
+    from reliabit.tasks._served import served_inputs
+
+    with step("probing the engine", shown=config.trainer.progress_bar):
+        return served_inputs(config)
 
 
 def _recorded_inputs(config: Config) -> "list[DatasetInput]":

@@ -25,7 +25,6 @@ from reliabit.models.checkpoint_folder import (
     find_checkpoint,
     is_pinned,
 )
-from reliabit.models.families import find_adapter
 from reliabit.models.pretrained.assembling import check_assembled, check_assembling
 from reliabit.models.pretrained.packages import check_installed
 from reliabit.models.reference import check_family
@@ -33,12 +32,16 @@ from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
 from reliabit.quant.record import OUR_FORMAT, quantized_as
+from reliabit.quant.settings import UNQUANTIZED
 from reliabit.tasks._plans import planned
 from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
 
 RUN = "runs:/"
+
+TOLD = {"log_prob", "n_tokens", "first_token_prob", "min_token_prob", "first_token_margin", "top_entropy"}
+"""The columns of an answer that engines tell; estimators that read no others can be had of a served model."""
 
 
 def preflight(config: Config) -> None:
@@ -56,32 +59,57 @@ def check_store(config: Config) -> None:
     check_address(config.tracking.uri)
 
 
+def check_engine(config: Config) -> None:
+    """Check that what is asked of another process is something that it can do."""
+    engine = f"engine={config.engine.name}"
+    if not config.engine.is_remote:
+        return
+    if config.quant.method != UNQUANTIZED:
+        raise ReliabitError(
+            f"{engine} asks a model as it is served, and quant={config.quant.name} quantizes here; add quant=none (and "
+            "quant.name=... quant.bits=... to call it by how it was quantized)"
+        )
+    needing = [one.name for one in config.confidence.chosen() if one.features or {*one.columns} - TOLD]
+    if needing:
+        raise ReliabitError(
+            f"confidence.estimators={needing} cannot be had with {engine}, which tells no hidden states, no "
+            "probabilities of all words and no further passes; leave them out, and take those that read an answer's "
+            "scalars, such as maxprob, min_token and top_entropy"
+        )
+    if config.trainer.devices != 1:
+        raise ReliabitError(
+            f"trainer.devices={config.trainer.devices} is for models that are loaded here; leave it out"
+        )
+
+
 def check_model(config: Config) -> None:
     """Check that the model is a checkpoint of its family with all its shards, and takes the limit of pixels."""
-    find_adapter(config.model.family).check_limit(config.model.max_pixels)
+    if not config.engine.loads_checkpoint:
+        return
+    config.model.adapter.check_limit(config.model.max_pixels)
     folder = model_folder(config)
     if folder is not None:
-        check_checkpoint(folder, family=config.model.family)
+        check_checkpoint(folder, family=config.model.known_family)
 
 
 def check_model_config(config: Config) -> None:
     """Check that the model's folder describes a model of its family, whatever weights it holds."""
     folder = model_folder(config)
     if folder is not None:
-        check_folder(folder, family=config.model.family)
+        check_folder(folder, family=config.model.known_family)
 
 
 def model_folder(config: Config) -> Path | None:
     """The folder of the model; `None` for one that is to be fetched first."""
     model = config.model
-    check_pin(model.path, revision=model.revision)
-    if model.path.startswith(SCHEME) and model.download:
+    check_pin(model.place, revision=model.revision)
+    if model.place.startswith(SCHEME) and model.download:
         return None
     if model.parts is not None:
-        check_assembled(Path(model.path), parts=Path(model.parts))
-    if not is_pinned(model.path, revision=model.revision):
-        return Path(model.path)
-    return find_checkpoint(model.path, revision=model.revision, download=False)
+        check_assembled(model.folder, parts=Path(model.parts))
+    if not is_pinned(model.place, revision=model.revision):
+        return model.folder
+    return find_checkpoint(model.place, revision=model.revision, download=False)
 
 
 def check_plan(config: Config) -> None:
@@ -140,12 +168,12 @@ def check_questions(config: Config) -> None:
 
 def check_parts(config: Config) -> None:
     """Check that the model is one that is assembled, and that it can be."""
-    check_assembling(Path(config.model.path), parts=config.model.learned_part())
+    check_assembling(config.model.folder, parts=config.model.learned_part())
 
 
 def check_training(config: Config) -> None:
     """Check that a reference model can be trained: what it is trained on is there, and no model where it goes."""
-    check_family(config.model.family)
+    check_family(config.model.known_family)
     from reliabit.tasks.pretrain import check_untrained
 
     check_untrained(config.model)
@@ -198,7 +226,7 @@ def check_recovered(config: Config) -> None:
 
 
 def _check_packed(packed: Path, *, config: Config) -> None:
-    check_folder(packed, family=config.model.family)
+    check_folder(packed, family=config.model.known_family)
     found = quantized_as(packed)
     if config.quant.method != "none":
         raise ReliabitError(f"task.packed={packed} is what is recovered, and nothing is quantized; add quant=none")
@@ -209,7 +237,7 @@ def _check_packed(packed: Path, *, config: Config) -> None:
             f"task.packed={packed} is in the format {found.format}, whose scales are not trained here; name a "
             "checkpoint that task=quantize wrote with task.format=reliabit"
         )
-    check_checkpoint(packed, family=config.model.family)
+    check_checkpoint(packed, family=config.model.known_family)
 
 
 def check_predictions(config: Config) -> None:
@@ -263,12 +291,12 @@ CHECKS: Mapping[str, tuple[Check, ...]] = MappingProxyType(
         "quantize": (check_quantized, check_model, check_plan, check_calibration),
         "recover": (check_recovered, check_model, check_plan, check_calibration, check_data),
         "footprint": (check_model_config, check_plan),
-        "answer": (check_model, check_plan, check_calibration, check_questions),
+        "answer": (check_engine, check_model, check_plan, check_calibration, check_questions),
         "select": (check_answers,),
         "evaluate": (check_predictions,),
         "report": (check_sweep,),
         "promote": (check_results,),
-        "pipeline": (check_store, check_model, check_plan, check_calibration, check_questions),
+        "pipeline": (check_store, check_engine, check_model, check_plan, check_calibration, check_questions),
     }
 )
 """The checks of each task."""

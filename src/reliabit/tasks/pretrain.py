@@ -42,7 +42,7 @@ def pretrain(config: Config) -> None:
     """
     check_untrained(config.model)
     joined = config.model.parts is not None
-    checkpoints = Path(config.paths.root) / "checkpoints" / f"pretrain-{Path(config.model.path).name}"
+    checkpoints = Path(config.paths.root) / "checkpoints" / f"pretrain-{config.model.folder.name}"
     with alone(checkpoints):
         (_join if joined else _pretrain)(config, checkpoints)
 
@@ -53,7 +53,7 @@ def check_untrained(model: ModelConfig) -> None:
     Raises:
         ReliabitError: There is one.
     """
-    made = Path(model.path) if model.parts is None else Path(model.parts) / LEARNED_FILE
+    made = model.folder if model.parts is None else Path(model.parts) / LEARNED_FILE
     if made.exists():
         raise ReliabitError(f"{made} exists already; move it away to train the model anew")
 
@@ -84,7 +84,7 @@ def alone(folder: Path, *, remedy: str = "set model.path to another name") -> It
 def _pretrain(config: Config, checkpoints: Path) -> None:
     from reliabit.models.pretraining import train
 
-    recipe, folder = config.task.training(), Path(config.model.path)
+    recipe, folder = config.task.training(), config.model.folder
     set_up(config)
     tables = {name: prepare(spec, root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     training = {name: load_split(table, "train") for name, table in tables.items()}
@@ -116,7 +116,6 @@ def _pretrain(config: Config, checkpoints: Path) -> None:
 
 def _join(config: Config, checkpoints: Path) -> None:
     from reliabit.models.encoding import Encoder
-    from reliabit.models.families import find_adapter
     from reliabit.models.join_training import adapt, join, learned_tensors, standardize
     from reliabit.models.pretrained.assembling import TRAINING, publish
     from reliabit.models.pretrained.joining import build
@@ -126,7 +125,7 @@ def _join(config: Config, checkpoints: Path) -> None:
     set_up(config)
     decoder, tower = read_parts()
     built = build(decoder, tower)
-    encoder = Encoder(find_adapter(model.family), built.processor, model.template)
+    encoder = Encoder(model.adapter, built.processor, model.template)
     tables = {name: prepare(spec, root=Path(config.paths.data)) for name, spec in recipe.data.items()}
     seen = partial(_seen, tables, model=built.model, encoder=encoder, recipe=recipe, config=config)
     train = seen("train", poses=recipe.poses, folder=checkpoints / "features")
@@ -199,13 +198,12 @@ def untrained(model: ModelConfig, tables: "dict[str, Dataset]", *, seed: int) ->
     import lightning.pytorch as lightning
 
     from reliabit.models.encoding import Encoder
-    from reliabit.models.families import find_adapter
     from reliabit.models.loading import Checkpoint
     from reliabit.models.reference import BUILDERS
 
-    adapter = find_adapter(model.family)
+    adapter = model.adapter
     lightning.seed_everything(seed, verbose=False)
-    built = BUILDERS[model.family](_texts(tables, adapter))
+    built = BUILDERS[model.known_family](_texts(tables, adapter))
     encoder = Encoder(adapter=adapter, processor=built.processor, template=model.template)
     return Checkpoint(model=built.model, encoder=encoder)
 

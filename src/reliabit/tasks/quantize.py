@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.config import Config
-from reliabit.models.families import find_adapter
 from reliabit.models.loading import check_loadable, load_checkpoint
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.tasks._model import check_fits, load_calibration, plan_as_configured, scales_table, stored_type
@@ -37,7 +36,7 @@ def quantize(config: Config) -> None:
     from reliabit.quant.checkpoint_io import checkpoint_bytes
 
     set_up(config)
-    folder, original = Path(config.task.place("checkpoint")), Path(config.model.path)
+    folder, original = Path(config.task.place("checkpoint")), config.model.folder
     check_loadable(config.model)
     check_fits(config)
     check_destination(folder, source=original)
@@ -60,10 +59,10 @@ def stream_quantized(config: Config, folder: Path) -> "ConversionReport":
 
     calibration, inputs = load_calibration(config)
     return quantize_checkpoint(
-        Path(config.model.path),
+        config.model.folder,
         folder,
         plan_as_configured(config),
-        decoder_layers=find_adapter(config.model.family).decoder_layers,
+        decoder_layers=config.model.adapter.decoder_layers,
         calibration=calibration,
         inputs=inputs,
         dtype=getattr(torch, stored_type(config)),
@@ -77,5 +76,5 @@ def _export(config: Config, folder: Path) -> "ConversionReport":
     model = load_checkpoint(replace(config.model, dtype=STORED_DTYPE)).model
     calibration, inputs = load_calibration(config)
     report = quantize_model(model, plan, calibration, inputs=inputs)
-    export_compressed_tensors(model, folder, processor_from=Path(config.model.path))
+    export_compressed_tensors(model, folder, processor_from=config.model.folder)
     return report

@@ -57,13 +57,13 @@ def recover(config: Config) -> None:
     recipe, folder = config.task.recovering(), Path(config.task.place("checkpoint"))
     check_loadable(config.model)
     check_fits(config)
-    check_destination(folder, source=Path(config.model.path))
+    check_destination(folder, source=config.model.folder)
     _check_memory(config)
     work = Path(config.paths.root) / "checkpoints" / f"recover-{folder.name}"
     with alone(work, remedy="set task.checkpoint to another name"):
         packed = _packed(config, work)
         splits, digests = _questions(config)
-        made = {"packed": folder_digest(packed), "teacher": folder_digest(Path(config.model.path)), **digests}
+        made = {"packed": folder_digest(packed), "teacher": folder_digest(config.model.folder), **digests}
         key = combined({**made, "recipe": str(asdict(recipe)), "template": config.model.template})
         student, teacher = (
             load_checkpoint(replace(config.model, path=str(path), dtype="float32"))
@@ -95,7 +95,7 @@ def _packed(config: Config, work: Path) -> Path:
     packed = Path(config.task.packed)
     check_loadable(replace(config.model, path=str(packed)))
     shapes = []
-    for path in (packed, Path(config.model.path)):
+    for path in (packed, config.model.folder):
         found = read_config(path)
         shapes.append([(found.get("text_config") or found).get(name) for name in _SHAPES])
     if shapes[0] != shapes[1]:
@@ -140,7 +140,7 @@ def _check_memory(config: Config) -> None:
 
     from reliabit.quant.checkpoint_io import skeleton
 
-    weights = sum(tensor.numel() for tensor in skeleton(Path(config.model.path), torch.float32).parameters())
+    weights = sum(tensor.numel() for tensor in skeleton(config.model.folder, torch.float32).parameters())
     # The teacher in float32, and the student: codes a byte each, the rest in float32.
     needed, available = 8 * weights + TRAINING_BYTES, psutil.virtual_memory().available
     if available < needed:

@@ -38,7 +38,7 @@ NOTE = "mlflow.note.content"
 CHOSEN = "chosen"
 """The run that the policy would choose among a sweep's cells."""
 
-PLACES = ("model.path", "model.revision", "data.root")
+PLACES = ("model.path", "model.revision", "data.root", "engine.url")
 """Keys of the configuration that name places: tags and no parameters, as the UI compares runs by their parameters."""
 
 MLFLOW = "mlflow."

@@ -75,6 +75,8 @@ register(Formula("first_token", ("first_token_prob",), _as_it_is))
 register(Formula("min_token", ("min_token_prob",), _as_it_is))
 # exp(-H) of the first token.
 register(Formula("entropy", ("first_token_entropy",), _inverse_perplexity))
+# The same over the alternatives that an engine tells (`reliabit.engines`), all others as one.
+register(Formula("top_entropy", ("top_entropy",), _inverse_perplexity))
 register(Formula("margin", ("first_token_margin",), _as_it_is))
 # The model judges its own answer in a second prompt (Kadavath et al. 2022), one pass.
 register(Formula("p_true", ("p_true",), _as_it_is, extra_forwards=1.0))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from reliabit.evaluation.cells import SPEED, Cell, common_confidence, families_of, numbered
+from reliabit.evaluation.cells import Cell, common_confidence, families_of, is_costed, numbered
 from reliabit.evaluation.certification import carried_table
 from reliabit.evaluation.comparison import Comparison, compare, compare_slices
 from reliabit.evaluation.paired_reliability import Measurements
@@ -177,6 +177,8 @@ def _decided_by(cells: Sequence[Cell], policy: ParetoSettings) -> ParetoSettings
 def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: int) -> dict[str, Pareto]:
     """Place the finished cells of a sweep that have costs, by model and data set; several sets of both are numbered.
 
+    What a served model takes is not always told; such cells have no place.
+
     Args:
         cells: The finished cells.
         policy: What will choose among them; where a cell lacks its confidence, MaxProb stands for it.
@@ -186,7 +188,7 @@ def pareto_of_sweep(cells: Sequence[Cell], *, policy: ParetoSettings, compared: 
         ReliabitError: A cell has no predictions, or lacks the split that reports.
     """
     fronts: dict[str, Pareto] = {}
-    for members in families_of([cell for cell in cells if SPEED in cell.metrics]):
+    for members in families_of([cell for cell in cells if is_costed(cell.metrics)]):
         where = numbered(members[0].place, fronts, between=" · ")
         fronts[where] = pareto_front(members, Measurements(_decided_by(members, policy), comparisons=compared))
     return fronts

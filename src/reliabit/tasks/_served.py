@@ -1,0 +1,177 @@
+"""A model that another process serves, as the subject of a run: what it is known by, what it is asked, what it costs.
+
+Kept answers are known by the code that this module reaches.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reliabit.composition import to_mapping
+from reliabit.config import Config
+from reliabit.data.table import first_images
+from reliabit.digests import DigestCache, checkpoint_inputs, code_digests
+from reliabit.engines.asking import Asking, ProbedEngine, probed
+from reliabit.engines.engine import opened
+from reliabit.files import replacing
+from reliabit.inference.answer_store import AnswerStore
+from reliabit.tasks._asked_questions import load_questions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREFLIGHT = "engine.json"
+"""What was seen of an engine, among what a run writes."""
+
+ANSWERING = ("reliabit.tasks._served",)
+
+CHUNK = 256
+"""Questions a chunk: so much a killed run may lose."""
+
+PROBED = 5
+"""Images that an engine may be blind to in a probe before it is taken for blind."""
+
+CERTAIN = "engine/certain_answers"
+"""The metric of the share of answers whose log-probability is exactly 0."""
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class ServedCheckpoint:
+    """A model that an engine serves, probed and ready to be asked.
+
+    Attributes:
+        probed: The engine.
+        stored_bytes: What its weights take; `None` where neither the engine nor the configuration tells.
+    """
+
+    probed: ProbedEngine
+    stored_bytes: int | None
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """What multiplies by its weights, which no engine tells."""
+        return {}
+
+    def costs(self, predictions: "pa.Table") -> dict[str, float]:
+        """What it costs, as far as that can be told from outside, and how many of its answers are ties.
+
+        Latencies are those of requests under the configured concurrency. Resident memory is the server's own affair;
+        its weights are the least that it takes.
+        """
+        seconds = predictions["seconds"].to_numpy()
+        found = {
+            "efficiency/latency_p50_seconds": float(np.quantile(seconds, 0.5)),
+            "efficiency/latency_p99_seconds": float(np.quantile(seconds, 0.99)),
+            CERTAIN: float(np.mean(predictions["log_prob"].to_numpy() == 0)),
+        }
+        if self.stored_bytes is not None:
+            found |= dict.fromkeys(("efficiency/stored_bytes", "efficiency/resident_bytes"), float(self.stored_bytes))
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """What the engine says of its model, and what the probes saw."""
+        model = self.probed.model
+        return {"model": model.name, **model.facts, "probes": self.probed.probes.fields()}
+
+    def write(self, folder: Path) -> Path:
+        """Leave what was seen in a folder, as `PREFLIGHT`."""
+        path = folder / PREFLIGHT
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(self.facts(), indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+@contextmanager
+def served_checkpoint(config: Config) -> Iterator[ServedCheckpoint]:
+    """The engine of a configuration, opened and probed with the first question that is to be asked.
+
+    Raises:
+        ReliabitError: There is no engine, or its confidences would be worth nothing.
+    """
+    questions = first_images(load_questions(config, training=config.confidence.needs_training()), PROBED)
+    candidates = {row["image_id"]: (row["question"], row["image"]) for row in questions}
+    asking = Asking(
+        template=config.model.template,
+        max_tokens=config.model.max_new_tokens,
+        alternatives=config.engine.top_logprobs,
+        warm_up=config.engine.warm_up_timeout,
+    )
+    with opened(config.engine, config.model) as engine:
+        found = probed(engine, asking, [*candidates.values()])
+        yield ServedCheckpoint(found, stored_bytes=_stored_bytes(config, found))
+
+
+def _stored_bytes(config: Config, found: ProbedEngine) -> int | None:
+    if config.engine.stored_mib is not None:
+        return round(config.engine.stored_mib * MIB)
+    if config.engine.loads_checkpoint:
+        from reliabit.quant.checkpoint_io import checkpoint_bytes
+
+        return checkpoint_bytes(config.model.folder)
+    # llama.cpp tells it among what it says of a model.
+    told = found.model.facts.get("meta")
+    size = told.get("size") if isinstance(told, dict) else None
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def served_inputs(config: Config) -> dict[str, str]:
+    """What identifies the model of an engine: the checkpoint that it loads, or what an endpoint says and answers.
+
+    Two models of one name differ in what they answer, which is why an answer is part of it; its log-probability is
+    rounded, since it differs in its last digits from batch to batch.
+    """
+    if config.engine.loads_checkpoint:
+        cache = DigestCache(Path(config.paths.cache) / "digests")
+        return checkpoint_inputs(config.model.folder, cache=cache)
+    with served_checkpoint(config) as served:
+        return _identified(served)
+
+
+def _identified(served: ServedCheckpoint) -> dict[str, str]:
+    model, probes = served.probed.model, served.probed.probes
+    answered = [probes.answer, round(probes.log_prob, 1), round(probes.blank_log_prob, 1)]
+    return {"model/served": _digest([model.name, dict(model.facts)]), "model/answer": _digest(answered)}
+
+
+def served_store(config: Config, served: ServedCheckpoint) -> AnswerStore:
+    """Where the answers of a served model are kept, under a digest of what they depend on; see `answer_store`."""
+    engine = {"name": config.engine.name, "top_logprobs": config.engine.top_logprobs}
+    identity = {
+        "model": served_inputs(config) if config.engine.loads_checkpoint else _identified(served),
+        "asking": {**asdict(served.probed.asking), "warm_up": None},
+        "engine": engine | {"version": served.probed.model.facts.get("version")},
+        "dtype": to_mapping(config)["model"]["dtype"] if config.engine.loads_checkpoint else None,
+        "code": code_digests(ANSWERING),
+    }
+    digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return AnswerStore(folder=Path(config.paths.cache) / "answers", identity=digest, chunk=CHUNK, features=None)
+
+
+def ties_sentence(certain: float) -> str | None:
+    """What answers of a log-probability of exactly 0 do to a ranking; `None` where there are few.
+
+    Args:
+        certain: Their share.
+
+    >>> ties_sentence(0.004) is None, ties_sentence(0.2)[:41]
+    (True, '20 % of the answers have a log-probabilit')
+    """
+    if not math.isfinite(certain) or certain < 0.01:
+        return None
+    return (
+        f"{100 * certain:.0f} % of the answers have a log-probability of exactly 0, as float32 gives it: among these, "
+        "which one is surest is the order of the table and nothing else, and no threshold parts them"
+    )
+
+
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
