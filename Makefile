@@ -69,7 +69,7 @@ typecheck: dev  ## Check types
 
 # A process a core and a thread each; the tests of a file stay together, since they share what is slow to make.
 unit: dev  ## Run the tests that take seconds, and the sweeps that take a minute
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "not slow" --numprocesses auto --dist loadfile --durations 40
 
 test-slow: dev  ## Run the tests that take minutes
 	$(PYTHON) -m pytest -m slow

@@ -12,7 +12,7 @@ from reliabit.models.settings import ModelConfig
 
 STAND_IN = """
 import json, sys
-print(json.dumps({"model": "m", "version": "0", "settings": sys.argv[3]}), flush=True)
+print(json.dumps({"model": "m", "vllm": "0", "settings": sys.argv[3]}), flush=True)
 batch = []
 for line in sys.stdin:
     if line.strip():

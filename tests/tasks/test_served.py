@@ -167,6 +167,18 @@ def test_settings_that_name_no_engine_are_refused(tmp_path, overrides, says):
         composed(tmp_path, *overrides)
 
 
+def test_nobody_there_is_told_before_anything_is_read(pictures):
+    with pytest.raises(ReliabitError, match="cannot be reached .*start the server, or correct engine.url"):
+        preflight(config_of(pictures, "http://127.0.0.1:9/v1"))
+    (pictures / "questions.csv").unlink()
+    with pytest.raises(ReliabitError, match="engine.python=.*is no file"):
+        preflight(composed(pictures.parent, "engine=vllm", "engine.python=nowhere/python"))
+    missing = pytest.raises(ReliabitError, match="engine.model=other is not served")
+    with served(answer_with(0.8)) as (url, bodies), missing:
+        preflight(config_of(pictures, url, "engine.model=other"))
+    assert bodies == []
+
+
 def test_a_served_model_has_no_checkpoint_to_quantize(tmp_path):
     (tmp_path / "options").mkdir()
     config = composed(tmp_path, "model=served", "task=quantize", "task.checkpoint=x")

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reliabit.engines.engine import Completion, ServedModel
@@ -44,7 +45,8 @@ class Endpoint:
         async def models(client: "AsyncOpenAI") -> tuple[Any, str | None]:
             return await client.get("/models", cast_to=object), await _version(client)
 
-        listing, version = self._run(models)
+        # Whoever mistyped an address is not to wait for what is tried again.
+        listing, version = self._run(models, retries=0)
         entries = listing.get("data") if isinstance(listing, Mapping) else None
         if not isinstance(entries, list) or not all(isinstance(one, Mapping) and "id" in one for one in entries):
             raise ReliabitError(f"engine.url={url} answers, and not as an OpenAI-compatible endpoint lists its models")
@@ -105,12 +107,12 @@ class Endpoint:
         response: Any = await client.post("/chat/completions", cast_to=object, body=body, options=options)
         return Completion(response=response, seconds=time.perf_counter() - start)
 
-    def _run(self, work: "Callable[[AsyncOpenAI], Awaitable[Any]]") -> Any:
+    def _run(self, work: "Callable[[AsyncOpenAI], Awaitable[Any]]", *, retries: int | None = None) -> Any:
         from openai import AsyncOpenAI
 
         # It would log every request.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
-        settings = self.settings
+        settings = self.settings if retries is None else replace(self.settings, retries=retries)
 
         async def with_client() -> Any:
             # An endpoint that wants no key is sent a word, since the client insists on one.

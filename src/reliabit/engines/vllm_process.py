@@ -26,9 +26,20 @@ QUOTED = 500
 """So many of the last characters that the process wrote are shown where it failed."""
 
 
+def check_python(settings: EngineConfig) -> None:
+    """Check that the interpreter of vLLM's environment is there.
+
+    Raises:
+        ReliabitError: It is not.
+    """
+    python = Path(settings.python or "")
+    if not python.is_file():
+        raise ReliabitError(f"engine.python={python} is no file; make the environment with make vllm-env, or name it")
+
+
 @contextmanager
 def vllm_process(settings: EngineConfig, model: ModelConfig) -> Iterator["VllmProcess"]:
-    """VLLM with a checkpoint, for as long as a block runs; it takes minutes to be ready.
+    """The process, with a checkpoint, for as long as a block runs; it takes minutes to be ready.
 
     Args:
         settings: The interpreter of its environment, and its own options.
@@ -37,15 +48,13 @@ def vllm_process(settings: EngineConfig, model: ModelConfig) -> Iterator["VllmPr
     Raises:
         ReliabitError: The interpreter is missing, or vLLM does not take the checkpoint; its own words are quoted.
     """
-    python = Path(settings.python or "")
-    if not python.is_file():
-        raise ReliabitError(f"engine.python={python} is no file; make the environment with make vllm-env, or name it")
+    check_python(settings)
     options = {"dtype": model.dtype, "max_logprobs": settings.top_logprobs, **settings.options}
-    command = [str(python), str(WORKER), str(model.folder), "--settings", json.dumps(options), "--batch", str(BATCH)]
+    worker = [str(WORKER), str(model.folder), "--settings", json.dumps(options), "--batch", str(BATCH)]
     with (
         TemporaryFile("w+b") as log,
         subprocess.Popen(  # noqa: S603 -- the interpreter that the configuration names
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            [str(settings.python), *worker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         ) as process,
     ):
         try:
@@ -74,8 +83,8 @@ class VllmProcess:
         """What it says of itself, once it is ready."""
         if not self.ready:
             self.ready = self._response()
-        facts = {key: value for key, value in self.ready.items() if key != "model"}
-        return ServedModel(self.name, facts)
+        facts = {key: value for key, value in self.ready.items() if key not in ("model", "vllm")}
+        return ServedModel(self.name, {**facts, "version": self.ready.get("vllm")})
 
     def complete_all(
         self,

@@ -15,6 +15,8 @@ from reliabit.config import Config
 from reliabit.config_errors import no_table
 from reliabit.data.prepared_table import is_prepared
 from reliabit.data.sources import DataConfig, find_source
+from reliabit.engines.endpoint import Endpoint
+from reliabit.engines.vllm_process import check_python
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import FEATURES, check_features
 from reliabit.models.checkpoint_folder import (
@@ -80,6 +82,10 @@ def check_engine(config: Config) -> None:
         raise ReliabitError(
             f"trainer.devices={config.trainer.devices} is for models that are loaded here; leave it out"
         )
+    if config.engine.loads_checkpoint:
+        check_python(config.engine)
+    else:
+        Endpoint(config.engine).served_model()
 
 
 def check_model(config: Config) -> None:
