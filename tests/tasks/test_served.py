@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -15,7 +16,7 @@ from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import is_costed
 from reliabit.tasks._measurement import measure
 from reliabit.tasks._results import tell_cell
-from reliabit.tasks._served import CERTAIN, PREFLIGHT, served_inputs, ties_sentence
+from reliabit.tasks._served import CERTAIN, PREFLIGHT, remarks, served_inputs
 from reliabit.tasks.preflight import preflight
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0)}
@@ -198,6 +199,16 @@ def test_the_threshold_that_users_apply_is_told(tmp_path, capsys):
     assert "no threshold holds 1 % risk" in capsys.readouterr().out
 
 
-def test_ties_are_told_where_there_are_many():
-    assert ties_sentence(0.0) is None
-    assert ties_sentence(0.2).startswith("20 % of the answers have a log-probability of exactly 0")
+@pytest.mark.parametrize(
+    ("log_probs", "truncated", "says"),
+    [
+        pytest.param([-0.1, -0.2], [False, False], [], id="nothing"),
+        pytest.param(
+            [0.0, -0.2], [False, False], ["50 % of the answers have a log-probability of exactly 0"], id="ties"
+        ),
+        pytest.param([-0.1, -0.2], [True, True], ["100 % of the answers were cut off after 8 tokens"], id="cut"),
+    ],
+)
+def test_what_spoils_a_ranking_is_said(log_probs, truncated, says):
+    found = remarks(pa.table({"log_prob": log_probs, "truncated": truncated}), longest=8)
+    assert [sentence[: len(start)] for sentence, start in zip(found, says, strict=True)] == says

@@ -4,7 +4,6 @@ Kept answers are known by the code that this module reaches.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -37,6 +36,9 @@ CHUNK = 256
 
 PROBED = 5
 """Images that an engine may be blind to in a probe before it is taken for blind."""
+
+REMARKABLE = 0.01
+"""The share of answers from which on something is said of them."""
 
 CERTAIN = "engine/certain_answers"
 """The metric of the share of answers whose log-probability is exactly 0."""
@@ -156,21 +158,27 @@ def served_store(config: Config, served: ServedCheckpoint) -> AnswerStore:
     return AnswerStore(folder=Path(config.paths.cache) / "answers", identity=digest, chunk=CHUNK, features=None)
 
 
-def ties_sentence(certain: float) -> str | None:
-    """What answers of a log-probability of exactly 0 do to a ranking; `None` where there are few.
+def remarks(predictions: "pa.Table", *, longest: int) -> list[str]:
+    """What answers of an engine do to the numbers that are made of them, a sentence each; none where all is well.
 
     Args:
-        certain: Their share.
-
-    >>> ties_sentence(0.004) is None, ties_sentence(0.2)[:41]
-    (True, '20 % of the answers have a log-probabilit')
+        predictions: The predictions table.
+        longest: Tokens after which answers are cut off.
     """
-    if not math.isfinite(certain) or certain < 0.01:
-        return None
-    return (
-        f"{100 * certain:.0f} % of the answers have a log-probability of exactly 0, as float32 gives it: among these, "
-        "which one is surest is the order of the table and nothing else, and no threshold parts them"
-    )
+    certain = float(np.mean(predictions["log_prob"].to_numpy() == 0))
+    cut = float(np.mean(predictions["truncated"].to_numpy(zero_copy_only=False)))
+    found = []
+    if certain >= REMARKABLE:
+        found.append(
+            f"{100 * certain:.0f} % of the answers have a log-probability of exactly 0, as float32 gives it: which of "
+            "these is surest is the order of the table and nothing else, and no threshold parts them"
+        )
+    if cut >= REMARKABLE:
+        found.append(
+            f"{100 * cut:.0f} % of the answers were cut off after {longest} tokens: they are judged as they are, and"
+            " look surer than they are, as their end is missing; raise model.max_new_tokens"
+        )
+    return found
 
 
 def _digest(value: Any) -> str:

@@ -1,5 +1,6 @@
 """`task=answer`: ask the model every question and write the predictions table, with the states a Selector reads."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from reliabit.tasks._asked_questions import BAD_SAMPLES, TRAINING_SPLIT, asked_q
 from reliabit.tasks._cell import TimedPredictions, cell_record
 from reliabit.tasks._model import QuantizedCheckpoint, check_fits, load_quantized
 from reliabit.tasks._results import next_command, number_facts
-from reliabit.tasks._served import ServedCheckpoint, served_checkpoint, served_store
+from reliabit.tasks._served import ServedCheckpoint, remarks, served_checkpoint, served_store
 from reliabit.tasks.runtime import set_up
 from reliabit.terminal import show_result
 
@@ -94,6 +95,8 @@ def _served_answers(
         store = served_store(config, served)
         predictions, stored = _ask_all(config, store, questions, served.probed.answer_chunk)
     evict_lru(Path(config.paths.cache), limit=config.paths.cache_bytes())
+    for sentence in remarks(predictions, longest=config.model.max_new_tokens):
+        sys.stderr.write(f"{config.model.name}: {sentence}\n")
     seconds = sum(chunk.seconds for chunk in stored)
     return served, TimedPredictions(predictions=predictions, seconds=seconds, extra_seconds={}, peak_bytes=None)
 
