@@ -76,6 +76,13 @@ def load_questions(config: Config, *, training: bool) -> "Dataset":
     return concatenate_datasets(list(_tables(config, training=training)))
 
 
+def sample_questions(config: Config, *, images: int) -> "Dataset":
+    """The questions about the first images of a split that is asked: enough to try a model with, and soon read."""
+    there = _splits_of(config, config.data)
+    split = next((name for name in _asked_splits(config.data) if name in there), SHIFTED_SPLIT)
+    return first_images(prepared_split(config, config.data, split), images)
+
+
 def check_asked(config: Config, *, training: bool) -> None:
     """Check that something is asked, and what estimators are trained on where one is trained.
 

@@ -15,13 +15,12 @@ import numpy as np
 
 from reliabit.composition import to_mapping
 from reliabit.config import Config
-from reliabit.data.table import first_images
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests
 from reliabit.engines.asking import Asking, ProbedEngine, probed
 from reliabit.engines.engine import opened
 from reliabit.files import replacing
 from reliabit.inference.answer_store import AnswerStore
-from reliabit.tasks._asked_questions import load_questions
+from reliabit.tasks._asked_questions import sample_questions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,13 +93,12 @@ class ServedCheckpoint:
 
 @contextmanager
 def served_checkpoint(config: Config) -> Iterator[ServedCheckpoint]:
-    """The engine of a configuration, opened and probed with the first question that is to be asked.
+    """The engine of a configuration, opened and probed with a question of its data.
 
     Raises:
         ReliabitError: There is no engine, or its confidences would be worth nothing.
     """
-    questions = first_images(load_questions(config, training=config.confidence.needs_training()), PROBED)
-    candidates = {row["image_id"]: (row["question"], row["image"]) for row in questions}
+    candidates = {row["image_id"]: (row["question"], row["image"]) for row in sample_questions(config, images=PROBED)}
     asking = Asking(
         template=config.model.template,
         max_tokens=config.model.max_new_tokens,
