@@ -8,6 +8,7 @@ from reliabit.engines.settings import EngineConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import EvaluationConfig
 from reliabit.inference.settings import TrainerConfig
+from reliabit.models.llama_cpp import FILE_TYPES
 from reliabit.models.settings import JoiningRecipe, ModelConfig, Recipe, RecoveryRecipe
 from reliabit.paths import PathsConfig
 from reliabit.quant.settings import QuantConfig
@@ -62,7 +63,9 @@ class TaskConfig:
         recovery: For `recover`, how scales, zeros and norms are trained.
         packed: For `recover`, a checkpoint that `quantize` wrote of the model; null quantizes it as configured.
         checkpoint: For `quantize` and `recover`, the folder to write.
-        format: For `quantize`, `reliabit` or `compressed_tensors`, which serving engines read.
+        format: For `quantize`, `reliabit`; `compressed_tensors`, which vLLM reads; or `gguf`, which llama.cpp reads.
+        gguf: With that, the type that llama.cpp's quantizer brings the decoder to with quant=none; null is f16.
+        pre_tokenizer: With that, llama.cpp's name for how the tokenizer cuts text; null finds it.
         predictions: For `select` and `evaluate`, the predictions table to read; for `evaluate`, a file or
             `runs:/<run id>`.
         sweep: For `report`, the parent run of a sweep.
@@ -91,7 +94,9 @@ class TaskConfig:
     recovery: RecoveryRecipe | None = None
     packed: str | None = None
     checkpoint: str | None = None
-    format: str = choice("reliabit", "compressed_tensors", default="reliabit")
+    format: str = choice("reliabit", "compressed_tensors", "gguf", default="reliabit")
+    gguf: str | None = choice(None, *FILE_TYPES, default=None)
+    pre_tokenizer: str | None = None
     predictions: str | None = None
     sweep: str | None = None
     baseline: str | None = None

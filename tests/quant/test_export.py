@@ -65,9 +65,14 @@ def test_the_model_is_itself_again_after_its_export(reference_model, tmp_path):
     assert record["quant_method"] == "reliabit"
 
 
-def test_float_zeros_are_solved_anew():
-    plan = exportable_plan(plan_from_config([{"components": ["vision"], "bits": bits} for bits in (2, 3, 4, 8)]))
-    assert [rule.scheme.zero for rule in plan.rules] == ["symmetric", "symmetric", "integer", "integer"]
+@pytest.mark.parametrize(("bits", "zero"), [(2, "symmetric"), (3, "symmetric"), (4, "integer"), (8, "symmetric")])
+def test_float_zeros_are_solved_anew(bits, zero):
+    assert exportable_plan(default_plan(Scheme(bits=bits))).rules[0].scheme.zero == zero
+
+
+def test_several_layouts_are_symmetric_as_whole_zeros_have_one_alone():
+    plan = exportable_plan(plan_from_config([{"components": ["vision"], "bits": bits} for bits in (4, 8)]))
+    assert [rule.scheme.zero for rule in plan.rules] == ["symmetric", "symmetric"]
     kept = exportable_plan(default_plan(Scheme(bits=4, zero="symmetric")))
     assert kept.rules[0].scheme.zero == "symmetric"
 

@@ -123,6 +123,11 @@ def test_what_is_right_passes(task):
         (["task=report"], "task.sweep is not set; name the parent run"),
         (["task=promote", "task.results=nowhere"], "task.results=nowhere does not exist; run dvc repro"),
         (["task=quantize", "quant=none"], "task=quantize has nothing to do with quant=none"),
+        (["task=quantize", "task.gguf=q8_0"], "task.pre_tokenizer are for task.format=gguf, and task.format=reliabit"),
+        (
+            ["task=quantize", "task.format=gguf", "task.gguf=q4_0"],
+            "task.gguf=q4_0 quantizes by llama.cpp's rules, and quant=hqq by its own; add quant=none",
+        ),
         (["task=quantize", f"task.checkpoint={MODEL}"], "would overwrite the checkpoint"),
         (["task=pretrain"], "exists already; move it away"),
         (["task=assemble"], "model=qwen2_vl_tiny is not assembled of parts; choose model=idefics3_smollm2"),

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from reliabit.errors import ReliabitError
+from reliabit.models.llama_cpp.found import check_no_gguf
 from reliabit.quant.record import CONFIG, check_format, read_config, read_json
 
 SCHEME = "hub:"
@@ -140,6 +141,7 @@ def check_folder(folder: Path, *, family: str) -> None:
     Raises:
         ReliabitError: It is not.
     """
+    check_no_gguf(folder)
     if not (folder / CONFIG).is_file():
         raise ReliabitError(f"model.path={folder} is not a checkpoint folder (it has no {CONFIG}); correct the path")
     config = read_config(folder)

@@ -12,6 +12,7 @@ from reliabit.quant.record import quantized_as
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CHECKSUMS = "checksums.json"
+GGUF = ".gguf"
 
 _FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 """torch's names of the types that safetensors files name."""
@@ -159,6 +160,8 @@ def check_destination(destination: Path, *, source: Path) -> None:
     if not destination.is_dir():
         raise ReliabitError(f"{destination} is a file; name a folder")
     found = list(destination.iterdir())
+    if found and all(path.suffix == GGUF for path in found):
+        return
     if found and (any(path.is_dir() for path in found) or quantized_as(destination) is None):
         raise ReliabitError(f"{destination} holds something else than a quantized checkpoint; name another folder")
 

@@ -1,7 +1,7 @@
-"""Export to compressed-tensors' `pack-quantized`, which transformers and serving engines read.
+"""Export to compressed-tensors' `pack-quantized`, which transformers reads at all widths that are written here.
 
-Serving engines read symmetric grids at 2, 3, 4 and 8 bits, and whole zeros at 4 and 8. A float zero has no place in
-the format, and rounding one undoes what HQQ gained: a model is quantized for export, with `exportable_plan`.
+Serving engines load fewer: which does what, on which device, is in `reliabit.quant.loadable`. A float zero has no place
+in the format, and rounding one undoes what HQQ gained: a model is quantized for export, with `exportable_plan`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,6 +19,7 @@ from reliabit.quant.checkpoint_io import copy_processor
 from reliabit.quant.convert import packed_modules
 from reliabit.quant.grid import Layout
 from reliabit.quant.layers import QuantLinear
+from reliabit.quant.loadable import TRANSFORMERS
 from reliabit.quant.module_names import target_patterns
 from reliabit.quant.packed import PackedWeight, pack, packed_width
 from reliabit.quant.plan import Plan
@@ -28,28 +29,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FORMAT = "pack-quantized"
-_SYMMETRIC_BITS = (2, 3, 4, 8)
-_INTEGER_BITS = (4, 8)
+_WHOLE_ZERO_BITS = 4
+"""Where whole zeros are chosen: all engines load them at 4 bits, at 8 hardly one does."""
+
 _WORD_BYTES = 4
 
 
 def exportable_plan(plan: Plan) -> Plan:
     """The same plan with grids that can be exported.
 
-    Float zeros become whole ones at 4 and 8 bits and symmetric grids at the others, and are solved anew when the plan
-    is carried out. Scales are bfloat16, which the format's readers turn them into anyway: with it, the weights of a
-    reader that computes in bfloat16 are those of the exported model, bit for bit.
+    Float zeros become whole ones at 4 bits and symmetric grids at the other widths, or everywhere where the plan has
+    several layouts (whole zeros are exported with one alone), and are solved anew when the plan is carried out. Scales
+    are bfloat16, which the format's readers turn them into anyway: with it, the weights of a reader that computes in
+    bfloat16 are those of the exported model, bit for bit.
 
     Example:
         >>> from reliabit.quant.plan import Scheme, default_plan
         >>> exportable_plan(default_plan(Scheme(bits=4))).rules[0].scheme.zero
         'integer'
     """
-    rules = []
+    rules, layouts = [], {(rule.scheme.bits, rule.scheme.group_size) for rule in plan.rules}
     for rule in plan.rules:
         scheme = replace(rule.scheme, metadata="bfloat16")
         if scheme.zero == "float":
-            zero: ZeroKind = "integer" if scheme.bits in _INTEGER_BITS else "symmetric"
+            zero: ZeroKind = "integer" if layouts == {(_WHOLE_ZERO_BITS, scheme.group_size)} else "symmetric"
             scheme = replace(scheme, zero=zero, solver="chunked", p_norm=None)
         rules.append(replace(rule, scheme=scheme))
     return Plan(tuple(rules))
@@ -156,7 +159,7 @@ def _check_exportable(name: str, module: PackedWeight) -> None:
         raise ReliabitError(f"{name} is a quantized embedding, which compressed-tensors readers do not take")
     if layout.zero == "float":
         raise ReliabitError(f"{name} has float zeros, which cannot be exported; quantize it anew with exportable_plan")
-    choices = _SYMMETRIC_BITS if layout.zero == "symmetric" else _INTEGER_BITS
+    choices = TRANSFORMERS.grids[layout.zero]
     if layout.bits not in choices:
         raise ReliabitError(f"{name}: {layout.zero} grids are exported at {choices} bits, not at {layout.bits}")
 

@@ -27,6 +27,7 @@ from reliabit.models.checkpoint_folder import (
     find_checkpoint,
     is_pinned,
 )
+from reliabit.models.llama_cpp import PLAIN
 from reliabit.models.pretrained.assembling import check_assembled, check_assembling
 from reliabit.models.pretrained.packages import check_installed
 from reliabit.models.reference import check_family
@@ -191,9 +192,19 @@ def check_training(config: Config) -> None:
 
 
 def check_quantized(config: Config) -> None:
-    """Check that there is something to quantize, and a folder to write it to."""
-    if config.quant.method == "none":
+    """Check that there is something to quantize, once, and a folder to write it to."""
+    task = config.task
+    if task.format != "gguf" and (task.gguf or task.pre_tokenizer):
+        raise ReliabitError(
+            f"task.gguf and task.pre_tokenizer are for task.format=gguf, and task.format={task.format}; leave them out"
+        )
+    if config.quant.method == "none" and task.format != "gguf":
         raise ReliabitError("task=quantize has nothing to do with quant=none; choose a quantizer")
+    if config.quant.method != "none" and task.gguf not in (None, *PLAIN):
+        raise ReliabitError(
+            f"task.gguf={task.gguf} quantizes by llama.cpp's rules, and quant={config.quant.name} by its own; add "
+            "quant=none, or leave task.gguf out"
+        )
     destination, folder = Path(config.task.place("checkpoint")), model_folder(config)
     if folder is not None:
         check_destination(destination, source=folder)
