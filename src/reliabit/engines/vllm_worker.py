@@ -2,8 +2,8 @@
 
     .venv-vllm/bin/python -P vllm_worker.py FOLDER [--name NAME] [--batch N] [--settings JSON]
 
-Reads the bodies of chat requests from standard input, JSON lines as `reliabit.engines.chat.chat_request` makes them, and
-writes a chat completion for each in their order to standard output, of the shape that vLLM's server gives. They are
+Reads the bodies of chat requests from standard input, JSON lines as `reliabit.engines.chat.chat_request` makes them,
+and writes a chat completion for each in their order to standard output, of the shape that vLLM's server gives. They are
 answered `--batch` at a time; an empty line has those that came so far answered at once, and the input's end too. In the
 place of an answer that is refused stands `{"error": {"message": ...}}`. The first line says what answers: the model's
 name, vLLM's version, the largest `top_logprobs`, and whether log-probabilities are raw. What vLLM prints itself goes to
@@ -114,8 +114,9 @@ class Worker:
                 responses[number] = _refusal(error)
         try:
             found = self._chat(asked)
-        except Exception:
-            # vLLM refuses all of a batch for one of it: each by itself, to tell which.
+        except ValueError:
+            # vLLM refuses all of a batch for one of it: each by itself, to tell which. Anything else is no refusal, and
+            # an engine that failed is not asked again: it would wait for ever for what was under way.
             found = [self._alone(one) for one in asked]
         responses.update(zip([number for number, *_ in asked], found, strict=True))
         return [responses[number] for number in range(len(bodies))]
@@ -123,7 +124,7 @@ class Worker:
     def _alone(self, one: tuple[int, Any, Any]) -> dict[str, Any]:
         try:
             return self._chat([one])[0]
-        except Exception as error:
+        except ValueError as error:
             return _refusal(error)
 
     def _chat(self, asked: Sequence[tuple[int, Any, Any]]) -> list[dict[str, Any]]:
