@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 import real_servers
 from parity import FAMILIES, LONGEST, write_json
 
+from reliabit.engines.asking import in_image_order
 from reliabit.engines.chat import chat_request, read_answer
-from reliabit.engines.endpoint import Endpoint, in_image_order
+from reliabit.engines.endpoint import Endpoint
 from reliabit.engines.settings import EngineConfig
 
 if TYPE_CHECKING:
@@ -185,13 +186,14 @@ def main() -> None:
     parser.add_argument("--model", default="qwen2_vl_tiny", choices=list(FAMILIES))
     parser.add_argument("--engines", nargs="+", default=["llamacpp", "vllm"], choices=["llamacpp", "vllm"])
     parser.add_argument("--questions", type=int, default=1000)
+    parser.add_argument("--alone", action="store_true", help="leave out vLLM's benchmark client")
     parser.add_argument("--data", type=Path, default=ROOT / "data")
     given = parser.parse_args()
     rows = list(questions(given.data, given.questions))
     record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {"servers": {}}
     record |= {"machine": f"{platform.machine()}, {real_servers.cpu_name()}", "versions": real_servers.versions()}
     for engine in given.engines:
-        found = measured(engine, given.model, rows, compare=True)
+        found = measured(engine, given.model, rows, compare=not given.alone)
         record["servers"][f"{engine}/{given.model}"] = found
         write_json(RESULTS, record)
         print(engine, json.dumps(found, indent=1))

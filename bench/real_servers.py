@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 400
-"""Seconds until a server has to answer; vLLM takes most of a minute to import."""
+PATIENCE = 900
+"""Seconds until a server has to answer; vLLM takes a minute, and many on a machine that does other things as well."""
 
 VLLM_SETTINGS = (
     "--dtype=float32",
@@ -34,6 +34,10 @@ VLLM_SETTINGS = (
 
 class ServerError(RuntimeError):
     """A server that did not start; what it said last."""
+
+
+class LateError(ServerError):
+    """A server that did not answer in time."""
 
 
 @dataclass
@@ -153,7 +157,7 @@ def _await(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
         with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=2):
             return
         time.sleep(0.5)
-    raise ServerError(f"the server does not answer within {PATIENCE} s; it said:\n{last_words(log)}")
+    raise LateError(f"the server does not answer within {PATIENCE} s; it said:\n{last_words(log)}")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -28,8 +28,9 @@ TOOLS = {
     "torch-uncertainty",
 }
 
-OPTIONAL = {"gemlite", "gguf", "humming", "hydra_plugins", "onnx", "peft", "psycopg", "reliabit"}
-"""What is imported where it is there, as an extra that is no part of the lock, and the project itself."""
+OPTIONAL = {"gemlite", "gguf", "humming", "hydra_plugins", "onnx", "peft", "psycopg", "reliabit", "vllm"}
+"""What is imported where it is there, as an extra or in an environment of its own that is no part of the lock, and the
+project itself."""
 
 
 def pinned(path: Path) -> dict[str, str]:
