@@ -52,6 +52,7 @@ def test_scalars_by_hand(name, expected):
 
 KINDS = {
     "free": ("maxprob", "length_normalized", "first_token", "min_token", "entropy", "margin"),
+    "told by engines": ("top_entropy",),
     "extra passes": ("p_true", "self_consistency", "semantic_entropy", "image_information"),
     "fitted": ("platt", "isotonic", "logistic", "selector", "selector_transfer"),
 }
@@ -62,14 +63,17 @@ def test_every_name_is_an_estimator_that_says_what_it_needs_and_costs():
     known = {name: ESTIMATORS[name] for name in ESTIMATORS}
     assert {name: estimator.name for name, estimator in known.items()} == {name: name for name in known}
     assert {name for name in known if known[name].trained} == set(KINDS["fitted"])
-    assert {name for name in known if set(known[name].columns) & set(EXTRA_SCALARS)} == set(KINDS["extra passes"])
+    assert {name for name in known if set(known[name].columns) & set(EXTRA_SCALARS)} == {
+        *KINDS["extra passes"],
+        *KINDS["told by engines"],
+    }
     assert {name for name in known if known[name].features} == {"selector", "selector_transfer"}
     assert {name for name in known if known[name].unquantized} == {"selector_transfer"}
     drawn = {"p_true": None, "self_consistency": SamplingSettings(7, 1.0), "semantic_entropy": SamplingSettings(7, 1.0)}
     costs = {name: known[name].fit(fitting=Fitting(settings=drawn[name]))[0].extra_forwards for name in drawn}
     assert costs == {"p_true": 1, "self_consistency": 7, "semantic_entropy": 7}
     assert known["image_information"].fit()[0].extra_forwards == 1
-    assert all(known[name].fit()[0].extra_forwards == 0 for name in KINDS["free"])
+    assert all(known[name].fit()[0].extra_forwards == 0 for name in (*KINDS["free"], *KINDS["told by engines"]))
 
 
 def image_information(**options):

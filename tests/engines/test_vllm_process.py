@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from reliabit.engines import vllm_process as module
-from reliabit.engines.engine import opened
+from reliabit.engines.asking import opened
 from reliabit.engines.settings import EngineConfig
 from reliabit.errors import ReliabitError
 from reliabit.models.settings import ModelConfig

@@ -20,6 +20,8 @@ from reliabit.tasks.recover import CURVE, RECORD, recover
 
 SMALL = {
     "task.recovery.steps": 4,
+    # A few steps that show in what is stored.
+    "task.recovery.learning_rate": 5e-3,
     "task.recovery.epoch_steps": 2,
     "task.recovery.images": 2,
     "task.recovery.scored_images": 1,

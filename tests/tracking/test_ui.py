@@ -130,7 +130,7 @@ def test_paths_and_hashes_are_tags_and_no_parameters(tracker):
         "trainer.batch_size": 8,
         "seed": 0,
     }
-    assert PLACES == ("model.path", "model.revision", "data.root")
+    assert PLACES == ("model.path", "model.revision", "data.root", "engine.url")
 
 
 def test_an_experiment_opens_as_model_training_and_has_the_view_of_its_cells(tracker):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -12,9 +13,11 @@ from reliabit.data.image_decoding import decode_image, image_size
 from reliabit.engines.chat import chat_request, read_answer
 from reliabit.engines.engine import Completion, Engine, ServedModel
 from reliabit.engines.probing import Probes, UnseenImageError, check_unchanged, probe
+from reliabit.engines.settings import EngineConfig
 from reliabit.errors import ReliabitError
 from reliabit.inference.answer_store import Answers
 from reliabit.inference.chunks import Chunk
+from reliabit.models.settings import ModelConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,6 +92,17 @@ class ProbedEngine:
         for row in order:
             question = chunk.questions[row]
             yield _body(self.model, self.asking, question["question"], question["image"])
+
+
+def opened(settings: EngineConfig, model: ModelConfig) -> AbstractContextManager[Engine]:
+    """The configured engine, for as long as a block runs."""
+    if settings.name == "vllm":
+        from reliabit.engines.vllm_process import vllm_process
+
+        return vllm_process(settings, model)
+    from reliabit.engines.endpoint import Endpoint
+
+    return nullcontext(Endpoint(settings))
 
 
 def probed(engine: Engine, asking: Asking, questions: Sequence[tuple[str, bytes]]) -> ProbedEngine:

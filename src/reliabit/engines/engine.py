@@ -1,12 +1,8 @@
 """What an engine is to those who ask it: a model that says what it is, and completes chats."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-from reliabit.engines.settings import EngineConfig
-from reliabit.models.settings import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -62,14 +58,3 @@ class Engine(Protocol):
         Raises:
             ReliabitError: A request was refused, or failed as often as it may.
         """
-
-
-def opened(settings: EngineConfig, model: ModelConfig) -> AbstractContextManager[Engine]:
-    """The configured engine, for as long as a block runs."""
-    if settings.name == "vllm":
-        from reliabit.engines.vllm_process import vllm_process
-
-        return vllm_process(settings, model)
-    from reliabit.engines.endpoint import Endpoint
-
-    return nullcontext(Endpoint(settings))

@@ -16,14 +16,20 @@ import numpy as np
 from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests
-from reliabit.engines.asking import Asking, ProbedEngine, probed
-from reliabit.engines.engine import opened
+from reliabit.engines.asking import Asking, ProbedEngine, opened, probed
+from reliabit.engines.endpoint import Endpoint
+from reliabit.engines.vllm_process import check_python
+from reliabit.errors import ReliabitError
 from reliabit.files import replacing
 from reliabit.inference.answer_store import AnswerStore
+from reliabit.quant.settings import UNQUANTIZED
 from reliabit.tasks._asked_questions import sample_questions
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+TOLD = {"log_prob", "n_tokens", "first_token_prob", "min_token_prob", "first_token_margin", "top_entropy"}
+"""The columns of an answer that engines tell; estimators that read no others can be had of a served model."""
 
 PREFLIGHT = "engine.json"
 """What was seen of an engine, among what a run writes."""
@@ -89,6 +95,35 @@ class ServedCheckpoint:
         with replacing(path) as unfinished:
             unfinished.write_text(json.dumps(self.facts(), indent=1) + "\n", encoding="utf-8")
         return path
+
+
+def check_askable(config: Config) -> None:
+    """Check that what is asked of another process is something that it can do, and that it is there.
+
+    Raises:
+        ReliabitError: It is not.
+    """
+    engine = f"engine={config.engine.name}"
+    if config.quant.method != UNQUANTIZED:
+        raise ReliabitError(
+            f"{engine} asks a model as it is served, and quant={config.quant.name} quantizes here; add quant=none (and "
+            "quant.name=... quant.bits=... to call it by how it was quantized)"
+        )
+    needing = [one.name for one in config.confidence.chosen() if one.features or {*one.columns} - TOLD]
+    if needing:
+        raise ReliabitError(
+            f"confidence.estimators={needing} cannot be had with {engine}, which tells no hidden states, no "
+            "probabilities of all words and no further passes; leave them out, and take those that read an answer's "
+            "scalars, such as maxprob, min_token and top_entropy"
+        )
+    if config.trainer.devices != 1:
+        raise ReliabitError(
+            f"trainer.devices={config.trainer.devices} is for models that are loaded here; leave it out"
+        )
+    if config.engine.loads_checkpoint:
+        check_python(config.engine)
+    else:
+        Endpoint(config.engine).served_model()
 
 
 @contextmanager

@@ -15,8 +15,6 @@ from reliabit.config import Config
 from reliabit.config_errors import no_table
 from reliabit.data.prepared_table import is_prepared
 from reliabit.data.sources import DataConfig, find_source
-from reliabit.engines.endpoint import Endpoint
-from reliabit.engines.vllm_process import check_python
 from reliabit.errors import ReliabitError
 from reliabit.inference.features import FEATURES, check_features
 from reliabit.models.checkpoint_folder import (
@@ -35,16 +33,12 @@ from reliabit.paths import project_root
 from reliabit.quant.checkpoint_files import check_destination
 from reliabit.quant.plan import build_plan
 from reliabit.quant.record import OUR_FORMAT, quantized_as
-from reliabit.quant.settings import UNQUANTIZED
 from reliabit.tasks._plans import planned
 from reliabit.tracking.store.opening import check_address
 
 Check = Callable[[Config], None]
 
 RUN = "runs:/"
-
-TOLD = {"log_prob", "n_tokens", "first_token_prob", "min_token_prob", "first_token_margin", "top_entropy"}
-"""The columns of an answer that engines tell; estimators that read no others can be had of a served model."""
 
 
 def preflight(config: Config) -> None:
@@ -63,30 +57,12 @@ def check_store(config: Config) -> None:
 
 
 def check_engine(config: Config) -> None:
-    """Check that what is asked of another process is something that it can do."""
-    engine = f"engine={config.engine.name}"
-    if not config.engine.is_remote:
-        return
-    if config.quant.method != UNQUANTIZED:
-        raise ReliabitError(
-            f"{engine} asks a model as it is served, and quant={config.quant.name} quantizes here; add quant=none (and "
-            "quant.name=... quant.bits=... to call it by how it was quantized)"
-        )
-    needing = [one.name for one in config.confidence.chosen() if one.features or {*one.columns} - TOLD]
-    if needing:
-        raise ReliabitError(
-            f"confidence.estimators={needing} cannot be had with {engine}, which tells no hidden states, no "
-            "probabilities of all words and no further passes; leave them out, and take those that read an answer's "
-            "scalars, such as maxprob, min_token and top_entropy"
-        )
-    if config.trainer.devices != 1:
-        raise ReliabitError(
-            f"trainer.devices={config.trainer.devices} is for models that are loaded here; leave it out"
-        )
-    if config.engine.loads_checkpoint:
-        check_python(config.engine)
-    else:
-        Endpoint(config.engine).served_model()
+    """Check that what is asked of another process is something that it can do, and that it is there."""
+    if config.engine.is_remote:
+        # Not for those who ask none.
+        from reliabit.tasks._served import check_askable
+
+        check_askable(config)
 
 
 def check_model(config: Config) -> None:
