@@ -49,7 +49,8 @@ def recorded(url: str, rows: Any) -> dict[str, Any]:
 
     def say(row: Any, **changed: Any) -> dict[str, Any]:
         how = {"image": row["image"], "media_type": "image/png", "model": MODEL, "max_tokens": 8} | changed
-        response = endpoint.complete(chat_request(row["question"], alternatives=ALTERNATIVES, **how)).response
+        body = chat_request(row["question"], alternatives=ALTERNATIVES, **how)
+        response = next(endpoint.complete_all([body])).response
         return without_times(response)
 
     return {

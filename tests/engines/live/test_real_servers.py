@@ -74,7 +74,7 @@ def check_probes(endpoint, asked, name):
 
     def ask(shown, temperature):
         body = chat_request(question, shown, media_type="image/png", model=name, max_tokens=8, temperature=temperature)
-        return endpoint.complete(body, timeout=600)
+        return next(endpoint.complete_all([body], timeout=600))
 
     seen = probe(ask, image=image, blank=blanked(image))
     assert seen.log_prob == pytest.approx(asked.answers[0]["log_prob"], abs=0.01)
@@ -91,7 +91,7 @@ def test_vllm_serves_what_we_answer(name, vllm, asked, tmp_path):
         check_parity(found.answers, responses, different=0, furthest=5e-3)
         # More alternatives than it gives are refused once and for all.
         with pytest.raises(ReliabitError, match="status 400.*logprobs"):
-            endpoint.complete(found.requests(name, top_logprobs=50)[0])
+            list(endpoint.complete_all(found.requests(name, top_logprobs=50)[:1]))
 
 
 def test_llama_cpp_serves_what_we_answer(llamacpp, asked, tmp_path):
