@@ -125,3 +125,11 @@ def test_the_model_is_the_one_that_is_named_or_the_only_one(models, wanted, foun
 def test_addresses_that_are_none_are_refused(values):
     with pytest.raises(ReliabitError, match=r"engine"):
         settings(**values).check("engine")
+
+
+def test_an_address_that_lacks_its_version_is_guessed():
+    with (
+        served(lambda _: (404, {"detail": "Not Found"})) as (url, _),
+        pytest.raises(ReliabitError, match=r"status 404.*engine\.url ends in the version, such as /v1"),
+    ):
+        list(Endpoint(settings(url)).complete_all([{}]))

@@ -182,7 +182,8 @@ def _sentence(error: BaseException, settings: EngineConfig) -> BaseException:
         said = " ".join(str(error.response.text).split())[:QUOTED]
         if error.status_code >= 500:
             return ReliabitError(f"{where} failed {settings.retries + 1} times (status {error.status_code}): {said}")
-        return ReliabitError(f"{where} refused a request (status {error.status_code}): {said}")
+        hint = "no such page (engine.url ends in the version, such as /v1): " if error.status_code == 404 else ""
+        return ReliabitError(f"{where} refused a request (status {error.status_code}): {hint}{said}")
     if isinstance(error, openai.OpenAIError):
         return ReliabitError(f"{where} answered what is not understood: {error}")
     return error
