@@ -12,11 +12,14 @@ from PIL import Image
 from added_packages import composed
 from engines.served import completion, sees, served, token
 from reliabit.data.bad_samples import tell
+from reliabit.engines.asking import Asking, ProbedEngine
+from reliabit.engines.engine import ServedModel
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import is_costed
+from reliabit.paths import project_root
 from reliabit.tasks._measurement import measure
 from reliabit.tasks._results import tell_cell
-from reliabit.tasks._served import CERTAIN, PREFLIGHT, remarks, served_inputs
+from reliabit.tasks._served import CERTAIN, PREFLIGHT, ServedCheckpoint, remarks, served_inputs, served_store
 from reliabit.tasks.preflight import preflight
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0)}
@@ -197,6 +200,20 @@ def test_the_threshold_that_users_apply_is_told(tmp_path, capsys):
     config.registry.required_risk = 0.01
     tell_cell(config, name="mine", metrics={"accuracy/questions": 9.0}, link="", folder=tmp_path)
     assert "no threshold holds 1 % risk" in capsys.readouterr().out
+
+
+def test_answers_of_vllm_are_known_by_its_options_too(tmp_path):
+    (tmp_path / "options").mkdir()
+    asking = Asking(template="{question}", max_tokens=8, alternatives=20, warm_up=1.0)
+    found = ProbedEngine(engine=None, model=ServedModel("m"), asking=asking, probed=("?", b""), probes=None)
+
+    def identity(*overrides):
+        config = composed(tmp_path, "engine=vllm", "model.path=models/qwen2_vl_tiny", *overrides)
+        config.model.path = str(project_root() / "models" / "qwen2_vl_tiny")
+        return served_store(config, ServedCheckpoint(found, stored_bytes=None)).identity
+
+    assert identity() == identity("engine.timeout=7")
+    assert identity() != identity("+engine.options.kv_cache_dtype=fp8")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reliabit.composition import to_mapping
 from reliabit.config import Config
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests
 from reliabit.engines.asking import Asking, ProbedEngine, opened, probed
@@ -179,16 +178,17 @@ def _identified(served: ServedCheckpoint) -> dict[str, str]:
 
 def served_store(config: Config, served: ServedCheckpoint) -> AnswerStore:
     """Where the answers of a served model are kept, under a digest of what they depend on; see `answer_store`."""
-    engine = {"name": config.engine.name, "top_logprobs": config.engine.top_logprobs}
+    # Options may be of the arithmetic, such as a type of the cache.
+    engine = {"name": config.engine.name, "options": config.engine.options}
     identity = {
         "model": served_inputs(config) if config.engine.loads_checkpoint else _identified(served),
         "asking": {**asdict(served.probed.asking), "warm_up": None},
         "engine": engine | {"version": served.probed.model.facts.get("version")},
-        "dtype": to_mapping(config)["model"]["dtype"] if config.engine.loads_checkpoint else None,
+        "dtype": config.model.dtype if config.engine.loads_checkpoint else None,
         "code": code_digests(ANSWERING),
     }
-    digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return AnswerStore(folder=Path(config.paths.cache) / "answers", identity=digest, chunk=CHUNK, features=None)
+    folder = Path(config.paths.cache) / "answers"
+    return AnswerStore(folder=folder, identity=_digest(identity), chunk=CHUNK, features=None)
 
 
 def remarks(predictions: "pa.Table", *, longest: int) -> list[str]:
