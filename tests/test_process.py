@@ -1,6 +1,8 @@
 """How a process ends: whatever is registered is done and written, with the status that was asked for."""
 
+import ctypes
 import gc
+import os
 import subprocess
 import sys
 
@@ -80,3 +82,30 @@ def test_collections_are_as_before_after_an_import():
     with pytest.raises(ImportError), rare_collections():
         raise ImportError
     assert gc.get_threshold() == before
+
+
+REUSING = """
+import resource
+import numpy as np
+from reliabit.process import keep_freed_memory
+
+{first}
+for _ in range(50):
+    blocks = [np.ones(2**20, np.uint8) for _ in range(16)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def page_faults(first, **environ):
+    done = run_python("-c", REUSING.format(first=first), env={**os.environ, **environ})
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
+def test_freed_memory_is_used_again_without_asking_the_system_for_new_pages():
+    given_back = {"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_MMAP_THRESHOLD_": "131072"}
+    kept, asked = page_faults("keep_freed_memory()"), page_faults("", **given_back)
+    # 50 times 16 MiB in pages of at least 4 KiB, but for huge pages; kept memory is faulted in once.
+    assert kept < asked / 4
+    assert page_faults("keep_freed_memory()", **given_back) > asked / 2, "what the environment says is left as it is"

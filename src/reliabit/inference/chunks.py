@@ -56,9 +56,11 @@ def chunks(questions: "Dataset", *, size: int) -> Iterator[Chunk]:
 
 def _digest(questions: "Dataset") -> str:
     digest = sha256()
-    for row in questions:
-        digest.update(sha256(row["image"]).digest())
-        digest.update(json.dumps([row[key] for key in sorted(row) if key != "image"]).encode())
+    columns = questions[:]
+    images = columns.pop("image")
+    for image, *others in zip(images, *(columns[name] for name in sorted(columns)), strict=True):
+        digest.update(sha256(image).digest())
+        digest.update(json.dumps(others).encode())
     return digest.hexdigest()
 
 

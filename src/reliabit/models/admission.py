@@ -132,8 +132,11 @@ class Admission:
         return self._lengths([placeholder])[0]
 
     def _lengths(self, texts: Sequence[str]) -> list[int]:
-        tokenized = self.encoder.processor.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
-        return [len(ids) for ids in tokenized["input_ids"]]
+        # Data sets ask the same of many images.
+        distinct = list(dict.fromkeys(texts))
+        tokenized = self.encoder.processor.tokenizer(distinct, add_special_tokens=False, return_attention_mask=False)
+        length_of = {text: len(ids) for text, ids in zip(distinct, tokenized["input_ids"], strict=True)}
+        return [length_of[text] for text in texts]
 
 
 def context_length(config: Any) -> int:

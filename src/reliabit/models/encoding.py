@@ -156,13 +156,17 @@ class Encoder:
         return parts[0], parts[1]
 
     def _tokenize(self, texts: list[str]) -> "tuple[dict[str, torch.Tensor], torch.Tensor]":
-        inputs = self.processor.tokenizer(
-            texts, padding=True, return_tensors="pt", add_special_tokens=False, return_offsets_mapping=True
-        )
-        tensors = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+        import numpy as np
+        import torch
+
+        inputs = self.processor.tokenizer(texts, padding=True, add_special_tokens=False, return_offsets_mapping=True)
+        # torch reads nested lists a number at a time; that took longer than the tokenizer.
+        names = ("input_ids", "attention_mask", "offset_mapping")
+        read = {name: torch.from_numpy(np.asarray(inputs[name], dtype=np.int64)) for name in names}
+        tensors = {"input_ids": read["input_ids"], "attention_mask": read["attention_mask"]}
         if "mm_token_type_ids" in self.processor.model_input_names:
-            tensors["mm_token_type_ids"] = (inputs["input_ids"] == self.processor.image_token_id).int()
-        return tensors, inputs["offset_mapping"]
+            tensors["mm_token_type_ids"] = (read["input_ids"] == self.processor.image_token_id).int()
+        return tensors, read["offset_mapping"]
 
 
 def tokens_within(offsets: "torch.Tensor", spans: Sequence[tuple[int, int]]) -> "torch.Tensor":

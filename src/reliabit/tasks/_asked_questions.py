@@ -213,12 +213,15 @@ def _refused_with_answer(
 
 def _sizes(questions: "Dataset") -> list[Size]:
     """The size of each row's image, read once an image; no shift changes it."""
-    known: dict[tuple[str, str], Size] = {}
     keys = list(zip(questions["source"], questions["image_id"], strict=True))
+    first_rows: dict[tuple[str, str], int] = {}
     for row, key in enumerate(keys):
-        if key not in known:
-            source, image_id = key
-            known[key] = image_size(questions[row]["image"], item=f"image {image_id!r} of {source}")
+        first_rows.setdefault(key, row)
+    images = questions.select(list(first_rows.values())).select_columns(["image"])
+    known = {
+        key: image_size(row["image"], item=f"image {key[1]!r} of {key[0]}")
+        for key, row in zip(first_rows, images, strict=True)
+    }
     return [known[key] for key in keys]
 
 

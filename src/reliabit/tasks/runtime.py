@@ -5,7 +5,7 @@ import os
 import warnings
 
 from reliabit.config import Config
-from reliabit.process import rare_collections
+from reliabit.process import keep_freed_memory, rare_collections
 from reliabit.threads import threads_of
 
 
@@ -23,6 +23,7 @@ def set_up(config: Config) -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
+    keep_freed_memory()
     config.trainer.threads = threads_of(config.trainer.threads)
     with rare_collections():
         import datasets

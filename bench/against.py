@@ -1,0 +1,140 @@
+"""Processor seconds of this checkout against those of another: one cell, and a sweep of nine that share work.
+
+Run from the repository's root, with a checkout of what to compare with that has an environment of its own (`.venv`):
+
+    git worktree add ../before e15aba5 && make -C ../before setup
+    python bench/against.py --before ../before
+
+Both build the same things from nothing, each in a process of one thread, in turn and as often as `--rounds` says (a
+sweep takes minutes: once). What counts are processor seconds, which other work on the machine changes little. What both
+wrote is compared: answers, the largest differences of log-probability, confidence and metrics. Writes
+`bench/results/against.json` a measurement at a time; `--only` measures some anew.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results" / "against.json"
+SAME = ("model=qwen2_vl_tiny", "confidence=selector", "trainer.threads=1", "trainer.progress_bar=false")
+THINGS: dict[str, tuple[str, ...]] = {
+    "one cell": ("quant=none",),
+    "one cell of mbq": ("quant=mbq", "quant.bits=4"),
+    "nine cells": ("-m", "quant=hqq,mbq", "quant.bits=8,4,3,2"),
+}
+BOUNDS = {"one cell": 0.55, "nine cells": 0.5}
+"""The shares of the other checkout's processor seconds that were the goal."""
+
+
+def run(checkout: Path, folder: Path, *arguments: str) -> float:
+    """Run a checkout's `src/run.py` in a folder that holds nothing yet; its processor seconds."""
+    places = {
+        "hydra.run.dir": folder / "run",
+        "hydra.sweep.dir": folder / "sweep",
+        "paths.data": folder / "data",
+        "paths.cache": folder / "cache",
+        "tracking.uri": f"sqlite:///{folder}/mlflow.db",
+        "tracking.artifacts": folder / "artifacts",
+    }
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(  # noqa: S603 - a fixed program
+        [
+            checkout / ".venv/bin/python",
+            "src/run.py",
+            *arguments,
+            *SAME,
+            *(f"{key}={at}" for key, at in places.items()),
+        ],
+        cwd=checkout,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)
+
+
+def differences(ours: Path, theirs: Path) -> dict[str, Any]:
+    """How far the results of two folders are apart, cell by cell in the order of their names."""
+    tables = [sorted(folder.rglob("predictions.parquet")) for folder in (ours, theirs)]
+    reports = [sorted(path for path in folder.rglob("metrics.json")) for folder in (ours, theirs)]
+    found: dict[str, Any] = {"cells": len(tables[0]), "questions": 0, "other answers": 0}
+    apart = {"log_prob": 0.0, "conf_selector": 0.0}
+    for pair in zip(*tables, strict=True):
+        mine, other = (
+            pq.read_table(path).sort_by([("split", "ascending"), ("question_id", "ascending")]) for path in pair
+        )
+        found["questions"] += mine.num_rows
+        found["other answers"] += int(np.sum(np.array(mine["answer"]) != np.array(other["answer"])))
+        for name, gap in apart.items():
+            apart[name] = max(gap, float(np.abs(mine[name].to_numpy() - other[name].to_numpy()).max()))
+    metrics = 0.0
+    for pair in zip(*reports, strict=True):
+        mine, other = (json.loads(path.read_text()) for path in pair)
+        shared = [name for name in mine if name in other and not name.startswith("efficiency/")]
+        metrics = max([metrics, *(abs(mine[name] - other[name]) for name in shared)])
+    return {
+        **found,
+        "largest difference": {**{name: f"{gap:.1e}" for name, gap in apart.items()}, "metric": f"{metrics:.1e}"},
+    }
+
+
+def measure(name: str, before: Path, *, rounds: int) -> dict[str, Any]:
+    """Both checkouts in turn."""
+    seconds: list[list[float]] = []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as made:
+            folders = [Path(made, "ours"), Path(made, "theirs")]
+            took = [run(at, folder, *THINGS[name]) for at, folder in zip((ROOT, before), folders, strict=True)]
+            if not number:
+                apart = differences(*folders)
+        seconds.append(took)
+        print(json.dumps({name: took}), flush=True)
+    ours, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
+    found = {"cpu_seconds": seconds, "ratio": round(ours / theirs, 3), "results": apart}
+    return {**found, "goal": BOUNDS[name]} if name in BOUNDS else found
+
+
+def commit_of(checkout: Path) -> str:
+    """The short name of a checkout's commit."""
+    asked = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - git
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--before", type=Path, required=True, help="the other checkout")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=THINGS, default=list(THINGS))
+    options = parser.parse_args(arguments)
+    results: Mapping[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in options.only:
+        measured = measure(name, options.before.resolve(), rounds=options.rounds if name == "one cell" else 1)
+        results = {
+            **results,
+            "against": commit_of(options.before),
+            "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "threads": 1},
+            "versions": {package: version(package) for package in ("torch", "transformers", "lightning", "mlflow")},
+            "columns": ["this checkout", "the other"],
+            "things": {**results.get("things", {}), name: measured},
+        }
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
