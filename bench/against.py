@@ -5,9 +5,9 @@ Run from the repository's root, with a checkout of what to compare with that has
     git worktree add ../before e15aba5 && make -C ../before setup
     python bench/against.py --before ../before
 
-Both build the same things from nothing, each in a process of one thread, in turn and as often as `--rounds` says (a
-sweep takes minutes: once). What counts are processor seconds, which other work on the machine changes little. What both
-wrote is compared: answers, the largest differences of log-probability, confidence and metrics. Writes
+Both do the same things from nothing, each in a process of one thread, side by side, so that both have the same company,
+and as often as `--rounds` says (a sweep takes minutes: once). What counts are processor seconds. What both wrote is
+compared: answers, the largest differences of log-probability, confidence and metrics. Writes
 `bench/results/against.json` a measurement at a time; `--only` measures some anew.
 """
 
@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import tempfile
@@ -39,8 +38,8 @@ BOUNDS = {"one cell": 0.55, "nine cells": 0.5}
 """The shares of the other checkout's processor seconds that were the goal."""
 
 
-def run(checkout: Path, folder: Path, *arguments: str) -> float:
-    """Run a checkout's `src/run.py` in a folder that holds nothing yet; its processor seconds."""
+def start(checkout: Path, folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Start a checkout's `src/run.py` in a folder that holds nothing yet."""
     places = {
         "hydra.run.dir": folder / "run",
         "hydra.sweep.dir": folder / "sweep",
@@ -49,8 +48,7 @@ def run(checkout: Path, folder: Path, *arguments: str) -> float:
         "tracking.uri": f"sqlite:///{folder}/mlflow.db",
         "tracking.artifacts": folder / "artifacts",
     }
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(  # noqa: S603 - a fixed program
+    return subprocess.Popen(  # noqa: S603 - a fixed program
         [
             checkout / ".venv/bin/python",
             "src/run.py",
@@ -62,10 +60,16 @@ def run(checkout: Path, folder: Path, *arguments: str) -> float:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        check=True,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)
+
+
+def processor_seconds(process: "subprocess.Popen[bytes]") -> float:
+    """Wait for a process; what it and its own took."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{process.args} ended with {process.returncode}")
+    return round(used.ru_utime + used.ru_stime, 1)
 
 
 def differences(ours: Path, theirs: Path) -> dict[str, Any]:
@@ -94,12 +98,13 @@ def differences(ours: Path, theirs: Path) -> dict[str, Any]:
 
 
 def measure(name: str, before: Path, *, rounds: int) -> dict[str, Any]:
-    """Both checkouts in turn."""
+    """Both checkouts, side by side."""
     seconds: list[list[float]] = []
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as made:
             folders = [Path(made, "ours"), Path(made, "theirs")]
-            took = [run(at, folder, *THINGS[name]) for at, folder in zip((ROOT, before), folders, strict=True)]
+            running = [start(at, folder, *THINGS[name]) for at, folder in zip((ROOT, before), folders, strict=True)]
+            took = [processor_seconds(process) for process in running]
             if not number:
                 apart = differences(*folders)
         seconds.append(took)
@@ -111,8 +116,9 @@ def measure(name: str, before: Path, *, rounds: int) -> dict[str, Any]:
 
 def commit_of(checkout: Path) -> str:
     """The short name of a checkout's commit."""
-    asked = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - git
+    asked = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True)  # noqa: S603 - git
+    return told.stdout.strip()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -103,7 +103,6 @@ class Answering(Predicting):
             )
             for i, text in enumerate(self.texts_of(tokens, lengths))
         ]
-        # Lightning walks into what a step returns, and refuses frozen dataclasses.
         return [asdict(answer) for answer in answers]
 
     def _states(self) -> Any:

@@ -88,13 +88,18 @@ def _ends_of(checkpoint: Checkpoint) -> list[int]:
 
 
 class _AfterEachBatch(lightning.Callback):  # type: ignore[misc]
-    """Counts batches, and ends the process after SIGTERM, which Lightning notes and otherwise ignores in this loop."""
+    """Keeps what was found, counts batches, and ends the process after SIGTERM, which Lightning otherwise ignores here.
+
+    Lightning, where it keeps results itself, looks into each number of each answer for tensors to be moved.
+    """
 
     def __init__(self, shown: Step) -> None:
         self.shown = shown
+        self.found: list[Any] = []
 
-    def on_predict_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Count, and stop where the process was told to."""
+    def on_predict_batch_end(self, trainer: lightning.Trainer, module: object, outputs: Any, *_: Any) -> None:
+        """Keep and count, and stop where the process was told to."""
+        self.found.append(outputs)
         self.shown.advance()
         if trainer.received_sigterm:
             raise SystemExit(128 + signal.SIGTERM)
@@ -122,6 +127,7 @@ def predict(
     Where there is no title, it is shown as a part of what is done already.
     """
     with step(title or "this part", total=len(batches), unit="batches", shown=progress, part=not title) as shown:
+        after_each = _AfterEachBatch(shown)
         trainer = lightning.Trainer(
             accelerator=accelerator,
             devices=1,
@@ -129,9 +135,10 @@ def predict(
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[_AfterEachBatch(shown)],
+            callbacks=[after_each],
         )
-        return trainer.predict(module, batches) or []
+        trainer.predict(module, batches, return_predictions=False)
+        return after_each.found
 
 
 class _FoundError(Exception):
