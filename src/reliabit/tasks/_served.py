@@ -17,7 +17,7 @@ from reliabit.config import Config
 from reliabit.digests import DigestCache, checkpoint_inputs, code_digests
 from reliabit.engines.asking import Asking, ProbedEngine, opened, probed
 from reliabit.engines.endpoint import Endpoint
-from reliabit.engines.vllm_process import check_python
+from reliabit.engines.vllm_process import installed_version
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
 from reliabit.inference.answer_store import AnswerStore
@@ -120,7 +120,7 @@ def check_askable(config: Config) -> None:
             f"trainer.devices={config.trainer.devices} is for models that are loaded here; leave it out"
         )
     if config.engine.loads_checkpoint:
-        check_python(config.engine)
+        installed_version(config.engine)
     else:
         Endpoint(config.engine).served_model()
 
@@ -165,7 +165,8 @@ def served_inputs(config: Config) -> dict[str, str]:
     """
     if config.engine.loads_checkpoint:
         cache = DigestCache(Path(config.paths.cache) / "digests")
-        return checkpoint_inputs(config.model.folder, cache=cache)
+        inputs = checkpoint_inputs(config.model.folder, cache=cache)
+        return {**inputs, "engine/version": _digest(installed_version(config.engine))}
     with served_checkpoint(config) as served:
         return _identified(served)
 
@@ -183,7 +184,7 @@ def served_store(config: Config, served: ServedCheckpoint) -> AnswerStore:
     identity = {
         "model": served_inputs(config) if config.engine.loads_checkpoint else _identified(served),
         "asking": {**asdict(served.probed.asking), "warm_up": None},
-        "engine": engine | {"version": served.probed.model.facts.get("version")},
+        "engine": engine,
         "dtype": config.model.dtype if config.engine.loads_checkpoint else None,
         "code": code_digests(ANSWERING),
     }

@@ -19,6 +19,8 @@ def set_up(config: Config) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Lightning's advice to use more loader processes: encoding takes a few percent of a batch's time.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Lightning's advice, on every machine of a cluster, to start with srun what is one process.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.. is deprecated.*")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
