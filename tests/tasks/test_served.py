@@ -17,6 +17,7 @@ from reliabit.engines.engine import ServedModel
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import is_costed
 from reliabit.paths import project_root
+from reliabit.tasks import _served as served_module
 from reliabit.tasks._measurement import measure
 from reliabit.tasks._results import tell_cell
 from reliabit.tasks._served import CERTAIN, PREFLIGHT, ServedCheckpoint, remarks, served_inputs, served_store
@@ -202,7 +203,8 @@ def test_the_threshold_that_users_apply_is_told(tmp_path, capsys):
     assert "no threshold holds 1 % risk" in capsys.readouterr().out
 
 
-def test_answers_of_vllm_are_known_by_its_options_too(tmp_path):
+def test_answers_of_vllm_are_known_by_its_options_and_its_version_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(served_module, "installed_version", lambda settings: "vllm 0.32.0")
     (tmp_path / "options").mkdir()
     asking = Asking(template="{question}", max_tokens=8, alternatives=20, warm_up=1.0)
     found = ProbedEngine(engine=None, model=ServedModel("m"), asking=asking, probed=("?", b""), probes=None)
@@ -213,7 +215,10 @@ def test_answers_of_vllm_are_known_by_its_options_too(tmp_path):
         return served_store(config, ServedCheckpoint(found, stored_bytes=None)).identity
 
     assert identity() == identity("engine.timeout=7")
-    assert identity() != identity("+engine.options.kv_cache_dtype=fp8")
+    before = identity()
+    assert before != identity("+engine.options.kv_cache_dtype=fp8")
+    monkeypatch.setattr(served_module, "installed_version", lambda settings: "vllm 0.33.0")
+    assert identity() != before
 
 
 @pytest.mark.parametrize(
