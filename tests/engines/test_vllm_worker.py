@@ -14,6 +14,11 @@ STAND_IN = """
 import sys
 from types import SimpleNamespace as Some
 
+try:
+    from vllm import exceptions
+except ImportError:
+    exceptions = None
+
 __version__ = "9.9"
 INF = float("inf")
 print("a library says something")
@@ -39,7 +44,7 @@ class LLM:
         print("batch of", len(conversations))
         texts = [one[0]["content"][1]["text"] for one in conversations]
         if any(len(text) > 50 for text in texts):
-            raise ValueError("the prompt is too long")
+            raise (exceptions.VLLMValidationError if exceptions else ValueError)("the prompt is too long")
         if "broken" in texts:
             raise NotImplementedError("no such kernel")
         return [self.found(text, one) for text, one in zip(texts, sampling)]
@@ -58,10 +63,22 @@ def request(text, **changed):
     return {**chat_request(text, b"png", media_type="image/png", model="tiny", max_tokens=8), **changed}
 
 
+EXCEPTIONS = """
+class VLLMClientError(Exception):
+    pass
+
+
+class VLLMValidationError(VLLMClientError):
+    pass
+"""
+"""As vLLM 0.32 has them: no longer errors of value."""
+
+
 @pytest.fixture
 def work(tmp_path):
     """Starts the worker; gives its first line, its answers and what it wrote besides."""
-    (tmp_path / "vllm.py").write_text(STAND_IN, encoding="utf-8")
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text(STAND_IN, encoding="utf-8")
 
     def start(*lines, arguments=(), status=0):
         done = subprocess.run(
@@ -110,10 +127,13 @@ def test_an_empty_line_has_what_came_answered_at_once(work):
     ]
 
 
-def test_what_is_refused_is_told_in_its_place(work):
+@pytest.mark.parametrize("kind", ["ValueError", "VLLMValidationError"])
+def test_what_is_refused_is_told_in_its_place(work, tmp_path, kind):
+    if kind != "ValueError":
+        (tmp_path / "vllm" / "exceptions.py").write_text(EXCEPTIONS, encoding="utf-8")
     _, answers, _ = work(request("red"), request("l" + "o" * 50 + "ng"), request("x", stop=["."]), {"model": "tiny"})
     assert read_answer(answers[0]).answer == "red"
-    assert answers[1]["error"] == {"message": "the prompt is too long", "type": "ValueError"}
+    assert answers[1]["error"] == {"message": "the prompt is too long", "type": kind}
     assert "stop of the request is not understood" in answers[2]["error"]["message"]
     assert answers[3]["error"]["type"] == "KeyError"
 

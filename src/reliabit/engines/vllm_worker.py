@@ -39,6 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 _write(output, response)
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises where a request is at fault; versions before 0.32 raise a `ValueError` alone."""
+    try:
+        from vllm.exceptions import VLLMClientError
+    except ImportError:
+        return (ValueError,)
+    return ValueError, VLLMClientError
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Answers chat requests with vllm.LLM.")
     parser.add_argument("folder", help="the checkpoint")
@@ -88,6 +97,7 @@ class Worker:
         self.name = name or folder
         # The checkpoint's own settings of sampling are none of these answers' (`temperature` is always said).
         self.llm = LLM(model=folder, **{"generation_config": "vllm", **settings})
+        self.refusals = _refusals()
 
     def description(self) -> dict[str, Any]:
         """What answers."""
@@ -114,7 +124,7 @@ class Worker:
                 responses[number] = _refusal(error)
         try:
             found = self._chat(asked)
-        except ValueError:
+        except self.refusals:
             # vLLM refuses all of a batch for one of it: each by itself, to tell which. Anything else is no refusal, and
             # an engine that failed is not asked again: it would wait for ever for what was under way.
             found = [self._alone(one) for one in asked]
@@ -124,7 +134,7 @@ class Worker:
     def _alone(self, one: tuple[int, Any, Any]) -> dict[str, Any]:
         try:
             return self._chat([one])[0]
-        except ValueError as error:
+        except self.refusals as error:
             return _refusal(error)
 
     def _chat(self, asked: Sequence[tuple[int, Any, Any]]) -> list[dict[str, Any]]:

@@ -119,9 +119,10 @@ def test_vllm_answers_without_a_server(vllm, asked, tmp_path):
         input="\n".join(lines),
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
     )
+    assert done.returncode == 0, done.stderr[-4000:]
     first, *responses = [json.loads(line) for line in done.stdout.splitlines()]
     assert first["model"] == "tiny"
     assert first["max_logprobs"] == 20
