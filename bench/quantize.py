@@ -1,4 +1,4 @@
-"""Solver speed and error against the library `hqq`, and kernel latency against bfloat16 `F.linear`.
+"""Solver speed and error against the library `hqq`; `bench/kernels.py` measures what comes after.
 
 Run as `python bench/quantize.py` from the repository's root, with the package installed or on `PYTHONPATH`. It writes
 `bench/results/quantize.json` and `docs/quantization.md`. Each ratio compares two things timed one after the other in
@@ -16,29 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reliabit.quant import QuantizedWeight, QuantLinear, quantize_weight
-from reliabit.quant.kernels.dispatch import self_test
-from reliabit.quant.record import ZeroKind
+from reliabit.quant import QuantizedWeight, quantize_weight
 from reliabit.threads import one_thread
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS = (2, 3, 4, 8)
 GROUP_SIZE = 64
 SOLVER_SHAPE = (3584, 3584)
-KERNEL_SHAPE = (3584, 18944)
-LAYOUTS: tuple[tuple[int, int | None, ZeroKind], ...] = (
-    (2, 64, "float"),
-    (3, 64, "float"),
-    (4, 64, "float"),
-    (8, 64, "float"),
-    (8, None, "symmetric"),
-)
-BATCHES = (1, 8, 32, 128, 512)
-MOST_ROUNDS = 200
-EAGER_ROUNDS = 3
-ROW_SECONDS = 1.5
 METHODS: dict[str, dict[str, Any]] = {
     "rtn": {"method": "rtn"},
     "hqq": {"method": "hqq"},
@@ -109,50 +95,6 @@ def timed_solver(weight: Tensor, bits: int, options: dict[str, Any]) -> dict[str
     return {**times, **errors(weight, quantized.dequantize())}
 
 
-def kernel_rows(shape: tuple[int, int]) -> list[dict[str, Any]]:
-    """Latency of the kernel, of eager dequantization and of bfloat16 for each width and batch."""
-    rows_out, columns = shape
-    linear = nn.Linear(columns, rows_out, bias=False)
-    weight = linear.weight.detach().to(torch.bfloat16)
-    rows = []
-    for bits, group_size, zero in LAYOUTS:
-        quantized = quantize_weight(linear.weight, "rtn", bits, group_size, zero=zero)
-        layer = QuantLinear.from_linear(linear, quantized)
-        kernel = layer.kernel_for(torch.bfloat16)
-        if kernel is None:
-            continue
-        about = {"bits": bits, "group_size": group_size, "kernel": kernel.name, "error": self_test(kernel, layer)}
-        for batch in BATCHES:
-            inputs = torch.randn(batch, columns).to(torch.bfloat16)
-            everywhere = latencies(layer, weight, inputs, eager=False)["speedup"]
-            with one_thread():
-                row = latencies(layer, weight, inputs, eager=True)
-            rows.append({**about, "batch": batch, **row, "speedup_all_threads": everywhere})
-    return rows
-
-
-def latencies(layer: QuantLinear, weight: Tensor, inputs: Tensor, *, eager: bool) -> dict[str, float]:
-    """Milliseconds of the ways to the same product, taken in turns so that a busy moment hits all."""
-    kernel = layer.kernel_for(torch.bfloat16)
-    ways: dict[str, Callable[[], object]] = {
-        "bf16": lambda: nn.functional.linear(inputs, weight),
-        "chosen": lambda: layer(inputs),
-    }
-    if eager:
-        ways["kernel_ms"] = lambda: kernel.multiply(inputs) if kernel else None
-        ways["eager"] = lambda: nn.functional.linear(inputs, layer.dequantize(torch.bfloat16))
-    best = dict.fromkeys(ways, float("inf"))
-    start = time.perf_counter()
-    for number in range(MOST_ROUNDS):
-        for name, way in ways.items():
-            if name == "eager" and number >= EAGER_ROUNDS:
-                continue
-            best[name] = min(best[name], timed(way)[0] * 1e3)
-        if number >= 2 and time.perf_counter() - start > ROW_SECONDS:
-            break
-    return {**best, "speedup": best["bf16"] / best["chosen"]}
-
-
 def markdown(results: dict[str, Any]) -> str:
     """The results as a page of the documentation."""
     about = results["machine"]
@@ -164,7 +106,6 @@ def markdown(results: dict[str, Any]) -> str:
         f"torch {about['torch']}, transformers {about['transformers']}, hqq {about['hqq']}. The machine was shared: "
         "ratios count, absolute times less.",
         *solver_section(results["solver"], about["threads"]),
-        *kernel_section(results["kernel"], about["threads"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -194,29 +135,6 @@ def solver_section(rows: list[dict[str, Any]], threads: int) -> list[str]:
     ]
 
 
-def kernel_section(rows: list[dict[str, Any]], threads: int) -> list[str]:
-    """Latency of the kernels."""
-    cells = [
-        [str(row["bits"]), str(row["group_size"] or "row"), str(row["batch"]), row["kernel"]]
-        + [f"{row[way]:.1f}" for way in ("bf16", "kernel_ms", "eager", "chosen")]
-        + [f"{row['speedup']:.2f}", f"{row['speedup_all_threads']:.2f}", f"{row['error']:.4f}"]
-        for row in rows
-    ]
-    return [
-        "",
-        f"## Kernels, {KERNEL_SHAPE[0]}x{KERNEL_SHAPE[1]}, bfloat16 inputs",
-        "",
-        "Milliseconds on one thread, the best of several. `kernel` is the packed kernel, `dequantize` dequantizing and "
-        "multiplying, `chosen` what the layer does by itself; `speed-up` is bfloat16's time over that, on one thread "
-        f"and on all {threads}; `error` is the kernel's difference from eager dequantization, relative to the output.",
-        "",
-        *table(
-            ["bits", "group", "batch", "name", "bf16", "kernel", "dequantize", "chosen", "speed-up", "all", "error"],
-            cells,
-        ),
-    ]
-
-
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
@@ -226,16 +144,12 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", choices=("solver", "kernel"), help="measure this part and write nothing")
-    part = parser.parse_args().only
+    parser.add_argument("--print", action="store_true", help="write nothing")
+    only_print = parser.parse_args().print
     torch.manual_seed(0)
-    results: dict[str, Any] = {"machine": machine(), "group_size": GROUP_SIZE}
     with torch.no_grad():
-        if part in (None, "solver"):
-            results["solver"] = solver_rows(SOLVER_SHAPE)
-        if part in (None, "kernel"):
-            results["kernel"] = kernel_rows(KERNEL_SHAPE)
-    if part is not None:
+        results = {"machine": machine(), "group_size": GROUP_SIZE, "solver": solver_rows(SOLVER_SHAPE)}
+    if only_print:
         print(json.dumps(results, indent=2))
         return
     (ROOT / "bench" / "results").mkdir(parents=True, exist_ok=True)

@@ -10,10 +10,11 @@ from torch import nn
 from quant.samples import heavy_tailed
 from reliabit.quant import QuantLinear, kernels_of, model_size, quantize_weight
 from reliabit.quant import layers as linear
-from reliabit.quant.kernels import dispatch
-from reliabit.quant.kernels.cpu import INT4_LARGEST_BATCH, Int4Pack, Int8Pack
+from reliabit.quant.kernels import dispatch, tiles
+from reliabit.quant.kernels.cpu import TILED_BATCH, Int4Pack, Int8Pack
 from reliabit.quant.kernels.cuda import GemLite, Humming
 from reliabit.quant.kernels.dispatch import TOLERANCE, choose_kernel, self_test
+from reliabit.quant.kernels.nibbles import Plane
 
 ROWS, COLUMNS = 80, 512
 ZEROS = ("float", "integer", "symmetric")
@@ -62,9 +63,39 @@ def test_layers_get_kernels_for_bfloat16_only():
     model = nn.ModuleDict({"a": layer_of(4), "b": layer_of(8, None, zero="symmetric"), "c": layer_of(3, rows=24)})
     stored = model_size(model).resident_bytes
     assert kernels_of(model, dtype=torch.bfloat16) == {"a": "int4pack", "b": "int8pack", "c": "eager"}
-    assert model_size(model).resident_bytes > stored
+    assert model_size(model).resident_bytes <= 1.01 * stored
     assert kernels_of(model, dtype=torch.float32) == dict.fromkeys("abc", "eager")
     assert model_size(model).resident_bytes == stored
+
+
+@needs_int4
+@pytest.mark.parametrize(("bits", "zero", "group_size"), list(product((2, 3, 4, 5, 8), ZEROS, (64, None))))
+def test_a_layer_with_a_kernel_keeps_one_copy_and_gives_its_buffers_back_to_the_last_bit(bits, zero, group_size):
+    layer = layer_of(bits, group_size, zero=zero, rows=192)
+    before, exact = {name: value.clone() for name, value in layer.state_dict().items()}, layer.dequantize()
+    size = model_size(layer)
+    assert layer.kernel_for(torch.bfloat16) is not None
+    with_kernel = model_size(layer)
+    assert (with_kernel.stored_bytes, with_kernel.quantized_bytes) == (size.stored_bytes, size.quantized_bytes)
+    assert with_kernel.resident_bytes <= 1.06 * size.resident_bytes
+    for again in (layer.state_dict(), copy.deepcopy(layer).state_dict(), layer.to(torch.bfloat16).state_dict()):
+        assert list(again) == list(before)
+        assert all(torch.equal(again[name], value) for name, value in before.items() if name != "bias")
+        assert all(again[name].dtype == value.dtype for name, value in before.items() if name != "bias")
+    assert torch.equal(layer.dequantize(), exact)
+    assert layer.kernel_for(torch.float32) is None
+    assert model_size(layer).resident_bytes == size.resident_bytes - layer.bias.nbytes
+
+
+@needs_int4
+def test_what_goes_to_another_device_is_the_packed_form():
+    layer = layer_of(3, rows=64)
+    layer.kernel_for(torch.bfloat16)
+    layer.to("meta")
+    assert layer.kept_tensors == ()
+    assert {name: value.device.type for name, value in layer.named_buffers()} == dict.fromkeys(
+        ("weight_codes", "weight_scale", "weight_zero"), "meta"
+    )
 
 
 @needs_int4
@@ -77,14 +108,49 @@ def test_float32_inputs_go_the_eager_way_even_beside_a_kernel():
 
 
 @needs_int4
-def test_large_batches_are_dequantized_and_multiplied():
-    layer = layer_of(4)
+@pytest.mark.parametrize("tile", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("bits", "rows"), [(4, 80), (4, 1088), (3, 128), (2, 96), (1, 64), (6, 64)])
+def test_many_rows_of_inputs_are_multiplied_by_tiles(bits, rows, tile, monkeypatch):
+    monkeypatch.setattr(tiles, "tile_type", lambda: tile)
+    layer = layer_of(bits, 64, rows=rows, columns=704)
     kernel = layer.kernel_for(torch.bfloat16)
-    for batch, taken in ((1, True), (INT4_LARGEST_BATCH[1], True), (INT4_LARGEST_BATCH[1] + 1, False)):
-        inputs = torch.randn(batch, COLUMNS).bfloat16()
-        assert kernel.takes(inputs) is taken
-    expected = nn.functional.linear(inputs, layer.dequantize(torch.bfloat16), layer.bias.bfloat16())
-    assert torch.equal(layer(inputs), expected)
+    inputs = torch.randn(TILED_BATCH, 704).bfloat16()
+    exact = inputs.float() @ layer.dequantize().T
+    for some in (inputs, inputs[1:]):
+        assert (kernel.multiply(some) - exact[-len(some) :]).norm() < 6e-3 * exact.norm()
+    assert (kernel.multiply(inputs) - exact).norm() < (2e-3 if tile == torch.float32 else 4e-3) * exact.norm()
+
+
+def test_many_rows_of_inputs_are_multiplied_by_tiles_of_eight_bits():
+    layer = layer_of(8, None, zero="symmetric")
+    inputs = torch.randn(TILED_BATCH, COLUMNS).bfloat16()
+    exact = inputs.float() @ layer.dequantize().T
+    assert (Int8Pack.prepare(layer, torch.bfloat16).multiply(inputs) - exact).norm() < 4e-3 * exact.norm()
+
+
+@needs_int4
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_products_do_not_depend_on_the_number_of_threads(bits):
+    kernel = layer_of(bits, rows=256).kernel_for(torch.bfloat16)
+    threads = torch.get_num_threads()
+    inputs = torch.randn(TILED_BATCH, COLUMNS).bfloat16()
+    found = []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        found.append(torch.cat([kernel.multiply(inputs), kernel.multiply(inputs[:1])]))
+    torch.set_num_threads(threads)
+    assert torch.equal(*found)
+
+
+@needs_int4
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [16, 48, 64, 80, 192])
+def test_codes_that_share_nibbles_come_apart_again(bits, rows):
+    codes = torch.randint(0, 2**bits, (rows, 96), dtype=torch.uint8)
+    plane = Plane.of(lambda some: codes[some], rows=rows, bits=bits)
+    assert torch.equal(plane.codes(), codes)
+    if not rows % 64:
+        assert 8 * sum(word.nbytes for word in plane.words) == bits * codes.numel()
 
 
 @needs_int4

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from quant.samples import heavy_tailed
 from reliabit.quant import grid as chunks
-from reliabit.quant import quantize_weight
+from reliabit.quant import quantize_weight, quantizer
 
 BITS = (2, 3, 4, 8)
 METHODS = ("rtn", "hqq", "hqq_plus")
@@ -153,6 +153,21 @@ def test_groups_do_not_know_of_each_other(method, monkeypatch):
     assert torch.equal(quantize_weight(weight, method, 3, 64).dequantize(), whole.dequantize())
 
 
+@pytest.mark.parametrize("scale", [0.02, 50.0])
+def test_neither_threads_nor_chunks_beside_a_chunk_change_a_result(scale, monkeypatch):
+    weight, threads = scale * heavy_tailed(150, 1024), torch.get_num_threads()
+    found = []
+    for together, number in ((1, 1), (4, 1), (4, 2), (3, 1)):
+        monkeypatch.setattr(quantizer, "CHUNKS_TOGETHER", together)
+        torch.set_num_threads(number)
+        found.append(quantize_weight(weight, "hqq", 3, 64, metadata="float32"))
+    torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert torch.equal(other.codes, found[0].codes)
+        assert torch.equal(other.scale, found[0].scale)
+        assert torch.equal(other.zero, found[0].zero)
+
+
 @pytest.mark.parametrize(("method", "zero"), list(product(METHODS, ZEROS)))
 def test_odd_groups_are_decoded_well(method, zero):
     weight = torch.zeros(8, 32)
@@ -202,4 +217,7 @@ def test_memory_is_that_of_a_chunk(method):
     weight = heavy_tailed(512, 512).to(torch.bfloat16)
     with LargestFloat() as largest:
         quantize_weight(weight, method, 4, 64)
-    assert 0 < largest.elements <= chunks.CHUNK_WEIGHTS["cpu"] or largest.elements == weight.numel()
+    assert (
+        0 < largest.elements <= chunks.CHUNKS_TOGETHER * chunks.CHUNK_WEIGHTS["cpu"]
+        or largest.elements == weight.numel()
+    )

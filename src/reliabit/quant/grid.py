@@ -25,6 +25,13 @@ over threads: in operations this short, waiting for each other costs about what 
 machine many times more (3584x3584, HQQ at 4 bits: 0.6 s in small chunks, 5 s and more in large ones beside other jobs).
 """
 
+CHUNKS_TOGETHER = 4
+"""Chunks that a solver of many short operations works on side by side.
+
+They still fit the cache, and each operation is long enough to be worth its call. They are solved on one thread: with
+two that sleep while they wait for each other, 2048x2048 took 0.21 s where one takes 0.15 s.
+"""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -167,13 +174,19 @@ def check_layout(*, bits: int, group_size: int | None, zero: str, in_features: i
         )
 
 
-def row_chunks(rows: int, columns: int, device: torch.device) -> Iterator[slice]:
+def row_chunks(rows: int, columns: int, device: torch.device, *, together: int = 1) -> Iterator[slice]:
     """Cut a matrix into slices of whole rows, one row at least, that are worked on one after the other.
+
+    Args:
+        rows: Rows of the matrix.
+        columns: Its columns.
+        device: Where it lies.
+        together: How many such slices are taken as one.
 
     Example:
         >>> list(row_chunks(20, 4096, torch.device("cpu")))
         [slice(0, 7, None), slice(7, 14, None), slice(14, 20, None)]
     """
-    step = max(1, CHUNK_WEIGHTS.get(device.type, CHUNK_WEIGHTS["cuda"]) // columns)
+    step = max(1, CHUNK_WEIGHTS.get(device.type, CHUNK_WEIGHTS["cuda"]) // columns) * together
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))

@@ -45,7 +45,8 @@ class QuantLinear(PackedWeight):
 
     A kernel (`reliabit.quant.kernels`) is a faster way to the same product. It is chosen here alone, however the layer
     came by its weight: when inputs of a type first come, or when `kernel_for` asks. What is never multiplied by, as
-    while a checkpoint is written, pays for none.
+    while a checkpoint is written, pays for none. Buffers that the kernel holds in its own form are not kept beside it:
+    whoever reads one, as `state_dict` does, gets it packed anew, to the last bit.
     """
 
     bias: nn.Parameter | None
@@ -98,21 +99,30 @@ class QuantLinear(PackedWeight):
         """The kernel for inputs of a type where the layer lies now, or None where they go the eager way.
 
         The layer keeps one kernel. It outlives a move to another device and back, as a loop makes them between batches,
-        and goes when a kernel for another type or device is asked for.
+        unless it holds the codes, and goes when a kernel for another type or device is asked for.
         """
-        choice, device = self._choice, self.weight_codes.device
+        choice, device = self._choice, self.device
         if choice is None or (choice.dtype, choice.device) != (dtype, device):
-            choice = _Choice(dtype, device, None if _is_offloaded(self) else choose_kernel(self, dtype))
-            self._choice = choice
+            self.take_back()
+            return self.use(None if _is_offloaded(self) else choose_kernel(self, dtype), dtype)
         return choice.kernel
 
-    def use(self, kernel: Kernel | None, dtype: torch.dtype) -> None:
+    def use(self, kernel: Kernel | None, dtype: torch.dtype) -> Kernel | None:
         """Multiply inputs of a type by a certain kernel, or by none, until the layer goes elsewhere."""
-        self._choice = _Choice(dtype, self.weight_codes.device, kernel)
+        self.take_back()
+        self._choice = _Choice(dtype, self.device, kernel)
+        if kernel is not None:
+            self.lend(kernel)
+        return kernel
+
+    def take_back(self) -> None:
+        """Take buffers back from the kernel, which goes."""
+        super().take_back()
+        self._choice = None
 
     @property
     def kept_tensors(self) -> tuple[Tensor, ...]:
-        """What the kernel that was chosen keeps beside the packed codes."""
+        """What the kernel that was chosen keeps, instead of the packed codes or beside them."""
         return () if self._choice is None or self._choice.kernel is None else self._choice.kernel.tensors
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -136,7 +146,7 @@ class QuantLinear(PackedWeight):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantLinear":
         super()._apply(fn, recurse)
-        if self.weight_codes.is_meta:
+        if self.device.type == "meta":
             self._choice, self._dequantized = None, None
         return self
 

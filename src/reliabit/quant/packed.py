@@ -5,7 +5,9 @@ the lowest bits of the first byte. Read as little-endian 32-bit words it is the 
 `pack-quantized`.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +75,19 @@ def _low_fields(fields: int, bits: int) -> int:
     return sum(((1 << bits * fields) - 1) << start for start in range(0, 64, 2 * _CODE_WIDTH * fields))
 
 
+class Holder(Protocol):
+    """What holds buffers of a packed weight in a form of its own, on the device of the weight.
+
+    Attributes:
+        holds: Their names.
+    """
+
+    holds: ClassVar[tuple[str, ...]]
+
+    def buffer(self, name: str) -> Tensor | None:
+        """One of them, exactly as it was packed."""
+
+
 class PackedWeight(nn.Module):
     """Buffers of a quantized matrix, shared by the layers that hold one.
 
@@ -89,6 +104,7 @@ class PackedWeight(nn.Module):
     weight_codes: Tensor
     weight_scale: Tensor
     weight_zero: Tensor | None
+    _holder: tuple[Holder, torch.device] | None = None
 
     def __init__(self, rows: int, columns: int, layout: Layout, device: torch.device | str | None = None) -> None:
         """Make empty buffers; `hold` or a checkpoint fills them."""
@@ -107,6 +123,7 @@ class PackedWeight(nn.Module):
 
     def hold(self, weight: QuantizedWeight) -> None:
         """Take over a quantized weight of this module's layout."""
+        self._holder = None
         self.weight_codes = pack(weight.codes, self.layout.bits)
         self.weight_scale = weight.scale
         if self.layout.zero == "float":
@@ -119,27 +136,55 @@ class PackedWeight(nn.Module):
         codes = unpack(self.weight_codes, self.layout.bits, self.columns)
         return QuantizedWeight(codes, self.weight_scale, self.zeros(), self.layout)
 
+    def lend(self, holder: Holder) -> None:
+        """Keep no buffers that something holds already; whoever reads one then gets it packed anew."""
+        self._holder = holder, self.device
+        self._buffers.update(dict.fromkeys(holder.holds))
+
+    def take_back(self) -> None:
+        """Keep all buffers again."""
+        self._buffers.update(self._lent())
+        self._holder = None
+
+    def _lent(self) -> dict[str, Tensor | None]:
+        return {} if self._holder is None else {name: self._holder[0].buffer(name) for name in self._holder[0].holds}
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.weight_codes.device if self._holder is None else self._holder[1]
+
+    def __getattr__(self, name: str) -> Any:
+        """A parameter, buffer or module."""
+        found: Any = super().__getattr__(name)
+        holder = self._holder if found is None else None
+        return found if holder is None or name not in holder[0].holds else holder[0].buffer(name)
+
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the codes, scales and zeros."""
-        return sum(buffer.nbytes for name, buffer in self.state_dict().items() if name.startswith("weight_"))
+        """Bytes of the codes, scales and zeros, packed."""
+        groups, bits = self.layout.groups(self.columns), self.layout.bits
+        table = self.rows * groups * self.layout.metadata_dtype.itemsize
+        zeros = {"float": table, "integer": packed_width(self.rows * groups, bits), "symmetric": 0}
+        return self.rows * packed_width(self.columns, bits) + table + zeros[self.layout.zero]
 
     def zeros(self) -> Tensor:
         """The zero of each group, `[rows, groups]`, in the layout's metadata type."""
-        if self.weight_zero is None:
+        shape = self.rows, self.layout.groups(self.columns)
+        zero = self.weight_zero
+        if zero is None:
             return torch.full_like(self.weight_scale, self.layout.symmetric_zero)
         if self.layout.zero == "float":
-            return self.weight_zero
-        packed = unpack(self.weight_zero, self.layout.bits, self.weight_scale.numel())
-        return packed.reshape(self.weight_scale.shape).to(self.layout.metadata_dtype)
+            return zero
+        packed = unpack(zero, self.layout.bits, math.prod(shape))
+        return packed.reshape(shape).to(self.layout.metadata_dtype)
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight that the codes stand for, `[rows, columns]`; computed in float32, then cast."""
-        weight = torch.empty((self.rows, self.columns), dtype=dtype, device=self.weight_codes.device)
-        zeros = self.zeros()
+        packed, scale, zeros = self.weight_codes, self.weight_scale, self.zeros()
+        weight = torch.empty((self.rows, self.columns), dtype=dtype, device=packed.device)
         for rows in row_chunks(self.rows, self.columns, weight.device):
-            codes = unpack(self.weight_codes[rows], self.layout.bits, self.columns)
-            weight[rows] = dequantize(codes, self.weight_scale[rows], zeros[rows])
+            weight[rows] = dequantize(unpack(packed[rows], self.layout.bits, self.columns), scale[rows], zeros[rows])
         return weight
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedWeight":
@@ -147,8 +192,9 @@ class PackedWeight(nn.Module):
 
         A cast leaves integers alone, so scales and zeros pass through it as integers.
         """
-        metadata = [self.weight_scale] if self.weight_zero is None else [self.weight_scale, self.weight_zero]
-        protected = {id(buffer) for buffer in metadata}
+        if self._holder is not None and fn(torch.empty(0, dtype=torch.uint8, device=self.device)).device != self.device:
+            self.take_back()
+        protected = {id(self._buffers[name]) for name in ("weight_scale", "weight_zero")}
 
         def keep_type(tensor: Tensor) -> Tensor:
             if id(tensor) not in protected or not tensor.is_floating_point():
@@ -158,3 +204,13 @@ class PackedWeight(nn.Module):
 
         super()._apply(keep_type, recurse)  # type: ignore[no-untyped-call]
         return self
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        lent = self._lent()
+        self._buffers.update(lent)
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        self._buffers.update(dict.fromkeys(lent))
+
+    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+        self.take_back()
+        super()._load_from_state_dict(*arguments, **keywords)

@@ -7,11 +7,20 @@ import torch
 from torch import Tensor
 
 from reliabit.errors import ReliabitError
-from reliabit.quant.grid import Layout, QuantizedWeight, check_layout, encode, metadata_type, row_chunks
+from reliabit.quant.grid import (
+    CHUNKS_TOGETHER,
+    Layout,
+    QuantizedWeight,
+    check_layout,
+    encode,
+    metadata_type,
+    row_chunks,
+)
 from reliabit.quant.input_moments import InputMoments, InputNeeds
 from reliabit.quant.methods import QUANTIZERS, read_options
 from reliabit.quant.plan import Scheme
 from reliabit.quant.record import CHOICES, MetadataType, ZeroKind
+from reliabit.threads import one_thread
 
 _SOLVERS = ("chunked", "library")
 
@@ -40,12 +49,18 @@ class Quantizer:
         """Scale and zero of some groups, `[groups, 1]` each, from weights in float32, `[groups, group_size]`."""
         raise NotImplementedError
 
+    def solve_together(self, chunks: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+        """`solve` for several chunks, `[chunks, groups, group_size]`, each as if alone; `[groups, 1]` of all."""
+        solved = [self.solve(groups, scheme) for groups in chunks]
+        return torch.cat([scale for scale, _ in solved]), torch.cat([zero for _, zero in solved])
+
     def quantize(self, weight: Tensor, scheme: Scheme, *, name: str) -> QuantizedWeight:
         """Quantize a weight, `[out_features, in_features]`, whose values and scheme have been checked."""
         length = scheme.group_size or weight.shape[1]
-        solved = [self.solve(groups, scheme) for groups in _grouped_chunks(weight, length)]
-        scale, zero = torch.cat([scale for scale, _ in solved]), torch.cat([zero for _, zero in solved])
-        return put_on_grid(weight, scale, zero, scheme, name=name)
+        with one_thread():
+            solved = [self.solve_together(chunks, scheme) for chunks in _chunks_together(weight, length)]
+            scale, zero = torch.cat([scale for scale, _ in solved]), torch.cat([zero for _, zero in solved])
+            return put_on_grid(weight, scale, zero, scheme, name=name)
 
     def input_needs(self) -> InputNeeds:
         """What a method that `needs_inputs` asks for of them."""
@@ -150,7 +165,7 @@ def quantizer_of(scheme: Scheme, *, in_features: int, name: str) -> Quantizer:
 
 def check_finite(weight: Tensor, *, name: str) -> None:
     """Refuse NaN and infinite weights, saying how many there are."""
-    bad = sum(_count_bad(weight[rows]) for rows in row_chunks(weight.shape[0], weight.shape[1], weight.device))
+    bad = sum(_count_bad(weight[rows]) for rows in _rows(weight))
     if bad:
         raise ReliabitError(f"{name}: {bad} of {weight.numel()} weights are NaN or infinite")
 
@@ -173,7 +188,8 @@ def put_on_grid(weight: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme, *, 
     scale, zero = scale.to(layout.metadata_dtype), zero.to(layout.metadata_dtype)
     codes = torch.empty(weight.shape, dtype=torch.uint8, device=weight.device)
     group_length, start = layout.group_length(weight.shape[1]), 0
-    for groups in _grouped_chunks(weight, group_length):
+    for rows in _rows(weight):
+        groups = weight[rows].float().reshape(-1, group_length)
         part = slice(start, start + len(groups))
         encoded = encode(groups, scale=scale[part].float(), zero=zero[part].float(), bits=layout.bits)
         codes.view(-1, group_length)[part] = encoded
@@ -182,6 +198,14 @@ def put_on_grid(weight: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme, *, 
     return QuantizedWeight(codes, scale.reshape(shape), zero.reshape(shape), layout)
 
 
-def _grouped_chunks(weight: Tensor, group_length: int) -> Iterator[Tensor]:
-    for rows in row_chunks(weight.shape[0], weight.shape[1], weight.device):
-        yield weight[rows].float().reshape(-1, group_length)
+def _rows(weight: Tensor) -> Iterator[slice]:
+    return row_chunks(weight.shape[0], weight.shape[1], weight.device, together=CHUNKS_TOGETHER)
+
+
+def _chunks_together(weight: Tensor, group_length: int) -> Iterator[Tensor]:
+    """Chunks of rows, `[chunks, groups, group_length]`, several of the same length at a time."""
+    length = next(row_chunks(weight.shape[0], weight.shape[1], weight.device)).stop
+    whole = weight.shape[0] // length * length
+    for part in (weight[:whole], weight[whole:]):
+        for rows in _rows(part):
+            yield part[rows].float().reshape(-(-(rows.stop - rows.start) // length), -1, group_length)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,7 @@ from reliabit.quant.convert import packed_modules, quantizable_modules
 from reliabit.quant.grid import Layout
 from reliabit.quant.layers import QuantLinear, replace_by_empty
 from reliabit.quant.module_names import component_of
+from reliabit.quant.packed import PackedWeight
 from reliabit.quant.plan import Plan, resolve
 from reliabit.quant.record import OUR_FORMAT
 
@@ -34,7 +36,7 @@ class Size:
         weights: How many weights it has, a quantized one counted as one.
         stored_bytes: Bytes of the tensors that its checkpoint holds.
         resident_bytes: Bytes of all tensors it keeps in memory, those of the kernels that were chosen (`kernels_of`)
-            among them.
+            among them, which most hold the packed codes' place.
         quantized_weights: How many weights are quantized.
         quantized_bytes: Stored bytes of those, scales and zeros included.
     """
@@ -72,8 +74,7 @@ def model_size(model: nn.Module, *, stored_dtype: torch.dtype | None = None) -> 
         (4096, 8192, 16.0)
     """
     packed = packed_modules(model)
-    buffers = {id(buffer) for module in packed.values() for buffer in module.buffers()}
-    plain = {id(tensor): tensor for tensor in model.state_dict(keep_vars=True).values() if id(tensor) not in buffers}
+    plain = {id(tensor): tensor for tensor in _plain_tensors(model)}
     quantized_bytes = sum(module.stored_bytes for module in packed.values())
     quantized_weights = sum(module.rows * module.columns for module in packed.values())
     parameters = sum(tensor.numel() for tensor in plain.values())
@@ -84,6 +85,15 @@ def model_size(model: nn.Module, *, stored_dtype: torch.dtype | None = None) -> 
         quantized_weights=quantized_weights,
         quantized_bytes=quantized_bytes,
     )
+
+
+def _plain_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """What a checkpoint holds beside packed weights, whose kernels are not to pack them anew for it."""
+    yield from model.parameters()
+    for module in model.modules():
+        if not isinstance(module, PackedWeight):
+            hidden = module._non_persistent_buffers_set
+            yield from (tensor for name, tensor in module.named_buffers(recurse=False) if name not in hidden)
 
 
 def _stored_bytes(tensor: Tensor, dtype: torch.dtype | None) -> int:
@@ -124,7 +134,7 @@ class Footprint:
 
     Attributes:
         size: Weights, stored and resident bytes, effective bits, as `model_size` measures them. Resident bytes are
-            those of the tensors alone, without what kernels keep beside the packed codes.
+            those of the packed tensors; kernels for CPUs take no more, those for GPUs keep their own beside them.
         file_bytes: Size of the checkpoint as one safetensors file.
         components: The share of each component; `rest` is norms, biases, convolutions and positions.
     """

@@ -18,14 +18,14 @@ class Kernel(ABC):
         name: What logs and reports call the kernel.
         device_type: The kind of device it runs on.
         dtype: The type of inputs it takes.
-        largest_batch: Rows of inputs beyond which dequantizing and multiplying is faster; 0 for no limit.
         tensors: The weight in the kernel's own form.
+        holds: The buffers of the packed weight that this form holds: a layer with the kernel has none of its own.
     """
 
     name: ClassVar[str]
     device_type: ClassVar[str]
+    holds: ClassVar[tuple[str, ...]] = ()
     dtype: torch.dtype
-    largest_batch: int
     tensors: tuple[Tensor, ...]
 
     @classmethod
@@ -42,8 +42,10 @@ class Kernel(ABC):
     def multiply(self, inputs: Tensor) -> Tensor:
         """`inputs @ weight.T` without the bias, `[batch, in_features]` to `[batch, out_features]`."""
 
+    def buffer(self, name: str) -> Tensor | None:
+        """One of the buffers that it holds, exactly as it was packed."""
+        raise NotImplementedError
+
     def takes(self, inputs: Tensor) -> bool:
-        """Whether these inputs, which want no gradient, are for the kernel: its type, its device, few enough rows."""
-        if inputs.dtype != self.dtype or inputs.device != self.tensors[0].device:
-            return False
-        return not self.largest_batch or inputs.numel() // inputs.shape[-1] <= self.largest_batch
+        """Whether these inputs, which want no gradient, are for the kernel: its type, its device."""
+        return inputs.dtype == self.dtype and inputs.device == self.tensors[0].device

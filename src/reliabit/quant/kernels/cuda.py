@@ -72,7 +72,7 @@ class Humming(_ModuleKernel):
             tensors["zero_point"] = held.zero.to(dtype)
         module.load_from_tensors(tensors)
         module.transform()
-        return cls(dtype, 0, tuple(module.parameters()), module)
+        return cls(dtype, tuple(module.parameters()), module)
 
 
 class GemLite(_ModuleKernel):
@@ -92,7 +92,7 @@ class GemLite(_ModuleKernel):
         module = A16Wn(device=str(held.codes.device), dtype=dtype).from_weights(
             held.codes, held.scale, held.zero, layout.bits, layout.group_length(weight.columns)
         )
-        return cls(dtype, 0, (*module.parameters(), *module.buffers()), module)
+        return cls(dtype, (*module.parameters(), *module.buffers()), module)
 
 
 def _usable(library: str) -> bool:

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from reliabit.quant.grid import dequantize
 from reliabit.quant.kernels import Kernel
-from reliabit.quant.kernels.cpu import Int4Pack, Int8Pack
+from reliabit.quant.kernels.cpu import TILED_BATCH, Int4Pack, Int8Pack
 from reliabit.quant.kernels.cuda import HALF_TYPES, GemLite, Humming
+from reliabit.quant.kernels.tiles import tile_type
 from reliabit.quant.packed import PackedWeight, unpack
 from reliabit.quant.record import installed_version
 from reliabit.threads import one_thread
@@ -23,7 +24,7 @@ LIBRARIES = ("humming-kernels", "gemlite")
 """What kernels for GPUs come from, as it is installed."""
 
 _TESTED_ROWS = 256
-_TESTED_BATCHES = (1, 16)
+_TESTED_BATCHES = (1, 16, TILED_BATCH)
 _LOG = logging.getLogger(__name__)
 
 
@@ -32,8 +33,7 @@ def choose_kernel(weight: PackedWeight, dtype: torch.dtype) -> Kernel | None:
     """The first kernel that holds the weight for inputs of a type and passes its self-test, or None.
 
     Kernels only take inputs of their own type, and none takes float32: answers must not depend on the size of a batch
-    there, so float32 inputs always go the eager way. What a kernel holds comes beside the packed codes, which saving
-    needs.
+    there, so float32 inputs always go the eager way.
 
     Example:
         >>> from reliabit.quant.grid import Layout
@@ -72,16 +72,17 @@ def kernels_here(dtype: torch.dtype) -> list[str]:
         return []
     installed = [f"{name} {found}" for name in LIBRARIES if (found := installed_version(name))]
     gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    return [torch.backends.cpu.get_cpu_capability(), *gpus, *installed]
+    tiles = f"{str(tile_type()).removeprefix('torch.')} tiles"
+    return [torch.backends.cpu.get_cpu_capability(), tiles, *gpus, *installed]
 
 
 def self_test(kernel: Kernel, weight: PackedWeight) -> float:
     """How far a kernel is from eager on random inputs, over some of the weight's rows.
 
-    Kernels take different ways for one input and for many, so both are tried.
+    Kernels take different ways for one input, for some and for many, so all are tried.
 
     Returns:
-        The larger error relative to eager in float32, in the Euclidean norm; infinity where the kernel gives NaN.
+        The largest error relative to eager in float32, in the Euclidean norm; infinity where the kernel gives NaN.
     """
     rows = torch.arange(0, weight.rows, max(1, weight.rows // _TESTED_ROWS), device=weight.weight_codes.device)
     exact = _some_rows(weight, rows)

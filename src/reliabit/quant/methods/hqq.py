@@ -29,6 +29,12 @@ class Hqq(Quantizer):
             return search_grid(groups, bits=scheme.bits, zero=scheme.zero, **scheme.search_options)
         return solve_zero(groups, bits=scheme.bits, **scheme.search_options)
 
+    def solve_together(self, chunks: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+        if scheme.zero != "float":
+            return super().solve_together(chunks, scheme)
+        scale, zero = solve_zero(chunks, bits=scheme.bits, **scheme.search_options)
+        return scale.flatten(0, 1), zero.flatten(0, 1)
+
     def quantize(self, weight: Tensor, scheme: Scheme, *, name: str) -> QuantizedWeight:
         if scheme.solver != "library":
             return super().quantize(weight, scheme, name=name)
@@ -39,7 +45,10 @@ class Hqq(Quantizer):
 def solve_zero(
     groups: Tensor, *, bits: int, p_norm: float = _P_NORM, beta: float = _BETA, iterations: int = 20
 ) -> tuple[Tensor, Tensor]:
-    """Solve the zero of each group of `[groups, group_size]`, the scale being that of its range; `[groups, 1]` each.
+    """Solve the zero of each group of `[..., groups, group_size]`, the scale being that of its range.
+
+    Returns scales and zeros, `[..., groups, 1]`. Chunks of groups before the last two dimensions are solved side by
+    side, each until none of its groups improves.
 
     Where the published algorithm stops when the mean error of the whole tensor stops falling and keeps the last zero,
     this keeps the best zero of each group, so that a group is never worse than where it started. `beta` weighs the
@@ -58,15 +67,17 @@ def solve_zero(
     scaled = groups / scale
     place, codes = torch.empty_like(scaled), torch.empty_like(scaled)
     best_zero, best_error = zero.clone(), torch.full_like(zero, torch.inf)
+    running = torch.ones_like(zero[..., :1, :], dtype=torch.bool)
     for _ in range(iterations):
         torch.add(scaled, zero, out=place)
         residual = place.sub_(nearest_codes_(codes.copy_(place), bits))
-        error = torch.abs(residual, out=codes).sum(dim=1, keepdim=True)
-        improved = error < best_error
-        if not improved.any():
+        error = torch.abs(residual, out=codes).sum(dim=-1, keepdim=True)
+        improved = (error < best_error).logical_and_(running)
+        running = improved.any(dim=-2, keepdim=True)
+        if not running.any():
             break
         best_zero, best_error = torch.where(improved, zero, best_zero), torch.where(improved, error, best_error)
-        zero = zero - _kept_by_shrinkage(residual, scale, error, p_norm=p_norm, beta=beta).mean(dim=1, keepdim=True)
+        zero = zero - _kept_by_shrinkage(residual, scale, error, p_norm=p_norm, beta=beta).mean(dim=-1, keepdim=True)
     return scale, best_zero
 
 
@@ -78,12 +89,16 @@ def _kept_by_shrinkage(residual: Tensor, scale: Tensor, total: Tensor, *, p_norm
     `d` itself, which is where all errors of an ordinary layer lie, so the power is rarely computed; the sum of a
     group's errors bounds the largest one at no cost.
     """
-    harmless = beta ** (-1 / (2 - p_norm))
-    if (total * scale).amax() <= harmless or (residual.abs().amax(dim=1, keepdim=True) * scale).amax() <= harmless:
+    bound = beta ** (-1 / (2 - p_norm))
+    if (total * scale).amax() <= bound:
+        return residual
+    harmless = (residual.abs().amax(dim=-1, keepdim=True) * scale).amax(dim=-2, keepdim=True) <= bound
+    if harmless.all():
         return residual
     error = residual * scale
     magnitude = error.abs().clamp_min_(1e-12)
-    return error.sign() * torch.minimum(magnitude, magnitude.pow(p_norm - 1) / beta) / scale
+    kept = error.sign() * torch.minimum(magnitude, magnitude.pow(p_norm - 1) / beta) / scale
+    return torch.where(harmless, residual, kept)
 
 
 def solve_with_library(weight: Tensor, *, bits: int, group_size: int | None, name: str) -> tuple[Tensor, Tensor]:

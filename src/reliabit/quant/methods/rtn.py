@@ -20,7 +20,7 @@ class RoundToNearest(Quantizer):
 
 
 def min_max_grid(groups: Tensor, *, bits: int, zero: ZeroKind) -> tuple[Tensor, Tensor]:
-    """The grid that spans each group: scale and zero, `[groups, 1]`, of weights in float32, `[groups, group_size]`.
+    """The grid that spans each group: scale and zero, `[..., 1]`, of weights in float32, `[..., group_size]`.
 
     A float zero puts the ends of the grid on the smallest and the largest weight. An integer zero needs a grid that
     contains 0. A symmetric one spans the largest magnitude in half the range of the codes, as compressed-tensors does.
@@ -30,7 +30,7 @@ def min_max_grid(groups: Tensor, *, bits: int, zero: ZeroKind) -> tuple[Tensor, 
         >>> scale.item(), zero.item()
         (1.0, 1.0)
     """
-    low, high = groups.amin(dim=1, keepdim=True), groups.amax(dim=1, keepdim=True)
+    low, high = groups.amin(dim=-1, keepdim=True), groups.amax(dim=-1, keepdim=True)
     codes = 2**bits - 1
     if zero == "symmetric":
         scale = _or_one(torch.maximum(-low, high) * 2 / codes)
