@@ -16,8 +16,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Nothing that Reliabit writes or reads is a pickle.
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
-.PHONY: help quick run setup dev test quick-test lint format typecheck unit test-slow test-engines ui vllm-env llamacpp-env \
-	pretrained pretrain repro lock clean
+.PHONY: help quick run setup dev test quick-test lint format typecheck unit test-slow test-slurm test-engines ui vllm-env \
+	llamacpp-env pretrained pretrain repro lock clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -74,6 +74,15 @@ unit: dev  ## Run the tests that take seconds, and the sweeps that take a minute
 
 test-slow: dev  ## Run the tests that take minutes
 	$(PYTHON) -m pytest -m slow
+
+SLURM_PACKAGES := slurm-wlm munge slurmdbd mariadb-server
+
+# The daemons that Debian's packages would start are not those that the tests use.
+test-slurm: dev  ## Test sweeps on a local Slurm of two nodes, which is installed where it is missing (Debian, root)
+	command -v slurmctld slurmdbd munged mariadbd >/dev/null || \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(SLURM_PACKAGES); }
+	$(PYTHON) -m pip install --quiet --no-deps --requirement requirements-slurm.lock
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m "slow or not slow" tests/slurm
 
 PORT ?= 5000
 

@@ -89,7 +89,8 @@ def test_an_ordinary_path_is_shown_as_it_must_be_typed(argument, shown):
         (
             "hydra/launcher=joblib",
             "error: hydra/launcher=joblib is not installed; install it with pip install hydra-joblib-launcher, or "
-            "choose one of: basic\n",
+            "choose one of: basic; after pip install 'reliabit[ray]' also ray; after pip install 'reliabit[slurm]' "
+            "also local_pool, slurm_cpu, slurm_gpu, slurm_node\n",
         ),
         ("hydra/sweeper=magic", "error: hydra/sweeper=magic is not installed; install the package that brings it, or"),
         (
@@ -107,7 +108,8 @@ def test_an_ordinary_path_is_shown_as_it_must_be_typed(argument, shown):
         ("data.ask={test: 5, val}", "error: the argument data.ask={test: 5, val} is neither a list nor a mapping as"),
     ],
 )
-def test_what_hydra_refuses_is_told_in_our_words(argument, told):
+def test_what_hydra_refuses_is_told_in_our_words(argument, told, monkeypatch):
+    monkeypatch.setattr("reliabit.config_errors.is_installed", lambda extra: False)
     found = sentence(argument)
     assert found.startswith(told)
     assert found.count("\n") == 1

@@ -40,6 +40,7 @@ FLOORS = {
     "measuring": 6,
     "registry": 7,
     "outputs": 7,
+    "cluster": 7,
     "config": 8,
     "composition": 9,
     "config_errors": 10,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 T = TypeVar("T")
@@ -21,12 +22,24 @@ T = TypeVar("T")
 class BaselineSweeper(BasicSweeper):
     """A grid over the command line's lists, run by whichever launcher is configured, under one parent run."""
 
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what is swept, once what launches it is known to be there.
+
+        Raises:
+            ReliabitError: The launcher lacks something.
+        """
+        from reliabit.cluster import check_launcher
+
+        check_launcher(config)
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
     def sweep(self, arguments: list[str]) -> Any:
         """Run the cells.
 
         Raises:
             ReliabitError: A cell is refused, and none is run; or the sweep's folder or parent run is; or one failed.
         """
+        from reliabit.cluster import share_folders
         from reliabit.jobs import SWEEP_FOLDER, claim_hydra_folder
         from reliabit.registry.verdict import verdicts
         from reliabit.tracking.redaction import write_redacted
@@ -35,6 +48,7 @@ class BaselineSweeper(BasicSweeper):
         swept, cells = self._swept(), self._cells(arguments)
         asked = self._check(cells)
         with claim_hydra_folder(swept, key=SWEEP_FOLDER) as folder:
+            share_folders(swept)
             write_redacted(swept, folder / "multirun.yaml")
             judge = partial(verdicts, policy=OmegaConf.to_object(swept.registry))
             with sweep_parent(swept, asked=asked, judge=judge):

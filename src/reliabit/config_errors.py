@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import iter_modules
 
+from reliabit.cluster import EXTRAS, is_installed
 from reliabit.composition import fields_of, holds_text, neighbours, options_of, takes_list, type_of
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder, run_command
@@ -14,8 +15,8 @@ from reliabit.settings import listed
 
 _PLAIN = re.compile(r"(?P<key>[a-z]\w*(?:[./][a-z]\w*)*)=(?P<value>\w+)", re.ASCII)
 _TABLE = re.compile(r"(?P<key>task\.predictions)=(?P<value>[\w/-]*[./][\w./-]*)", re.ASCII)
-OUR_PLUGIN = "reliabit_sweeper"
-"""The one plug-in of Hydra's that adds no options."""
+OUR_PLUGINS = {"reliabit_launchers", "reliabit_sweeper"}
+"""The plug-ins of Hydra's that add no options."""
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")
@@ -149,7 +150,7 @@ PLUGINS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-launch
 def options_are_added() -> bool:
     """Whether options may lie elsewhere than in the configuration's folder."""
     plugins = {found.name for found in iter_modules([str(Path(place, "hydra_plugins")) for place in sys.path])}
-    return plugins != {OUR_PLUGIN} or "searchpath" in (conf_folder() / "config.yaml").read_text(encoding="utf-8")
+    return plugins != OUR_PLUGINS or "searchpath" in (conf_folder() / "config.yaml").read_text(encoding="utf-8")
 
 
 def _plainly_wrong(key: str, value: str) -> str | None:
@@ -221,9 +222,21 @@ def _no_plugin(group: str, option: str, *, text: str) -> str:
     """What to do about a launcher or sweeper of Hydra's that is not installed."""
     found = _AVAILABLE.search(text)
     there = ", ".join(found["options"].split()) if found else "none"
+    if group == "hydra/launcher" and found:
+        there = _launchers(found["options"].split())
     package = next((name for start, name in PLUGINS.items() if option.startswith(start)), None)
     remedy = f"install it with pip install {package}" if package else "install the package that brings it"
     return f"{group}={option} is not installed; {remedy}, or choose one of: {there}"
+
+
+def _launchers(options: Sequence[str]) -> str:
+    """The launchers that are installed, and how to install the others of ours."""
+    lacking = {option: extra for option, extra in EXTRAS.items() if option in options and not is_installed(extra)}
+    told = [", ".join(option for option in options if option not in lacking)]
+    for extra in sorted({*lacking.values()}):
+        names = ", ".join(option for option in lacking if lacking[option] == extra)
+        told.append(f"after pip install 'reliabit[{extra}]' also {names}")
+    return "; ".join(told)
 
 
 def _bad_value(key: str, value: str, *, text: str) -> str:

@@ -23,3 +23,7 @@ class DamagedError(ReliabitError):
 
 class NotFiniteError(ReliabitError):
     """A number that an answer is made of is NaN or infinite."""
+
+
+class KilledError(ReliabitError):
+    """The process of a sweep's cell was killed; going on with the sweep repeats the cell."""

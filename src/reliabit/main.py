@@ -6,6 +6,7 @@ import string
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit import __version__
@@ -116,6 +117,7 @@ def _run() -> Exception | None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        from reliabit.cluster import check_cell
         from reliabit.composition import register, to_config
         from reliabit.disk_errors import plain_disk_errors
         from reliabit.jobs import JobExit, claimed_output, release_folders, resolve_paths
@@ -128,6 +130,7 @@ def _run() -> Exception | None:
         try:
             with plain_disk_errors():
                 config = resolve_paths(to_config(composed))
+                check_cell(parent_file=config.tracking.parent_file, cache=Path(config.paths.cache))
                 with claimed_output(config):
                     return run_task(config)
         except Exception as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import locks
 import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from reliabit.models.pretrained.design import DESIGN
@@ -28,7 +29,7 @@ TOOLS = {
     "torch-uncertainty",
 }
 
-OPTIONAL = {"gemlite", "gguf", "humming", "hydra_plugins", "onnx", "peft", "psycopg", "reliabit", "vllm"}
+OPTIONAL = {"gemlite", "gguf", "humming", "hydra_plugins", "onnx", "peft", "psycopg", "reliabit", "submitit", "vllm"}
 """What is imported where it is there, as an extra or in an environment of its own that is no part of the lock, and the
 project itself."""
 
@@ -107,6 +108,17 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.split(".")[0])
     return found
+
+
+@pytest.mark.parametrize("extra", ["slurm", "ray"])
+def test_the_lock_of_a_launcher_has_what_its_extra_asks_for(extra):
+    pyproject = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    added, running = pinned(PROJECT / f"requirements-{extra}.lock"), pinned(locks.RUNNING)
+    for text in pyproject["project"]["optional-dependencies"][extra]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(added[canonicalize_name(wanted.name)]), text
+    # Of what runs already only the one package is another, which hydra-ray-launcher takes below version 3.
+    assert {name for name in added if name in running} == ({"cloudpickle"} if extra == "ray" else set())
 
 
 def test_a_lock_names_versions_without_the_build_that_an_index_offered(installed):

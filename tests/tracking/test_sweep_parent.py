@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
 from reliabit.composition import register
-from reliabit.errors import ReliabitError
+from reliabit.errors import KilledError, ReliabitError
 from reliabit.paths import conf_folder
 from reliabit.tracking.sweep.parent import find_sweep, start_parent, sweep_to_resume
 from reliabit.tracking.sweep.running import sweep_parent
@@ -149,3 +149,28 @@ def test_a_sweep_without_a_cell_leaves_no_parent(tmp_path):
     with pytest.raises(ReliabitError, match="stop"), sweep_parent(config_of(tmp_path), asked=1):
         raise ReliabitError("stop")
     assert runs_of(tracker_at(tmp_path)) == []
+
+
+def test_a_sweep_whose_cells_were_killed_before_they_recorded_can_be_gone_on_with(tmp_path):
+    with pytest.raises(KilledError), sweep_parent(config_of(tmp_path), asked=4) as parent:
+        raise KilledError("the job 1_0 of a cell ended as FAILED")
+    tracker = tracker_at(tmp_path)
+    assert tracker.client.get_run(parent.run_id).info.status == "FAILED"
+    assert sweep_to_resume(tracker, "last").info.run_id == parent.run_id
+
+
+def test_an_attempt_of_a_job_that_was_queued_again_is_taken_out_of_its_sweep(tracker, monkeypatch):
+    parent = start_parent(tracker, overrides=["quant.bits=2"]).run_id
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    jobs = {"earlier": "17", "elsewhere": "18"}
+    runs = {
+        name: tracker.start(name, tags={CELL_TAG: "a", "slurm.job_id": job}, parent=parent)
+        for name, job in jobs.items()
+    }
+    tracker.supersede("a", parent=parent)
+    assert len(tracker.children(parent)) == 2
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    tracker.supersede("a", parent=parent)
+    # The other one may still be alive.
+    assert [run.info.run_id for run in tracker.children(parent)] == [runs["elsewhere"].run_id]
+    assert tracker.client.get_run(runs["earlier"].run_id).info.status == "KILLED"

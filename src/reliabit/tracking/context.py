@@ -83,6 +83,16 @@ def slurm_tags(environ: Mapping[str, str]) -> dict[str, str]:
     return {tag: environ[name] for name, tag in SLURM.items() if environ.get(name)}
 
 
+def was_queued_again(tags: Mapping[str, str], *, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a run is of an earlier attempt of this very Slurm job, which has ended where the job began again.
+
+    >>> was_queued_again({"slurm.job_id": "17"}, environ={"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "1"})
+    True
+    """
+    job, restarts = environ.get("SLURM_JOB_ID"), environ.get("SLURM_RESTART_COUNT", "0")
+    return bool(job) and tags.get("slurm.job_id") == job and int(tags.get("slurm.restart_count", "0")) < int(restarts)
+
+
 def _git(folder: Path) -> dict[str, str]:
     known = _answers.get(folder)
     if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:

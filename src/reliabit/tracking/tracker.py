@@ -18,6 +18,7 @@ from reliabit import identity
 from reliabit.disk_errors import what_is_full
 from reliabit.errors import ReliabitError
 from reliabit.files import check_hash, sha256
+from reliabit.tracking.context import was_queued_again
 from reliabit.tracking.heartbeat import heartbeat, heartbeat_tags
 from reliabit.tracking.journal.client import EXPERIMENT, JournalClient
 from reliabit.tracking.parameters import flatten, parameters_of
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 """The artifact that holds a run's configuration."""
+
+RESTART_SECONDS = 240.0
+"""So long a cell waits for a server that does not answer when it begins, as MLflow does by itself later on."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,10 @@ class TrackedRun:
 class Tracker:
     """A tracking store and one experiment in it."""
 
-    def __init__(self, *, uri: str, artifacts: str, experiment: str) -> None:
+    def __init__(self, *, uri: str, artifacts: str, experiment: str, patience: float = 0.0) -> None:
         """Open the store; see `open_store`."""
-        self.client, self.experiment_id = open_store(uri=uri, artifacts=artifacts, experiment=experiment)
+        opened = open_store(uri=uri, artifacts=artifacts, experiment=experiment, patience=patience)
+        self.client, self.experiment_id = opened
 
     def start(self, name: str, *, tags: Mapping[str, str], parent: str | None = None) -> TrackedRun:
         """Open a run.
@@ -184,8 +189,12 @@ class Tracker:
     def supersede(self, cell: str, *, parent: str) -> None:
         """Take attempts at a cell that did not finish out of a sweep; MLflow keeps them among its deleted runs."""
         for run in self.runs_with({PARENT_TAG: parent, CELL_TAG: cell}):
-            if run.info.status not in ("FINISHED", "RUNNING"):
-                self.client.delete_run(run.info.run_id)
+            if run.info.status == "RUNNING" and was_queued_again(run.data.tags):
+                # Its node died, and nobody else would close it before a long silence.
+                self.client.set_terminated(run.info.run_id, "KILLED")
+            elif run.info.status in ("FINISHED", "RUNNING"):
+                continue
+            self.client.delete_run(run.info.run_id)
 
     def is_deleted(self, run_id: str) -> bool:
         """Whether a run was deleted in the store, from where it can be restored."""
@@ -306,4 +315,6 @@ def open_tracker(tracking: TrackingConfig) -> Tracker:
     """
     if tracking.uri.startswith(JOURNAL):
         return Journal(Path(tracking.uri.removeprefix(JOURNAL)))
-    return Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment)
+    # The server answered when the sweep began, so for a cell of it one that does not is only restarted.
+    patience = RESTART_SECONDS if tracking.parent_file is not None else 0.0
+    return Tracker(uri=tracking.uri, artifacts=tracking.artifacts, experiment=tracking.experiment, patience=patience)

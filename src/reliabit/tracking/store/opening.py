@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ NO_REGISTRY = "tracking=offline has no registry; use tracking=sqlite or tracking
 
 ANSWER_SECONDS = 10.0
 """So long a server may take to answer at all. MLflow itself asks an address where nobody listens for minutes."""
+
+AGAIN_SECONDS = 2.0
 
 
 def check_address(uri: str) -> None:
@@ -74,13 +77,14 @@ def _store_lock(uri: str) -> Iterator[None]:
         lock.release()
 
 
-def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowClient, str]":
+def open_store(*, uri: str, artifacts: str, experiment: str, patience: float = 0.0) -> "tuple[MlflowClient, str]":
     """Open the tracking store, and make the database and the experiment where they are missing.
 
     Args:
         uri: The tracking URI, `sqlite:///...` or a server's address.
         artifacts: Where a new experiment on a sqlite store keeps its artifacts; a server decides by itself.
         experiment: The experiment's name.
+        patience: Seconds to wait for a server that does not answer.
 
     Returns:
         A client, and the id of the experiment.
@@ -109,7 +113,7 @@ def open_store(*, uri: str, artifacts: str, experiment: str) -> "tuple[MlflowCli
     with _store_lock(uri), rare_collections():
         try:
             _create_database(uri)
-            _check_server(uri)
+            _check_server(uri, patience=patience)
             client = guarded(MlflowClient(tracking_uri=uri), uri=uri)
             found = client.get_experiment_by_name(experiment)
             if found is not None and found.lifecycle_stage == "deleted":
@@ -147,18 +151,25 @@ def _create_database(uri: str) -> None:
         MlflowClient(tracking_uri=f"{SQLITE}{unfinished}").search_experiments(max_results=1)
 
 
-def _check_server(uri: str) -> None:
+def _check_server(uri: str, *, patience: float) -> None:
     """Find out at once whether anybody listens at a server's address; what it answers does not matter."""
     import requests
 
     if not uri.startswith(("http://", "https://")):
         return
-    try:
-        requests.get(uri, timeout=ANSWER_SECONDS, stream=True).close()
-    except requests.exceptions.SSLError:
-        # Somebody answers; MLflow may know the certificate, or be told not to ask for one.
-        return
-    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
-        raise ReliabitError(
-            redact(f"no tracking server answers at {uri}; start one (mlflow server), or set MLFLOW_TRACKING_URI")
-        ) from error
+    until = time.monotonic() + patience
+    while True:
+        try:
+            requests.get(uri, timeout=ANSWER_SECONDS, stream=True).close()
+            return
+        except requests.exceptions.SSLError:
+            # Somebody answers; MLflow may know the certificate, or be told not to ask for one.
+            return
+        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+            if time.monotonic() > until:
+                raise ReliabitError(
+                    redact(
+                        f"no tracking server answers at {uri}; start one (mlflow server), or set MLFLOW_TRACKING_URI"
+                    )
+                ) from error
+        time.sleep(AGAIN_SECONDS)

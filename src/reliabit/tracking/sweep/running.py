@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from reliabit.errors import ReliabitError
+from reliabit.errors import KilledError, ReliabitError
 from reliabit.evaluation.cells import FINISHED
 from reliabit.evaluation.figure_style import write_figures
 from reliabit.evaluation.headline import judging
@@ -108,10 +108,13 @@ def sweep_parent(config: DictConfig, *, asked: int, judge: Judge = without_verdi
     sweep = replace(_open(config, asked=asked), judge=judge)
     try:
         yield sweep.run
-    except BaseException:
+    except BaseException as error:
         # What cut it short is the error to report.
         with suppress(ReliabitError):
-            close(sweep, status="FAILED")
+            if isinstance(error, KilledError):
+                # Nobody else closes the runs of cells that were killed on this machine.
+                reap(sweep.tracker)
+            close(sweep, status="FAILED", began=isinstance(error, KilledError))
         raise
     close(sweep, status="FINISHED")
 
@@ -153,8 +156,13 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
     )
 
 
-def close(sweep: OpenSweep, *, status: str) -> None:
+def close(sweep: OpenSweep, *, status: str, began: bool = False) -> None:
     """Put the table of a sweep's cells on its parent run, print it, and end the parent.
+
+    Args:
+        sweep: The sweep.
+        status: How it ended.
+        began: Whether a cell began, even where none came so far as to be recorded.
 
     Raises:
         ReliabitError: The parent was deleted meanwhile.
@@ -162,7 +170,7 @@ def close(sweep: OpenSweep, *, status: str) -> None:
     client, parent = sweep.tracker.client, sweep.run.run_id
     check_not_deleted(sweep.tracker, parent)
     runs = sweep.tracker.children(parent)
-    if not runs and sweep.new:
+    if not runs and sweep.new and not began:
         # Refused before its first cell: an empty parent would only be in the way.
         client.delete_run(parent)
         return
