@@ -24,7 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "small_things.json"
-BOUND = 0.35
+BOUND = 0.2
 """The share of the first checkout's processor seconds that this one may take."""
 
 RUN, RELIABIT = ("src/run.py",), ("-c", "from reliabit.cli import main; main()")
@@ -34,6 +34,15 @@ CELL = (
     *(f"data.splits={IMAGES}", f"data.ask={IMAGES}", "evaluation.resamples=20", "confidence.selector.epochs=2"),
     *("quant.bits=4", "trainer.threads=1", "trainer.progress_bar=false"),
 )
+SWEEP = (CELL[0], "-m", *(one for one in CELL[1:] if one != "quant.bits=4"), "quant.bits=3,4")
+REFUSED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("answer", "footprint", "quantize", "recover"), ("model.path=/nope",)),
+    **dict.fromkeys(("assemble", "evaluate", "report", "search", "select"), ()),
+    **dict.fromkeys(("calibrate", "prepare", "pretrain"), ("quant.bits=7",)),
+    "promote": ("task.results=/nope",),
+}
+"""What is wrong with each task that is refused; `pipeline` stands in all the others."""
+
 THINGS: dict[str, tuple[str, ...]] = {
     "run.py --help": (*RUN, "--help"),
     "run.py --version": (*RUN, "--version"),
@@ -44,6 +53,8 @@ THINGS: dict[str, tuple[str, ...]] = {
     "run.py: a missing model": (*RUN, "model.path=/nope"),
     "run.py: Tab": (*RUN, "-sc", "query=bash"),
     "run.py: a finished run": CELL,
+    "run.py: a sweep of finished cells": SWEEP,
+    **{f"run.py: task={task}, refused": (*RUN, f"task={task}", *wrong) for task, wrong in REFUSED.items()},
     "reliabit --help": (*RELIABIT, "--help"),
     "reliabit --version": (*RELIABIT, "--version"),
     "reliabit: a wrong command": (*RELIABIT, "nope"),
@@ -53,6 +64,7 @@ THINGS: dict[str, tuple[str, ...]] = {
     "reliabit reap": (*RELIABIT, "reap"),
     "reliabit rollback, nowhere to go": (*RELIABIT, "rollback"),
     "reliabit pull, no such version": (*RELIABIT, "pull", "models:/reliabit@champion", "{folder}/bundle"),
+    "reliabit promote, no such sweep": (*RELIABIT, "promote", "--sweep", "nope"),
     "reliabit serve, no port": (*RELIABIT, "serve", "--port", "99999"),
     "reliabit serve, port taken": (*RELIABIT, "serve", "--port", "{port}"),
 }
@@ -79,7 +91,7 @@ def measure(checkouts: Sequence[Path], *, rounds: int, things: Sequence[str]) ->
         places = {"{port}": str(taken.getsockname()[1]), "{folder}": "/nowhere"}
         for checkout in checkouts:
             # Whatever is made once is made before: the store, the table, the run, and most compiled modules.
-            for name in ("run.py: a finished run", "reliabit history"):
+            for name in ("run.py: a finished run", "run.py: a sweep of finished cells", "reliabit history"):
                 seconds(checkout, filled(THINGS[name], places), environment)
         for name in things:
             arguments = filled(THINGS[name], places)

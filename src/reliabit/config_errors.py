@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import iter_modules
 
-from reliabit.cluster import EXTRAS, is_installed
 from reliabit.composition import fields_of, holds_text, neighbours, options_of, takes_list, type_of
 from reliabit.errors import ReliabitError
 from reliabit.paths import conf_folder, run_command
@@ -231,6 +230,8 @@ def _no_plugin(group: str, option: str, *, text: str) -> str:
 
 def _launchers(options: Sequence[str]) -> str:
     """The launchers that are installed, and how to install the others of ours."""
+    from reliabit.cluster import EXTRAS, is_installed
+
     lacking = {option: extra for option, extra in EXTRAS.items() if option in options and not is_installed(extra)}
     told = [", ".join(option for option in options if option not in lacking)]
     for extra in sorted({*lacking.values()}):

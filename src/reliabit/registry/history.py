@@ -34,7 +34,8 @@ from reliabit.registry.versions import (
     registry_client,
 )
 from reliabit.tracking.redaction import redact
-from reliabit.tracking.store.calls import all_pages, found_or_none
+from reliabit.tracking.store.calls import all_pages, found_or_none, store_errors
+from reliabit.tracking.store.sqlite import ALL
 from reliabit.tracking.tags import FAILURE_REASON, FINGERPRINT_TAG, KIND
 from reliabit.tracking.tracker import TrackedRun, Tracker
 
@@ -176,15 +177,13 @@ def _who() -> str:
 
 
 def _runs(tracker: Tracker, name: str) -> "Iterator[Run]":
-    from mlflow.entities import ViewType
-
     client = registry_client(tracker)
-    experiments: Iterator[Experiment] = all_pages(client.search_experiments, view_type=ViewType.ALL, max_results=PAGE)
+    experiments: Iterator[Experiment] = all_pages(client.search_experiments, view_type=ALL, max_results=PAGE)
     return all_pages(
         client.search_runs,
         [experiment.experiment_id for experiment in experiments],
         filter_string=f"tags.{KIND} = '{PROMOTION}' and tags.`{MODEL}` = '{name}'",
-        run_view_type=ViewType.ALL,
+        run_view_type=ALL,
         max_results=PAGE,
     )
 
@@ -198,11 +197,9 @@ def _listed(tracker: Tracker, name: str) -> dict[str, int]:
 
 
 def _run(tracker: Tracker, run_id: str) -> "Run":
-    from mlflow.exceptions import MlflowException
-
     try:
         return tracker.client.get_run(run_id)
-    except MlflowException as error:
+    except store_errors() as error:
         raise ReliabitError("it is gone from the store") from error
 
 

@@ -22,7 +22,7 @@ from reliabit.registry.versions import (
 )
 from reliabit.serving.bundle.manifest import manifest_digest, verify_manifest
 from reliabit.tracking.redaction import redact, redact_values
-from reliabit.tracking.store.calls import log_all
+from reliabit.tracking.store.calls import log_all, store_errors
 from reliabit.tracking.tracker import Tracker
 from reliabit.tracking.ui.notes import page_link, shortened
 
@@ -88,11 +88,10 @@ def _log_model(
     client: "MlflowClient", folder: Path, *, run_id: str, name: str, tags: Mapping[str, str], code: Path
 ) -> "LoggedModel":
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-    from mlflow.exceptions import MlflowException
 
     try:
         run = client.get_run(run_id)
-    except MlflowException as error:
+    except store_errors() as error:
         raise ReliabitError(f"there is no run {run_id} to register a model of; name a run of this store") from error
     # MLflow takes no points in the name of a logged model.
     model = client.create_logged_model(

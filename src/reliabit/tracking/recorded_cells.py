@@ -18,6 +18,7 @@ from reliabit.inference.predictions import PREDICTIONS, read_predictions
 from reliabit.quant.settings import UNQUANTIZED
 from reliabit.tracking.context import COMMIT, DIRTY
 from reliabit.tracking.results_sync import SELECTED, digest_of, report_metrics
+from reliabit.tracking.store.calls import store_errors
 from reliabit.tracking.tags import FINGERPRINT_TAG, KIND, PLACES
 from reliabit.tracking.tracker import CONFIG, Tracker
 
@@ -37,11 +38,9 @@ def cell_of_run(tracker: Tracker, run_id: str) -> Cell:
     Raises:
         ReliabitError: There is no such run, or see `from_mlflow`.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         run = tracker.client.get_run(run_id)
-    except MlflowException as error:
+    except store_errors() as error:
         raise ReliabitError(f"there is no run {run_id} to read; `make ui` shows those that are recorded") from error
     return from_mlflow(tracker, run)
 

@@ -24,7 +24,7 @@ from reliabit.tracking.journal.client import EXPERIMENT, JournalClient
 from reliabit.tracking.parameters import flatten, parameters_of
 from reliabit.tracking.redaction import redact, redact_config, redact_values
 from reliabit.tracking.settings import JOURNAL, TrackingConfig
-from reliabit.tracking.store.calls import all_pages, log_all
+from reliabit.tracking.store.calls import all_pages, log_all, store_errors
 from reliabit.tracking.store.opening import open_store
 from reliabit.tracking.tags import (
     CELL_TAG,
@@ -198,11 +198,9 @@ class Tracker:
 
     def is_deleted(self, run_id: str) -> bool:
         """Whether a run was deleted in the store, from where it can be restored."""
-        from mlflow.exceptions import MlflowException
-
         try:
             return str(self.client.get_run(run_id).info.lifecycle_stage) == "deleted"
-        except (MlflowException, FileNotFoundError, ReliabitError):
+        except store_errors(FileNotFoundError, ReliabitError):
             # It never was, or is no longer.
             return False
 
@@ -213,15 +211,13 @@ class Tracker:
             DamagedError: A file is not the one that the run recorded, or is gone.
             ReliabitError: There is no such run, or it has no such artifact.
         """
-        from mlflow.exceptions import MlflowException
-
         folder.mkdir(parents=True, exist_ok=True)
         try:
             tags = self.client.get_run(run_id).data.tags
             found = Path(self.client.download_artifacts(run_id, name, str(folder)))
-        except (MlflowException, OSError) as error:
+        except store_errors(OSError) as error:
             full = what_is_full(error)
-            if isinstance(error, MlflowException):
+            if not isinstance(error, OSError):
                 full = full or self._does_not_fit(run_id, name, folder)
             if full is not None:
                 raise ReliabitError(
@@ -244,12 +240,10 @@ class Tracker:
 
     def _does_not_fit(self, run_id: str, name: str, folder: Path) -> str | None:
         """What is full, if an artifact is larger than the room where it was to go; MLflow itself does not say so."""
-        from mlflow.exceptions import MlflowException
-
         above, _, _ = name.rpartition("/")
         try:
             listed = self.client.list_artifacts(run_id, above or None)
-        except (MlflowException, OSError, ReliabitError):
+        except store_errors(OSError, ReliabitError):
             return None
         free = shutil.disk_usage(folder).free
         needed = max((one.file_size or 0 for one in listed if one.path == name), default=0)
@@ -260,11 +254,9 @@ class Tracker:
 
         A store names that folder in full, once and for all.
         """
-        from mlflow.exceptions import MlflowException
-
         try:
             address = urlsplit(str(self.client.get_run(run_id).info.artifact_uri))
-        except (MlflowException, OSError, ReliabitError):
+        except store_errors(OSError, ReliabitError):
             return None
         # <artifacts>/<run>/artifacts, by MLflow's own layout.
         folder = Path(unquote(address.path)).parent.parent

@@ -19,6 +19,7 @@ from reliabit.files import replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat_tags
 from reliabit.tracking.journal._fields import JOURNAL_VERSION, RUNNING
 from reliabit.tracking.journal._records import ARTIFACTS, RecordedRun, append, read_run, read_runs, unwritable
+from reliabit.tracking.store.calls import copy_artifact, inside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,18 +147,11 @@ class JournalClient:
 
     def download_artifacts(self, run_id: str, path: str, dst_path: str) -> str:
         """Copy an artifact, a file or a folder, into a folder, under its own path."""
-        source = self._run_folder(run_id) / ARTIFACTS / _inside(path)
-        target = Path(dst_path) / _inside(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source, target)
-        return str(target)
+        return copy_artifact(self._run_folder(run_id) / ARTIFACTS, path, Path(dst_path))
 
     @contextmanager
     def _artifact(self, run_id: str, name: str) -> Iterator[Path]:
-        target = self._run_folder(run_id) / ARTIFACTS / _inside(name)
+        target = self._run_folder(run_id) / ARTIFACTS / inside(name)
         try:
             with replacing(target) as unfinished:
                 yield unfinished
@@ -165,13 +159,13 @@ class JournalClient:
                     os.fsync(file.fileno())
                 digest = sha256(unfinished)
             _sync_folder(target.parent)
-            name = _inside(name).as_posix()
+            name = inside(name).as_posix()
             self._append(run_id, artifacts=[name], sha256={name: digest})
         except OSError as error:
             raise unwritable(target, error) from error
 
     def _run_folder(self, run_id: str) -> Path:
-        folder = self._folder / _inside(run_id)
+        folder = self._folder / inside(run_id)
         if not folder.is_dir():
             raise FileNotFoundError(f"the journal {self._folder} has no run {run_id}")
         return folder
@@ -203,14 +197,6 @@ def _as_run(recorded: RecordedRun) -> "Run":
         tags=[RunTag(key, value) for key, value in recorded.tags.items()],
     )
     return Run(run_info=info, run_data=data)
-
-
-def _inside(name: str) -> PurePosixPath:
-    """A path that cannot lead out of the folder it is joined to."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise ReliabitError(f"{name!r} leads out of the run's folder; name artifacts by relative paths without ..")
-    return path
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,13 @@
 """Calls of MLflow's client that give or take only so much at a time, or fail where there is nothing."""
 
+import shutil
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from reliabit.errors import ReliabitError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,6 +22,23 @@ MISSING = (*GONE, "INVALID_PARAMETER_VALUE")
 """How MLflow says that there is no such version, alias or model."""
 
 T = TypeVar("T")
+
+
+class NotFoundError(ReliabitError):
+    """There is no such thing in a store that is read without MLflow, which says so with a code."""
+
+    error_code = GONE[0]
+
+
+def store_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What a store raises, and others, for an `except`: MLflow's libraries are loaded by then, or not to blame."""
+    named = (("mlflow.exceptions", "MlflowException"), ("sqlalchemy.exc", "SQLAlchemyError"))
+    return (
+        *others,
+        NotFoundError,
+        sqlite3.Error,
+        *(getattr(sys.modules[m], name) for m, name in named if m in sys.modules),
+    )
 
 
 def all_pages(search: "Callable[..., PagedList[T]]", *arguments: Any, **named: Any) -> Iterator[T]:
@@ -38,11 +61,28 @@ def log_all(client: "MlflowClient", run_id: str, **entries: Sequence[Any]) -> No
 
 def found_or_none(call: Callable[..., T], *arguments: Any, codes: Sequence[str] = MISSING) -> T | None:
     """What a call on a store gives, or `None` where the store says that there is no such thing."""
-    from mlflow.exceptions import MlflowException
-
     try:
         return call(*arguments)
-    except MlflowException as error:
-        if error.error_code not in codes:
+    except store_errors() as error:
+        if getattr(error, "error_code", None) not in codes:
             raise
         return None
+
+
+def copy_artifact(artifacts: Path, name: str, folder: Path) -> str:
+    """Copy an artifact of a run on this machine, a file or a folder, into a folder, under its own path."""
+    source, target = artifacts / inside(name), folder / inside(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, target)
+    return str(target)
+
+
+def inside(name: str) -> PurePosixPath:
+    """A path that cannot lead out of the folder it is joined to."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ReliabitError(f"{name!r} leads out of the run's folder; name artifacts by relative paths without ..")
+    return path

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from reliabit.errors import ReliabitError
 from reliabit.files import replacing
@@ -14,11 +14,12 @@ from reliabit.process import rare_collections
 from reliabit.tracking.redaction import redact
 from reliabit.tracking.settings import JOURNAL
 from reliabit.tracking.store._failures import deleted, guarded, sentence
+from reliabit.tracking.store.calls import store_errors
+from reliabit.tracking.store.sqlite import SQLITE, SqliteClient, can_read
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
 NO_REGISTRY = "tracking=offline has no registry; use tracking=sqlite or tracking=server"
 
 ANSWER_SECONDS = 10.0
@@ -102,11 +103,6 @@ def open_store(*, uri: str, artifacts: str, experiment: str, patience: float = 0
     if redact(uri) != uri:
         # MLflow prints the address of every run that ends, user and password included.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    with rare_collections():
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
     from reliabit.tracking.ui.views import mark_experiment
 
     # A store imports its tables when it is first asked.
@@ -114,7 +110,7 @@ def open_store(*, uri: str, artifacts: str, experiment: str, patience: float = 0
         try:
             _create_database(uri)
             _check_server(uri, patience=patience)
-            client = guarded(MlflowClient(tracking_uri=uri), uri=uri)
+            client = guarded(_client(uri), uri=uri)
             found = client.get_experiment_by_name(experiment)
             if found is not None and found.lifecycle_stage == "deleted":
                 told = deleted("experiment", found.experiment_id)
@@ -122,10 +118,21 @@ def open_store(*, uri: str, artifacts: str, experiment: str, patience: float = 0
             experiment_id = found.experiment_id if found is not None else _create(client, uri, artifacts, experiment)
             mark_experiment(client, experiment_id, known=found)
             return client, experiment_id
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except ReliabitError:
+            raise
+        except store_errors(OSError) as error:
             reason = " ".join(str(error).split())
             told = sentence(error, uri=uri) or redact(f"the tracking store {uri} cannot be opened: {reason}")
             raise ReliabitError(told) from error
+
+
+def _client(uri: str) -> "MlflowClient":
+    """MLflow's client; where the store can be read without MLflow, what takes its place."""
+    if can_read(uri):
+        return cast("MlflowClient", SqliteClient(uri))
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
 
 
 def _create(client: "MlflowClient", uri: str, artifacts: str, experiment: str) -> str:
@@ -142,11 +149,11 @@ def _create_database(uri: str) -> None:
 
     A process that is killed while it creates tables would leave a database that nothing can open.
     """
-    from mlflow import MlflowClient
-
     database = Path(uri.removeprefix(SQLITE))
     if not uri.startswith(SQLITE) or database.exists():
         return
+    from mlflow import MlflowClient
+
     with replacing(database) as unfinished:
         MlflowClient(tracking_uri=f"{SQLITE}{unfinished}").search_experiments(max_results=1)
 
