@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .PHONY: help quick run setup dev test quick-test lint format typecheck unit test-slow test-slurm test-engines ui vllm-env \
-	llamacpp-env pretrained pretrain repro lock clean
+	llamacpp-env pretrained pretrain repro lock audit sbom fuzz clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -130,6 +130,21 @@ repro: setup  ## Bring the versioned pipeline up to date
 
 lock: dev  ## Write the installed versions to requirements.lock, requirements-dev.lock and requirements-pretrained.lock
 	$(PYTHON) bench/locks.py
+
+AUDIT_ENV ?= .venv-audit
+
+$(AUDIT_ENV)/bin/pip-audit:
+	python3 -m venv $(AUDIT_ENV)
+	$(AUDIT_ENV)/bin/python -m pip install --quiet pip-audit cyclonedx-bom
+
+audit: $(AUDIT_ENV)/bin/pip-audit  ## Look for known flaws in the locked versions (asks PyPI)
+	$(AUDIT_ENV)/bin/pip-audit --no-deps --disable-pip --requirement requirements.lock
+
+sbom: $(AUDIT_ENV)/bin/pip-audit  ## Write the locked packages as a list of materials, reliabit.cdx.json
+	$(AUDIT_ENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-file reliabit.cdx.json requirements.lock
+
+fuzz: dev  ## Give made-up inputs to everything that reads what strangers write (hours; INPUTS=100000 each)
+	nice -n 19 $(PYTHON) bench/fuzz.py --inputs $(or $(INPUTS),100000)
 
 clean:  ## Remove what tasks wrote; recorded runs stay
 	rm -rf outputs data cache calibration checkpoints results promotion dvc_plots

@@ -5,3 +5,6 @@ NOT_THE_SAME_QUESTIONS = "not asked the same questions"
 
 NO_SPACE = "has no space left"
 """A disk is full; of a store, of what is read, or of what is written."""
+
+LEADS_OUT = "leads out of"
+"""A name would be a path outside of the folder that it is joined to."""

@@ -1,5 +1,6 @@
 """The typed configuration of a run: one settings class a group, each beside the code that it is for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reliabit.confidence.settings import ConfidenceConfig
@@ -7,6 +8,7 @@ from reliabit.data.sources import DataConfig
 from reliabit.engines.settings import EngineConfig
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.files import leads_out
 from reliabit.inference.settings import TrainerConfig
 from reliabit.models.llama_cpp import FILE_TYPES
 from reliabit.models.settings import JoiningRecipe, ModelConfig, Recipe, RecoveryRecipe
@@ -170,11 +172,16 @@ class Config:
     seed: int = MISSING
 
     def check(self, key: str) -> None:
-        """Check shifts, other data sets and mixtures by name; all three are told apart by their names alone.
+        """Check names: those that files are called by, and shifts, other data sets and mixtures, known by them alone.
 
         Raises:
-            ReliabitError: A name is that of nothing, or of two things.
+            ReliabitError: A name leads out of a folder, or is that of nothing, or of two things.
         """
+        for place, called in self._file_names():
+            if called is not None and called != MISSING and leads_out(called):
+                raise ReliabitError(
+                    f"{place}={called} leads out of the folder that is called by it; name it without .."
+                )
         mixtures, others = self.evaluation.mixtures, set(self.other_data)
         labels = [*self.data.shifts, *(label for members in mixtures.values() for label in members)]
         if not labels and not others:
@@ -188,3 +195,19 @@ class Config:
         taken = {"none", "in_domain", *mixtures, *(shift.label for shift in catalogue())} & others - set(mixtures)
         if taken:
             raise ReliabitError(f"other_data.{min(taken)} has the name of something else; call the data set otherwise")
+
+    def _file_names(self) -> Iterator[tuple[str, str | None]]:
+        """What files and folders are called by, each with the key that says so."""
+        yield from (
+            ("model.name", self.model.name),
+            ("engine.model", self.engine.model),
+            ("quant.name", self.quant.name),
+        )
+        yield from (("evaluation.mixtures", name) for name in self.evaluation.mixtures)
+        yield from (("other_data", name) for name in self.other_data)
+        for key, data in {
+            "data": self.data,
+            **{f"other_data.{name}": one for name, one in self.other_data.items()},
+        }.items():
+            yield f"{key}.label", data.label
+            yield from ((f"{key}.splits", split) for split in data.splits)

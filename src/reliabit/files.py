@@ -1,11 +1,11 @@
-"""Atomic writing of files and folders, and records and manifests that tell whether what is read is what was written."""
+"""Atomic writing of files and folders, names that stay within them, and records that tell what was written."""
 
 import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile, mkdtemp
 from typing import Any
 
@@ -79,6 +79,29 @@ def take_place(new: Path, folder: Path, *, aside: Path) -> None:
         if aside.exists():
             aside.rename(folder)
         raise
+
+
+def leads_out(name: str) -> bool:
+    r"""Whether a name, joined to a folder, is no path or one that leaves the folder; links are not followed.
+
+    Every name that somebody else may have chosen is held against this before a path is made of it.
+
+    >>> [leads_out(name) for name in ("a/b.txt", "../a", "a/../../b", "/etc/passwd", "a\0", "")]
+    [False, True, True, True, True, True]
+    """
+    path = PurePosixPath(name)
+    return not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name below a folder.
+
+    Raises:
+        ReliabitError: It would lead out of the folder.
+    """
+    if leads_out(name):
+        raise ReliabitError(f"{name[:200]!a} leads out of {folder}; give a relative path without ..")
+    return folder / name
 
 
 def sha256(path: Path) -> str:
@@ -160,7 +183,7 @@ def check_manifest(folder: Path, *, remedy: str) -> dict[str, Any]:
     """
     record = read_manifest(folder, remedy=remedy)
     for name, expected in record["files"].items():
-        check_hash(folder / name, expected, remedy=remedy)
+        check_hash(inside(folder, name), expected, remedy=remedy)
     return record
 
 

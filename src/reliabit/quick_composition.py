@@ -102,7 +102,8 @@ def _file(name: str, *, made_of_others: bool = False) -> dict[str, Any]:
     # OmegaConf reads 1e-3 as a number, and YAML itself does not.
     if not text or "@package" in text or re.search(r"[\d.]e[-+]?\d", text):
         raise _NotPlainError
-    found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    # As `yaml.safe_load` does, by the parser in C where there is one.
+    found = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text).get_single_data()
     if not isinstance(found, dict) or ("defaults" in found and not made_of_others):
         raise _NotPlainError
     return found

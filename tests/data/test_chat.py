@@ -6,6 +6,7 @@ from itertools import islice
 import pytest
 from PIL import Image
 
+from messages import LEADS_OUT
 from reliabit.data.bad_samples import BadSamples
 from reliabit.data.chat import draw_chats
 from reliabit.errors import ReliabitError
@@ -67,8 +68,8 @@ def test_the_draw_depends_on_the_seed_alone(chats):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("../secret.png", "leads out of"),
-        ("coco/../../secret.png", "leads out of"),
+        ("../secret.png", LEADS_OUT),
+        ("coco/../../secret.png", LEADS_OUT),
         ("/etc/hostname", "is not relative to"),
         ("coco/9.png", "there is no such file"),
         ("coco/\0.png", "which is none"),
@@ -87,7 +88,7 @@ def test_a_link_cannot_leave_the_folder(chats, tmp_path):
     (tmp_path / "images" / "coco" / "link.png").symlink_to(tmp_path / "secret.png")
     rows, [said] = drawn(places, count=1)
     assert not rows
-    assert "leads out of" in said
+    assert LEADS_OUT in said
 
 
 @pytest.mark.parametrize(

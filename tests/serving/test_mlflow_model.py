@@ -112,6 +112,12 @@ def test_too_many_pixels_together_are_refused(recorded):
         mlflow.pyfunc.load_model(recorded.model_uri).predict(rows)
 
 
+def test_another_bundle_than_the_one_whose_digest_is_kept_is_not_loaded(recorded, monkeypatch):
+    monkeypatch.setenv("RELIABIT_BUNDLE_DIGEST", "0" * 64)
+    with pytest.raises(ReliabitError, match="manifest"):
+        mlflow.pyfunc.load_model(recorded.model_uri)
+
+
 def test_a_damaged_bundle_is_not_loaded(recorded, tmp_path):
     folder = Path(mlflow.artifacts.download_artifacts(recorded.model_uri, dst_path=str(tmp_path)))
     weights = next(folder.rglob("selector.safetensors"))

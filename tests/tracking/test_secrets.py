@@ -1,8 +1,11 @@
 """Whichever way a secret gets to a store, no byte of it holds it; a sweep without its password can be gone on with."""
 
+import base64
+import html
 import io
 import json
 import logging
+from urllib.parse import quote, quote_plus
 
 import pytest
 import yaml
@@ -11,7 +14,7 @@ from omegaconf import OmegaConf
 from reliabit.errors import ReliabitError
 from reliabit.identity import Fingerprint
 from reliabit.registry.history import history, log_outcome, recorded
-from reliabit.tracking.redaction import RedactingFormatter, print_redacted, redact, write_records
+from reliabit.tracking.redaction import RedactingFormatter, print_redacted, redact, redact_config, write_records
 from reliabit.tracking.sweep.parent import find_sweep, overrides_of, start_parent
 from tracking.stores import runs_of, tracker_at
 
@@ -130,3 +133,65 @@ def test_a_password_that_the_process_was_given_is_redacted_without_its_address()
 )
 def test_what_is_no_secret_stays(text):
     assert redact(text, environ={}, arguments=[]) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer {}",
+        "{{'Authorization': 'Basic {}'}}",
+        "X-API-Key: {}",
+        '{{"password": "{}"}}',
+        "{{'api_key': '{}'}}",
+        "--password={}",
+        "--api-key {}",
+        "MLFLOW_TRACKING_PASSWORD = {}",
+        "password='{}",
+        "AccountKey={};EndpointSuffix=a",
+        "https://h/x?X-Goog-Signature={}",
+        "Set-Cookie: session={}; HttpOnly",
+    ],
+)
+def test_places_where_secrets_stand(text):
+    found = redact(text.format("hunter2hunter2"), environ={}, arguments=[])
+    assert "hunter2" not in found
+    assert found == redact(found, environ={}, arguments=[])
+
+
+def test_json_stays_json():
+    found = json.loads(redact(json.dumps({"password": "hunter2", "seed": 1}), environ={}, arguments=[]))
+    assert found == {"password": "[redacted]", "seed": 1}
+
+
+@pytest.mark.parametrize("secret", ["a'b\"c\\dhunter", "a&b<hunter", "a b/hunter", "pässwört1"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        repr,
+        json.dumps,
+        html.escape,
+        quote,
+        quote_plus,
+        lambda text: quote_plus(text).lower(),
+        lambda text: repr(text.encode()),
+    ],
+)
+def test_a_secret_however_it_was_written(secret, written):
+    found = redact(f"sent {written(secret)} on", environ={"A_TOKEN": secret}, arguments=[])
+    assert set(found.removeprefix("sent ").removesuffix(" on")) <= set("[redacted]b'\"")
+
+
+def test_a_password_as_it_goes_over_http():
+    environ = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "hunter2"}
+    sent = base64.b64encode(b"me:hunter2").decode()
+    assert redact(f"request headers {sent}", environ=environ, arguments=[]) == "request headers [redacted]"
+
+
+def test_nothing_below_the_key_of_a_secret_stays():
+    config = {"password": ["a", "b"], "token": {"value": "abc"}, "api_key": 12345678, "https://me:pw@host": True}
+    assert redact_config(config, environ={}) == {
+        "password": ["[redacted]", "[redacted]"],
+        "token": {"value": "[redacted]"},
+        "api_key": "[redacted]",
+        "https://[redacted]@host": True,
+    }

@@ -18,7 +18,7 @@ from reliabit.data.bad_samples import summary, tell
 from reliabit.data.preview import preview
 from reliabit.data.sources import SOURCES, DataConfig, FileState, find_source
 from reliabit.errors import ReliabitError
-from reliabit.files import sha256, staged_folder
+from reliabit.files import inside, sha256, staged_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -151,6 +151,8 @@ def _read(folder: Path) -> _Manifest:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         skipped, files = record.get("skipped", {}), record.get("files", {})
+        for split in record["splits"]:
+            inside(folder, split)
         return _Manifest(
             splits={name: SplitRecord(**split) for name, split in record["splits"].items()},
             skipped={problem: int(count) for problem, count in skipped.items()},

@@ -10,6 +10,7 @@ from typing import Any
 
 from reliabit.data.question_index import QuestionIndex
 from reliabit.errors import ReliabitError
+from reliabit.files import leads_out
 
 LARGEST_WHOLE = 2**53
 """Beyond it, floats leave out integers."""
@@ -215,11 +216,10 @@ def image_file(pattern: str, image_id: int | str) -> str:
     'val/VizWiz_val_00000000.jpg'
     """
     name = pattern.format(image_id=image_id)
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"the image path {name!r} leads out of the set's folder")
     if "\0" in name:
         raise ValueError(f"the image path {name!r} holds a NUL, which no path may")
+    if leads_out(name):
+        raise ValueError(f"the image path {name!r} leads out of the set's folder")
     return name
 
 

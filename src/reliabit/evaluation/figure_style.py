@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from reliabit.files import replacing
+from reliabit.files import inside, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +144,7 @@ def legend_below(figure: "Figure", sources: "Iterable[Axes]", *, columns: int = 
 def write_figures(drawn: "Mapping[str, Figure]", folder: Path) -> list[Path]:
     """Write figures under their names, each whole or not at all."""
     for name, figure in drawn.items():
-        with replacing(folder / name) as unfinished:
+        with replacing(inside(folder, name)) as unfinished:
             # Without the version of what drew it, a figure depends on what it shows alone.
             figure.savefig(unfinished, format="png", dpi=DPI, metadata={"Software": None})
     return [folder / name for name in drawn]

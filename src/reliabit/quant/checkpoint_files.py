@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing, sha256
+from reliabit.files import inside, replacing, sha256
 from reliabit.quant.record import quantized_as
 
 SINGLE = "model.safetensors"
@@ -114,7 +114,7 @@ def verify_checkpoint(folder: Path) -> dict[str, str]:
     """
     hashes = _read_hashes(folder / CHECKSUMS)
     for name, expected in hashes.items():
-        file = folder / name
+        file = inside(folder, name)
         if not file.is_file():
             raise ReliabitError(f"{file} is missing, and {CHECKSUMS} lists it; quantize again or fetch it again")
         if sha256(file) != expected:

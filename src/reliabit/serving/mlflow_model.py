@@ -4,6 +4,7 @@
 answers `{"inputs": [{"image": "<base64>", "question": "..."}]}` at `/invocations`.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from reliabit.serving.http.messages import RefusalError, Request, Response
 BUNDLE_ARTIFACT = "bundle"
 """The name of the artifact that holds the bundle."""
 
+DIGEST_VARIABLE = "RELIABIT_BUNDLE_DIGEST"
+"""What holds the SHA-256 of the manifest of the only bundle that may be loaded."""
+
 LIMITS = Limits()
 """Those of images hold here, too; those of whole requests are for MLflow's server and what stands before it."""
 
@@ -37,7 +41,9 @@ class AbstainingModel(PythonModel):  # type: ignore[misc]
         Raises:
             ReliabitError: The bundle is damaged or cannot be loaded.
         """
-        with verified_snapshot(Path(context.artifacts[BUNDLE_ARTIFACT])) as snapshot:
+        # Whoever can change a file of it here can change its manifest, too; this is kept elsewhere.
+        digest = os.environ.get(DIGEST_VARIABLE) or None
+        with verified_snapshot(Path(context.artifacts[BUNDLE_ARTIFACT]), digest=digest) as snapshot:
             # MLflow does not tell a model which version it is; the digest of its files does.
             self.version = manifest_digest(snapshot)[:12]
             self.model = ServedModel(snapshot, accelerator="auto")

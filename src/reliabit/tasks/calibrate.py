@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reliabit.config import Config
-from reliabit.files import replacing
+from reliabit.files import inside, replacing
 from reliabit.models.loading import check_loadable
 from reliabit.progress import step
 from reliabit.tasks._calibration_rows import FOLDER, calibration_digest
@@ -27,7 +27,7 @@ def calibrate(config: Config) -> None:
     from reliabit.quant.mbq.calibration_statistics import RECORD
 
     if not needs_statistics(config):
-        path = Path(config.paths.cache) / FOLDER / f"{config.quant.name}.md"
+        path = inside(Path(config.paths.cache) / FOLDER, f"{config.quant.name}.md")
         questions = calibration_digest(config)
         learned = "learns nothing from data" if questions is None else f"learns from {questions} while it quantizes"
         note = f"quant={config.quant.name} {learned}: there is nothing to calibrate.\n"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from reliabit.data.prepared_table import MANIFEST, read_manifest
 from reliabit.errors import ReliabitError
-from reliabit.files import sha256, staged_folder
+from reliabit.files import leads_out, sha256, staged_folder
 from reliabit.paths import project_root
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def resolve(uri: str, *, root: Path | None = None) -> DvcDatasetSource:
         ReliabitError: It is no such address, or neither DVC nor a manifest records the path.
     """
     path = Path(uri.removeprefix(SCHEME))
-    if not uri.startswith(SCHEME) or path.is_absolute() or ".." in path.parts or not path.name:
+    if not uri.startswith(SCHEME) or leads_out(str(path)):
         raise ReliabitError(f"{uri} is no address of a data set; write dvc:// and a path relative to the project")
     return find_record(path, root=root or project_root())
 
@@ -279,7 +279,7 @@ def _copy_out(cache: Any, value: str, target: Path) -> Path:
     with staged_folder(target) as staging:
         for entry in _listing(cache, value):
             file = staging / entry["relpath"]
-            if not file.resolve().is_relative_to(staging.resolve()):
+            if leads_out(entry["relpath"]):
                 raise ReliabitError(f"{value} names the file {entry['relpath']!r} outside its folder; do not trust it")
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(cache.oid_to_path(entry["md5"]), file)

@@ -9,7 +9,9 @@ and every variable that a job is to set, as they are. So it is told to write not
 what it leaves beside a job's output is written here.
 """
 
+import base64
 import functools
+import html
 import json
 import logging
 import os
@@ -20,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 from reliabit.files import replacing
 
@@ -35,9 +37,15 @@ RECORDS = ".hydra"
 SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|KEY|CREDENTIAL|BEARER|_(?:PASS|PWD|PAT|AUTH)$", re.IGNORECASE)
 """Environment variables whose values are secrets."""
 
-_WORDS = "token|secret|passw(?:or)?d|passphrase|pwd|(?:api|access|secret|private)[_-]?key|credentials?|bearer|auth"
+_WORDS = (
+    "token|secret|passw(?:or)?d|passphrase|pwd|(?:api|access|account|secret|private)[_-]?key|credentials?|bearer|auth"
+    "|authorization"
+)
 _KEY = re.compile(rf"(?:^|[._-])(?:{_WORDS})$", re.IGNORECASE)
 """Keys whose values are secrets; a configuration has counts of tokens, too, which are none."""
+
+USER, PASSWORD = "USERNAME", "PASSWORD"
+"""How the names of variables end that go together, as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD do."""
 
 ORDINARY = frozenset({"true", "false", "none", "null", "auto", "default", "enabled", "disabled", "always", "never"})
 """Values of such variables that are settings: TOKENIZERS_PARALLELISM=false must not redact every `false`."""
@@ -62,19 +70,30 @@ _PASSWORD = re.compile(r"(?:\b[a-z][a-z0-9+.-]*:/{0,2}|=|^)[^\s:@/=]*:(?!//)(?P<
 _MODEL = re.compile(r"models:/[^\s:@/]+@[\w-]+")
 """MLflow's name of a version by its alias, which looks like a user with a password and is none."""
 _QUERIES = re.compile(
-    r"(?P<kept>[?&](?:access_?token|token|password|secret|sig|signature|api_?key|x-amz-[a-z-]+)=)[^&\s#]+",
+    r"(?P<kept>[?&](?:access_?token|token|password|secret|sig|signature|api_?key|x-(?:amz|goog)-[a-z-]+)=)[^&\s#]+",
     re.IGNORECASE,
 )
-_ASSIGNMENTS = re.compile(
-    rf"(?P<kept>(?<![\w.-])(?:[\w.]*[._-])?(?:{_WORDS})=)(?!\[redacted\])(?P<value>'[^']*'|\"[^\"]*\"|[^\s,;&'\"\]}})]+)",
-    re.IGNORECASE,
+_VALUE = r"(?!['\"]?\[redacted\])(?P<value>'[^']*'|\"[^\"]*\"|['\"]?[^\s,;&'\"\]})]+)"
+_NAME = rf"(?<![\w.-])-{{0,2}}(?:[\w.]*[._-])?(?:{_WORDS})"
+_ASSIGNMENTS = (
+    re.compile(rf"(?P<kept>{_NAME}[ \t]?=[ \t]?){_VALUE}", re.IGNORECASE),
+    # Arguments of commands, and what JSON and Python write of a mapping.
+    re.compile(rf"(?P<kept>(?<![\w-])--(?:[\w-]*-)?(?:{_WORDS})[ \t]){_VALUE}", re.IGNORECASE),
+    re.compile(rf"(?P<kept>(?P<quote>['\"])[\w.-]*(?:{_WORDS})(?P=quote):[ \t]?){_VALUE}", re.IGNORECASE),
+    # Headers of HTTP.
+    re.compile(
+        r"(?P<kept>\b(?:(?:proxy-)?authorization:[ \t]*(?:(?:basic|bearer|digest|token)[ \t]+)?+|x-api-key:[ \t]*"
+        rf"|(?:set-)?cookie:[ \t]*[\w.-]+=)){_VALUE}",
+        re.IGNORECASE,
+    ),
 )
 _FORMS = re.compile(
     r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|xox[abeprs]-[\w-]{10,}"
-    r"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
+    r"|pypi-[\w-]{20,}|npm_\w{20,}|[rs]k_(?:live|test)_\w{16,}|dapi[0-9a-f]{32}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
 )
-"""Access tokens of GitHub, GitLab, Hugging Face, OpenAI, Slack, AWS and Google, those of JSON, and private keys."""
+"""Access tokens of GitHub, GitLab, Hugging Face, OpenAI, Slack, registries of packages, Stripe, Databricks, AWS and
+Google, those of JSON, and private keys."""
 
 
 def redact(text: str, *, environ: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None) -> str:
@@ -99,7 +118,9 @@ def redact(text: str, *, environ: Mapping[str, str] = os.environ, arguments: Seq
     for address in _ADDRESSES:
         found = address.sub(rf"\g<kept>{REDACTED}@", found)
     found = _QUERIES.sub(rf"\g<kept>{REDACTED}", found)
-    return _FORMS.sub(REDACTED, _ASSIGNMENTS.sub(_without_value, found))
+    for assignment in _ASSIGNMENTS:
+        found = assignment.sub(_without_value, found)
+    return _FORMS.sub(REDACTED, found)
 
 
 def redact_values(values: Mapping[str, str], *, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -119,9 +140,7 @@ def redact_config(config: Any, *, environ: Mapping[str, str] = os.environ) -> An
     """
     if isinstance(config, Mapping):
         return {
-            key: _redacted(str(key), value, environ=environ)
-            if isinstance(value, str)
-            else redact_config(value, environ=environ)
+            redact(key, environ=environ) if isinstance(key, str) else key: _redacted_below(str(key), value, environ)
             for key, value in config.items()
         }
     if isinstance(config, list | tuple):
@@ -166,6 +185,17 @@ def write_redacted(config: Any, path: Path) -> None:
         unfinished.write_text(OmegaConf.to_yaml(told), encoding="utf-8")
 
 
+def _redacted_below(key: str, value: Any, environ: Mapping[str, str]) -> Any:
+    """A value of any kind, with all texts and numbers below the key of a secret taken out."""
+    if isinstance(value, Mapping) and _KEY.search(key):
+        return {name: _redacted_below(key, one, environ) for name, one in value.items()}
+    if isinstance(value, list | tuple) and _KEY.search(key):
+        return [_redacted_below(key, one, environ) for one in value]
+    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool) and _KEY.search(key)):
+        return _redacted(key, str(value), environ=environ)
+    return redact_config(value, environ=environ)
+
+
 def _redacted(key: str, value: str, *, environ: Mapping[str, str]) -> str:
     called = _KEY.search(key) or (key.isupper() and SECRET_NAMES.search(key) and len(value) >= SHORTEST)
     if called and value and value.lower() not in ORDINARY:
@@ -174,13 +204,21 @@ def _redacted(key: str, value: str, *, environ: Mapping[str, str]) -> str:
 
 
 def _without_value(found: re.Match[str]) -> str:
-    return found[0] if found["value"].strip("'\"").lower() in ORDINARY else f"{found['kept']}{REDACTED}"
+    if found["value"].strip("'\"").lower() in ORDINARY:
+        return found[0]
+    # JSON stays JSON.
+    quote_mark = found["value"][0] if found.groupdict().get("quote") and found["value"][0] in "'\"" else ""
+    return f"{found['kept']}{quote_mark}{REDACTED}{quote_mark}"
 
 
 def _secrets(environ: Mapping[str, str], arguments: Sequence[str]) -> frozenset[str]:
     named = {value.strip() for name, value in environ.items() if SECRET_NAMES.search(name)}
     named = {value for value in named if len(value) >= SHORTEST and value.lower() not in ORDINARY}
-    return frozenset({*named, *_given(environ.values()), *_given(arguments)})
+    # How a password goes over HTTP, where its user is known.
+    passwords = [name for name in environ if name.endswith(PASSWORD) and environ[name]]
+    pairs = [f"{environ.get(name.removesuffix(PASSWORD) + USER, '')}:{environ[name]}" for name in passwords]
+    basic = {base64.b64encode(pair.encode()).decode() for pair in pairs}
+    return frozenset({*named, *basic, *_given(environ.values()), *_given(arguments)})
 
 
 def _given(texts: Iterable[str]) -> Iterator[str]:
@@ -193,9 +231,16 @@ def _given(texts: Iterable[str]) -> Iterator[str]:
             yield from (one for one in {value.strip("'\"")} if len(one) >= ANYWHERE)
 
 
+def _forms_of(secret: str) -> Iterator[str]:
+    """A secret as it is, in an address (whose escapes some write small), in JSON, as Python shows it, and in HTML."""
+    addressed = (quote(secret), quote(secret, safe=""), quote_plus(secret, safe=""))
+    yield from (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], repr(secret.encode())[2:-1], html.escape(secret))
+    yield from (*addressed, *(re.sub("%..", lambda found: found[0].lower(), one) for one in addressed))
+
+
 @functools.lru_cache(maxsize=8)
 def _pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
-    forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])}
+    forms = {form for secret in secrets for form in _forms_of(secret)}
     # Longest first, so that a secret that begins like another is redacted whole.
     parts = [
         re.escape(form) if len(form) >= ANYWHERE else rf"(?<!\w){re.escape(form)}(?!\w)"

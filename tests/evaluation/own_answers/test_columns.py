@@ -125,3 +125,12 @@ def test_questions_under_a_shift_are_left_out_of_a_table_of_reliabit():
     assert found.notes == ("rows under a shift are left out: 1",)
     with pytest.raises(ReliabitError, match="accuracy is 9 in row 3 of the table"):
         read(columns | {"accuracy": [1, 8, 9]})
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [0.5], 10**400, "x\ny"], ids=["mapping", "list", "huge", "lines"])
+@pytest.mark.parametrize("name", ["confidence", "correct"])
+def test_a_value_of_another_kind_is_shown_in_one_line(name, value):
+    row = {"confidence": 0.5, "correct": 1, name: value}
+    with pytest.raises(ReliabitError, match=rf"^{name} is .* in row 2 of the table; |^the column {name}") as refused:
+        read_columns(open_table([{"confidence": 0.5, "correct": 1}, row]), Columns())
+    assert "\n" not in str(refused.value)

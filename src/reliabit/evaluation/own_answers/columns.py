@@ -178,7 +178,7 @@ def _each(values: Values, number: Callable[[Any], float]) -> tuple[npt.NDArray[n
     for row, value in enumerate(values):
         try:
             read[row] = number(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
     return read, values
 
@@ -186,7 +186,7 @@ def _each(values: Values, number: Callable[[Any], float]) -> tuple[npt.NDArray[n
 def _confidences(values: Values, name: str, place: Callable[[int], str]) -> npt.NDArray[np.float64]:
     try:
         read = _numbers(values).astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         read, _ = _each(values, float)
     _one_a_row(read, name)
     _refuse(~np.isfinite(read), values, name, place, "every confidence must be a number")
@@ -196,7 +196,7 @@ def _confidences(values: Values, name: str, place: Callable[[int], str]) -> npt.
 def _correct(values: Values, name: str, place: Callable[[int], str]) -> npt.NDArray[np.float64]:
     try:
         read = _numbers(values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         read, _ = _each(values, _share)
     _one_a_row(read, name)
     # Written so that NaN is refused too.
@@ -223,7 +223,8 @@ def _refuse(bad: npt.NDArray[np.bool_], values: Values, name: str, place: Callab
     if bad.any():
         row = int(bad.argmax())
         value = values[row].item() if hasattr(values[row], "item") else values[row]
-        shown = "missing" if value is None or value == "" else repr(value) if isinstance(value, str) else f"{value:g}"
+        shown = f"{value:g}" if isinstance(value, float) else repr(value)[:80]
+        shown = "missing" if value is None or value == "" else shown
         raise ReliabitError(f"{name} is {shown} in {place(row)}; {rule}")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reliabit.errors import DamagedError, ReliabitError
-from reliabit.files import check_hash, read_sealed, sealed, sha256
+from reliabit.files import check_hash, inside, read_sealed, sealed, sha256
 from reliabit.quant.mbq.calibration_set import Tokens
 from reliabit.quant.mbq.groups import GROUPS
 from reliabit.quant.mbq.sensitivity import ratios
@@ -178,7 +178,7 @@ def read_statistics(folder: Path, *, key: str) -> Statistics:
         )
     # Each layer is checked again when it is read; what is damaged is better known before the work begins.
     for name, expected in record["sha256"].items():
-        check_hash(folder / name, expected, remedy=_remedy(folder))
+        check_hash(inside(folder, name), expected, remedy=_remedy(folder))
     tensors = _read(folder, COMMON)
     tokens = Tokens(
         kinds=tensors["kinds"],

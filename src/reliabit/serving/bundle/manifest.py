@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from reliabit.errors import ReliabitError
-from reliabit.files import replacing, sha256
+from reliabit.files import leads_out, replacing, sha256
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -144,9 +144,7 @@ def _parse(text: bytes, path: Path) -> Listed:
 
 
 def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    plain = path.as_posix() == name and bool(path.parts) and name != MANIFEST
-    return plain and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+    return not leads_out(name) and PurePosixPath(name).as_posix() == name and name != MANIFEST and "\\" not in name
 
 
 def _check_listing(folder: Path, listed: Listed) -> None:

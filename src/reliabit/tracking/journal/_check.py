@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from reliabit.errors import ReliabitError
-from reliabit.files import sha256
+from reliabit.files import leads_out, sha256
 from reliabit.identity import FINGERPRINT, TAG, written_hex
 from reliabit.tracking.heartbeat import BEAT
 from reliabit.tracking.journal._records import ARTIFACTS, RECORDS, RecordedRun
@@ -147,8 +147,7 @@ def _stays_inside(name: str) -> bool:
     >>> _stays_inside("deep/er/note.txt"), _stays_inside("a/../b"), _stays_inside("/etc/passwd"), _stays_inside("./a")
     (True, False, False, False)
     """
-    path = PurePosixPath(name)
-    return name != "." and path.as_posix() == name and not path.is_absolute() and ".." not in path.parts
+    return not leads_out(name) and PurePosixPath(name).as_posix() == name
 
 
 def _is_moment(text: str | None) -> bool:

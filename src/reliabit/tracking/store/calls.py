@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reliabit.errors import ReliabitError
+from reliabit.files import leads_out
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,7 +83,7 @@ def copy_artifact(artifacts: Path, name: str, folder: Path) -> str:
 
 def inside(name: str) -> PurePosixPath:
     """A path that cannot lead out of the folder it is joined to."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+    # No name stands for all artifacts.
+    if name and leads_out(name):
         raise ReliabitError(f"{name!r} leads out of the run's folder; name artifacts by relative paths without ..")
-    return path
+    return PurePosixPath(name)
