@@ -74,8 +74,10 @@ def processor_seconds(process: "subprocess.Popen[bytes]") -> float:
 
 def differences(ours: Path, theirs: Path) -> dict[str, Any]:
     """How far the results of two folders are apart, cell by cell in the order of their names."""
-    tables = [sorted(folder.rglob("predictions.parquet")) for folder in (ours, theirs)]
-    reports = [sorted(path for path in folder.rglob("metrics.json")) for folder in (ours, theirs)]
+    # Artifacts hold them again, in folders that are called at random.
+    places = [[folder / "run", folder / "sweep"] for folder in (ours, theirs)]
+    tables = [sorted(path for place in one for path in place.rglob("predictions.parquet")) for one in places]
+    reports = [sorted(path for place in one for path in place.rglob("metrics.json")) for one in places]
     found: dict[str, Any] = {"cells": len(tables[0]), "questions": 0, "other answers": 0}
     apart = {"log_prob": 0.0, "conf_selector": 0.0}
     for pair in zip(*tables, strict=True):

@@ -353,6 +353,7 @@ def test_what_identities_hold_as_values_is_plain_data():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and hasattr(node, "name")
     }
     checks = {"choice", "component", "positive", "listed", "check", "check_template", "to_settings", "_check_choices"}
+    checks |= {"_file_names"}
     assert functions == {*checks, "place", "training", "join", "recovering"}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from messages import LEADS_OUT
 from reliabit.errors import ReliabitError
 from reliabit.tracking.journal._records import RECORDS, read_run, read_runs
 from reliabit.tracking.sweep.parent import read_parent, write_parent
@@ -81,7 +82,7 @@ def test_failures_are_recorded_like_in_a_store(journal):
 
 @pytest.mark.parametrize("name", ["../note.txt", "/etc/note.txt", "a/../../note.txt"])
 def test_artifacts_stay_in_their_folder(journal, name):
-    with pytest.raises(ReliabitError, match="leads out of the run's folder"), journal.run("cell", tags={}) as run:
+    with pytest.raises(ReliabitError, match=f"{LEADS_OUT} the run's folder"), journal.run("cell", tags={}) as run:
         run.log_text("x", name)
 
 
