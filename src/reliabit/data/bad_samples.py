@@ -60,7 +60,8 @@ class BadSamples:
         if place:
             record["place"] = place
             if len(self.first) < SHOWN:
-                self.first.append(f"{place}: {problem}{f' ({detail})' if detail else ''}")
+                shown = " ".join(detail.split())
+                self.first.append(f"{place}: {problem}{f' ({shown})' if shown else ''}")
         self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def by_problem(self) -> dict[str, int]:
