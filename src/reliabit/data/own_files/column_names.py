@@ -127,7 +127,9 @@ def find_columns(names: Sequence[str], settings: ColumnNames, *, place: str) -> 
     given = settings.given()
     found = {role: _found(role, names, given.get(role), problems) for role in NAMES}
     if problems:
-        raise ReliabitError(f"{place}: {'; '.join(problems)}. Its columns are {', '.join(names) or 'none'}")
+        # A name may hold line ends, and a refusal is one line.
+        there = ", ".join(" ".join(name.split()) for name in names) or "none"
+        raise ReliabitError(f"{place}: {'; '.join(problems)}. Its columns are {there}")
     single = {role: (columns[0] if columns else None) for role, columns in found.items() if role != "answers"}
     return FoundColumns(answers=tuple(found["answers"]), **single)  # type: ignore[arg-type]
 

@@ -141,7 +141,11 @@ def find_columns(table: RawTable, columns: Columns) -> dict[str, str]:
 
 
 def _find(table: RawTable, role: str, named: str | None) -> str | None:
-    there = f"its columns are {', '.join(map(str, table.names))}" if table.names else "it is empty"
+    there = (
+        f"its columns are {', '.join(' '.join(str(name).split()) for name in table.names)}"
+        if table.names
+        else "it is empty"
+    )
     if named is not None:
         if named not in table.names:
             raise ReliabitError(f"{table.what} has no column {named}, which is named as {role}; {there}")
