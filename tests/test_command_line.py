@@ -109,7 +109,7 @@ def test_an_ordinary_path_is_shown_as_it_must_be_typed(argument, shown):
     ],
 )
 def test_what_hydra_refuses_is_told_in_our_words(argument, told, monkeypatch):
-    monkeypatch.setattr("reliabit.config_errors.is_installed", lambda extra: False)
+    monkeypatch.setattr("reliabit.cluster.is_installed", lambda extra: False)
     found = sentence(argument)
     assert found.startswith(told)
     assert found.count("\n") == 1

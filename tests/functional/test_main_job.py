@@ -62,8 +62,8 @@ def test_a_finished_cell_is_found_without_what_computes(sweep):
     done = run_python("-X", "importtime", "src/run.py", "quant.bits=4", *SMALL, *place.placed())
     assert "is finished already" in done.stdout, done.stderr[-2000:]
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "mlflow" in imported
-    assert not {"torch", "transformers", "lightning", "datasets"} & imported
+    assert "reliabit.tracking.store.sqlite" in imported
+    assert not {"mlflow", "torch", "transformers", "lightning", "datasets"} & imported
 
 
 def test_fewer_bits_take_less_and_are_less_sure(sweep):
