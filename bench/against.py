@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from sweep import placed
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "against.json"
-SAME = ("model=qwen2_vl_tiny", "confidence=selector", "trainer.threads=1", "trainer.progress_bar=false")
+SAME = ("model=qwen2_vl_tiny", "confidence=selector")
 IMAGES = "{dev: 60, val: 60, cal: 40, test: 80}"
 THINGS: dict[str, tuple[str, ...]] = {
     "one cell": ("quant=none",),
@@ -45,22 +46,8 @@ BOUNDS = {"one cell": 0.55, "nine cells": 0.5}
 
 def start(checkout: Path, folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     """Start a checkout's `src/run.py` in a folder that holds nothing yet."""
-    places = {
-        "hydra.run.dir": folder / "run",
-        "hydra.sweep.dir": folder / "sweep",
-        "paths.data": folder / "data",
-        "paths.cache": folder / "cache",
-        "tracking.uri": f"sqlite:///{folder}/mlflow.db",
-        "tracking.artifacts": folder / "artifacts",
-    }
     return subprocess.Popen(  # noqa: S603 - a fixed program
-        [
-            checkout / ".venv/bin/python",
-            "src/run.py",
-            *arguments,
-            *SAME,
-            *(f"{key}={at}" for key, at in places.items()),
-        ],
+        [checkout / ".venv/bin/python", "src/run.py", *arguments, *SAME, *placed(folder)],
         cwd=checkout,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -73,7 +60,7 @@ def processor_seconds(process: "subprocess.Popen[bytes]") -> float:
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{process.args} ended with {process.returncode}")
+        raise SystemExit(f"{process.args!r} ended with {process.returncode}")
     return round(used.ru_utime + used.ru_stime, 1)
 
 

@@ -26,8 +26,8 @@ BOUND = 0.6
 """The share of the cells' time that the sweep may take."""
 
 
-def run(folder: Path, *arguments: str) -> dict[str, float]:
-    """Run `src/run.py` in a folder that holds nothing yet; what it took."""
+def placed(folder: Path) -> list[str]:
+    """Arguments that have a job find and leave everything in a folder, on one thread and without bars."""
     places = {
         "hydra.run.dir": folder / "run",
         "hydra.sweep.dir": folder / "sweep",
@@ -36,10 +36,15 @@ def run(folder: Path, *arguments: str) -> dict[str, float]:
         "tracking.uri": f"sqlite:///{folder}/mlflow.db",
         "tracking.artifacts": folder / "artifacts",
     }
-    placed = [f"{key}={value}" for key, value in places.items()]
+    own = ["trainer.threads=1", "trainer.progress_bar=false"]
+    return [*(f"{key}={value}" for key, value in places.items()), *own]
+
+
+def run(folder: Path, *arguments: str) -> dict[str, float]:
+    """Run `src/run.py` in a folder that holds nothing yet; what it took."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(  # noqa: S603 - a fixed program
-        [sys.executable, "src/run.py", *arguments, *placed, "trainer.threads=1", "trainer.progress_bar=false"],
+        [sys.executable, "src/run.py", *arguments, *placed(folder)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

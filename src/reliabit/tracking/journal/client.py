@@ -19,7 +19,7 @@ from reliabit.files import replacing, sha256
 from reliabit.tracking.heartbeat import heartbeat_tags
 from reliabit.tracking.journal._fields import JOURNAL_VERSION, RUNNING
 from reliabit.tracking.journal._records import ARTIFACTS, RecordedRun, append, read_run, read_runs, unwritable
-from reliabit.tracking.store.calls import copy_artifact, inside
+from reliabit.tracking.store.calls import artifact_path, copy_artifact
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,7 +151,7 @@ class JournalClient:
 
     @contextmanager
     def _artifact(self, run_id: str, name: str) -> Iterator[Path]:
-        target = self._run_folder(run_id) / ARTIFACTS / inside(name)
+        target = self._run_folder(run_id) / ARTIFACTS / artifact_path(name)
         try:
             with replacing(target) as unfinished:
                 yield unfinished
@@ -159,13 +159,13 @@ class JournalClient:
                     os.fsync(file.fileno())
                 digest = sha256(unfinished)
             _sync_folder(target.parent)
-            name = inside(name).as_posix()
+            name = artifact_path(name).as_posix()
             self._append(run_id, artifacts=[name], sha256={name: digest})
         except OSError as error:
             raise unwritable(target, error) from error
 
     def _run_folder(self, run_id: str) -> Path:
-        folder = self._folder / inside(run_id)
+        folder = self._folder / artifact_path(run_id)
         if not folder.is_dir():
             raise FileNotFoundError(f"the journal {self._folder} has no run {run_id}")
         return folder

@@ -72,7 +72,7 @@ def found_or_none(call: Callable[..., T], *arguments: Any, codes: Sequence[str] 
 
 def copy_artifact(artifacts: Path, name: str, folder: Path) -> str:
     """Copy an artifact of a run on this machine, a file or a folder, into a folder, under its own path."""
-    source, target = artifacts / inside(name), folder / inside(name)
+    source, target = artifacts / artifact_path(name), folder / artifact_path(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True)
@@ -81,7 +81,7 @@ def copy_artifact(artifacts: Path, name: str, folder: Path) -> str:
     return str(target)
 
 
-def inside(name: str) -> PurePosixPath:
+def artifact_path(name: str) -> PurePosixPath:
     """A path that cannot lead out of the folder it is joined to."""
     # No name stands for all artifacts.
     if name and leads_out(name):

@@ -139,9 +139,7 @@ class SqliteClient:
         values = [json.dumps([int(one) for one in experiment_ids]), json.dumps(_STAGES[run_view_type])]
         for clause in clauses:
             name = clause["tag"] or clause["plain"]
-            wanted.append(
-                "run_uuid IN (SELECT run_uuid FROM tags WHERE key = ? AND value = ?)" if name else "status = ?"
-            )
+            wanted.append(_TAGGED if name else "status = ?")
             values += [name, clause["value"]] if name else [clause["value"]]
         start = int(page_token or 0)
         with _opened(self._path) as rows:
