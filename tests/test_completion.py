@@ -52,7 +52,7 @@ def test_a_shell_is_answered(capsys):
     ("typed", "offered"),
     [
         ("hi", ["history"]),
-        ("re", ["reap"]),
+        ("re", ["reap", "report"]),
         ("serve --po", ["--port"]),
         ("history tracking=s", ["tracking=server", "tracking=sqlite"]),
         ("history --k", []),

@@ -42,6 +42,7 @@ class BaselineSweeper(BasicSweeper):
         from reliabit.cluster import share_folders
         from reliabit.jobs import SWEEP_FOLDER, claim_hydra_folder
         from reliabit.registry.verdict import verdicts
+        from reliabit.tasks._pictures import pictures_of
         from reliabit.tracking.redaction import write_redacted
         from reliabit.tracking.sweep.running import sweep_parent
 
@@ -51,7 +52,8 @@ class BaselineSweeper(BasicSweeper):
             share_folders(swept)
             write_redacted(swept, folder / "multirun.yaml")
             judge = partial(verdicts, policy=OmegaConf.to_object(swept.registry))
-            with sweep_parent(swept, asked=asked, judge=judge):
+            illustrate = partial(pictures_of, tables=Path(swept.paths.data))
+            with sweep_parent(swept, asked=asked, judge=judge, illustrate=illustrate):
                 return self._launch(cells)
 
     def _cells(self, arguments: Sequence[str]) -> list[list[str]]:

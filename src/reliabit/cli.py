@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reliabit import __version__
 from reliabit.commands import own_answers
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 REFUSED = 1
 """The status of a command that did its work and answers no."""
 
-WHOLE = ("promoting.promote",)
-"""The commands that read all of the configuration: the bundle of a promoted cell is made anew."""
+WHOLE = ("promoting.promote", "reporting.report")
+"""The commands that read all of the configuration: a cell is made anew, or compared with others."""
 
 COMPLETE = "--complete"
 """What bash is told to ask for completions: `complete -o default -C 'reliabit --complete' reliabit`."""
@@ -123,6 +123,13 @@ def parser() -> argparse.ArgumentParser:
     rollback = command("rollback", "versions.roll_back", "give the alias champion back to an earlier version")
     rollback.add_argument("--to", help="the version; the champion before this one by default")
     rollback.add_argument("--reason", default="", help="why, for the history")
+    text = "write one page of a sweep, to pass on"
+    report = commands.add_parser("report", help=text, description=text)
+    about = "the parent run of the sweep, the last one by default; then overrides such as tracking.uri=..."
+    report.add_argument("words", nargs="*", metavar="sweep", action=SweepAndOverrides, help=about)
+    report.add_argument("--file", type=Path, default=Path("report.html"), help="where to; report.html by default")
+    report.add_argument("--without-pictures", action="store_true", help="leave out the pictures that were asked about")
+    report.set_defaults(command="reporting.report", sweep="last", overrides=[])
     command("history", "versions.show_history", "list every attempt to change the champion")
     command("delete", "versions.delete", "delete a version that no alias names", version="its number, such as 3")
     pull = command(
@@ -143,6 +150,22 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=port, default=8000, help="the port; 0 for any that is free")
     own_answers.add_parser(commands)
     return top
+
+
+class SweepAndOverrides(argparse.Action):
+    """Words of which the first may name a sweep; those with an equals sign are overrides."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Part them."""
+        words = [str(word) for word in values or ()]
+        named = words[:1] if words and "=" not in words[0] else []
+        namespace.sweep, namespace.overrides = (named or ["last"])[0], words[len(named) :]
 
 
 def port(text: str) -> int:

@@ -12,6 +12,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
+from evaluation.sweep_report.test_page import contents_of
 from functional.place import Place
 from launching import PROJECT, run_python
 
@@ -55,6 +56,27 @@ def test_the_table_stands_in_the_terminal_and_on_the_parent(sweep):
     path = MlflowClient(tracking_uri=place.uri).download_artifacts(parent.info.run_id, "summary.md")
     lines = Path(path).read_text().splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == names
+
+
+def test_the_sweep_ends_with_its_report_and_the_command_makes_it_again(sweep, tmp_path):
+    place, done = sweep
+    (parent,) = place.runs("sweep")
+    client = MlflowClient(tracking_uri=place.uri)
+    recorded = Path(client.download_artifacts(parent.info.run_id, "report.html")).read_text()
+    printed = re.search(r"^  report +(\S+)$", done.stdout, re.MULTILINE)[1]
+    assert (PROJECT / printed).read_text() == recorded
+    assert "artifacts/report.html?" in parent.data.tags["mlflow.note.content"]
+    written = tmp_path / "again.html"
+
+    again = run_python("-m", "reliabit", "report", parent.info.run_id, *place.placed(), "--file", str(written))
+    assert again.returncode == 0, again.stderr
+    found = contents_of(written.read_text())["families"][0]
+    [family] = contents_of(recorded)["families"]
+    assert family["cells"] == found["cells"]
+    assert family["pictures"]
+    missing = run_python("-m", "reliabit", "report", "nowhere", *place.placed())
+    assert missing.returncode == 2
+    assert "there is no sweep nowhere" in missing.stderr
 
 
 def test_a_finished_cell_is_found_without_what_computes(sweep):

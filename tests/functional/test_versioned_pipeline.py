@@ -89,7 +89,7 @@ def test_the_first_repro_runs_every_stage_once_and_in_order(first):
         assert f"{result}/selected/selectors/selector/selector.safetensors" in contents
     curves = contents["reports/qwen2_vl_tiny-easy_vqa.csv"].decode().splitlines()
     assert list(dict.fromkeys(row.split(",")[0] for row in curves)) == ["cell", "none", "mbq·8b", "mbq·4b"]
-    for name in ("choice.md", "choice.json", "pareto.png", "pareto_latency.png", "pareto_bits.png", "pareto.html"):
+    for name in ("choice.md", "choice.json", "pareto.png", "pareto_latency.png", "pareto_bits.png"):
         assert contents[f"promotion/qwen2_vl_tiny-easy_vqa/{name}"]
     choice = json.loads(contents["promotion/qwen2_vl_tiny-easy_vqa/choice.json"])
     assert [one["candidate"].split("·")[2:4] for one in choice["decisions"]] == [

@@ -1,8 +1,6 @@
-"""A Pareto front as figures: qualities against one cost each, and a page that switches between them."""
+"""A Pareto front as figures: qualities against one cost each."""
 
-from base64 import b64encode
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,6 @@ from reliabit.evaluation.paired_reliability import ACCURACY, AUGRC, Reliability,
 from reliabit.evaluation.pareto import Pareto, Standing
 from reliabit.evaluation.pareto_report import COSTS
 from reliabit.evaluation.short_names import short_names
-from reliabit.files import replacing
 from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.metrics.metric import higher_is_better
 
@@ -49,11 +46,9 @@ _DRAWN = ("stored", "latency", "bits")
 
 _WIDTHS = (2, 3, 4, 6, 8, 16, 32)
 
-PAGE = "pareto.html"
-
 
 def write_pareto(fronts: Mapping[str, Pareto], folder: Path, *, axis: str) -> list[Path]:
-    """Write the figure once for every cost, and a page that switches between them, each whole or not at all.
+    """Write the figure once for every cost, each whole or not at all.
 
     Args:
         fronts: At least one, by what tells them apart, such as the model and the data set.
@@ -67,11 +62,7 @@ def write_pareto(fronts: Mapping[str, Pareto], folder: Path, *, axis: str) -> li
     told = all(point.effective_bits is not None for point in points)
     known = [name for name in dict.fromkeys((axis, *_DRAWN)) if told or name != "bits"]
     drawn = {_file(name, first=known[0]): pareto_figure(fronts, axis=name) for name in known}
-    written = write_figures(drawn, folder)
-    page = _page({_AXES[name][1]: path.read_bytes() for name, path in zip(known, written, strict=True)})
-    with replacing(folder / PAGE) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
-    return [*written, folder / PAGE]
+    return write_figures(drawn, folder)
 
 
 def _file(axis: str, *, first: str) -> str:
@@ -112,24 +103,6 @@ def _title(where: str, pareto: Pareto, metric: str) -> str:
     better = "higher is better" if higher_is_better(metric) else "lower is better"
     by = "" if metric == ACCURACY else f" by {pareto.measurements.settings.confidence}"
     return wrapped(f"{where}{' · ' if where else ''}{heading(metric)}{by}, {better}", 52)
-
-
-def _page(images: Mapping[str, bytes]) -> str:
-    """A page of its own that shows one of several pictures at a time, and switches between them without a script."""
-    switches, shown, rules = "", "", ""
-    for number, (name, content) in enumerate(images.items()):
-        checked = " checked" if number == 0 else ""
-        switches += f'<input type="radio" name="axis" id="a{number}"{checked}>'
-        switches += f'<label for="a{number}">{escape(name)}</label>'
-        source = b64encode(content).decode("ascii")
-        shown += f'<img id="i{number}" alt="by {escape(name)}" src="data:image/png;base64,{source}">'
-        rules += f"#a{number}:checked~#i{number}{{display:block}}"
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>Pareto front</title><style>'
-        "body{margin:8px;font:16px sans-serif;background:#fff;color:#222}img{display:none;width:100%;max-width:720px}"
-        f"label{{display:inline-block;margin:4px 14px 8px 2px}}{rules}</style>{switches}{shown}</html>\n"
-    )
 
 
 def _qualities(pareto: Pareto) -> tuple[str, str, str]:

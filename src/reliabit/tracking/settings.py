@@ -37,6 +37,8 @@ class SweepConfig:
         paper: Close the sweep with the tables, figures and findings of `reliabit.evaluation.paper`.
         pareto_axis: The cost that `pareto.png` shows: stored or resident MiB, milliseconds a question, bits a weight.
         then: The arguments of the run to go on with, which its end names, where it is too early to choose a cell.
+        report: Whether its end makes the report (`reliabit.evaluation.sweep_report`), and with the pictures that were
+            asked about or without them.
     """
 
     baseline: bool = MISSING
@@ -46,3 +48,4 @@ class SweepConfig:
     paper: bool = MISSING
     pareto_axis: str = choice("stored", "resident", "latency", "bits")
     then: str | None = None
+    report: str = choice("full", "without_pictures", "none")

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from reliabit.evaluation.sweep_report import PAGE
 from reliabit.evaluation.tables import markdown_table
 from reliabit.tracking.sweep._shown import NEEDED, SweepTable
 from reliabit.tracking.sweep._tables import in_order
 from reliabit.tracking.tags import CHOSEN
 from reliabit.tracking.tracker import Journal, TrackedRun, Tracker
 from reliabit.tracking.ui.columns import best_columns
-from reliabit.tracking.ui.links import compare_page, sweep_view, view_page
+from reliabit.tracking.ui.links import artifact_page, compare_page, sweep_view, view_page
 from reliabit.tracking.ui.notes import describe, log_pictures, page_link, picture, plain
 from reliabit.tracking.ui.views import save_sweep_view
 
@@ -59,7 +60,14 @@ def record_best(run: TrackedRun, runs: "Sequence[Run]", policy: "ParetoSettings"
 
 
 def describe_sweep(
-    tracker: Tracker, run: TrackedRun, table: SweepTable, *, verdicts: "Sequence[Verdict]", folder: Path, then: str
+    tracker: Tracker,
+    run: TrackedRun,
+    table: SweepTable,
+    *,
+    verdicts: "Sequence[Verdict]",
+    folder: Path,
+    then: str,
+    reported: bool,
 ) -> None:
     """Give the parent run its description, and save how its cells are compared.
 
@@ -70,6 +78,7 @@ def describe_sweep(
         verdicts: What the policy says of them.
         folder: Where the figure of the Pareto front lies, if there is one.
         then: The next command.
+        reported: Whether the parent holds the report.
     """
     if isinstance(tracker, Journal) or not table.runs:
         return
@@ -88,6 +97,7 @@ def describe_sweep(
         f"Compare the cells: [as charts of bits, AURC, certified coverage and bytes]({charts}), [as a table]({rows}), "
         f"[key by key]({compare_page(experiment, ids)[1:]}).",
         ALONE.format(len(runs)),
+        f"Report to pass on: [{PAGE}]({artifact_page(experiment, parent, PAGE)[1:]})" if reported else "",
         *(picture(parent, name, about="Pareto front") for name in log_pictures(run, [folder / PARETO])),
         f"Next: `{then}`",
     ]

@@ -21,6 +21,8 @@ from reliabit.evaluation.pareto_figures import write_pareto
 from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
+from reliabit.evaluation.sweep_report import PAGE, Illustrate, ReportedSweep
+from reliabit.evaluation.sweep_report.questions import without_pictures
 from reliabit.files import replacing
 from reliabit.paths import run_command
 from reliabit.progress import step
@@ -41,6 +43,7 @@ from reliabit.tracking.sweep.parent import (
     swept_parameters,
     write_parent,
 )
+from reliabit.tracking.sweep.report import sweep_page, write_page
 from reliabit.tracking.tags import cell_tags_of
 from reliabit.tracking.tracker import TrackedRun, Tracker, open_tracker
 from reliabit.tracking.ui.columns import best_certified
@@ -72,6 +75,9 @@ class OpenSweep:
         pareto_axis: The cost that `pareto.png` shows.
         judge: What the policy would choose, for the description.
         then: The arguments of the run to go on with, where it is not to choose among the cells.
+        report: Whether its end makes the report: `full`, `without_pictures` or `none`.
+        illustrate: Finds the report's pictures.
+        cache: Where the library that draws it is kept.
     """
 
     tracker: Tracker
@@ -87,10 +93,15 @@ class OpenSweep:
     pareto_axis: str = "stored"
     judge: Judge = without_verdict
     then: str | None = None
+    report: str = "none"
+    illustrate: Illustrate = without_pictures
+    cache: Path | None = None
 
 
 @contextmanager
-def sweep_parent(config: DictConfig, *, asked: int, judge: Judge = without_verdict) -> Iterator[TrackedRun]:
+def sweep_parent(
+    config: DictConfig, *, asked: int, judge: Judge = without_verdict, illustrate: Illustrate = without_pictures
+) -> Iterator[TrackedRun]:
     """Make a sweep one parent run, whatever launches its cells in the block.
 
     The store is created here, in the launching process, before any worker starts. A sweep that is cut short is closed
@@ -100,12 +111,13 @@ def sweep_parent(config: DictConfig, *, asked: int, judge: Judge = without_verdi
         config: The sweep's configuration, Hydra's own included.
         asked: How many different cells it is to have.
         judge: Says what a policy would choose among them, for the parent's description.
+        illustrate: Finds the pictures of the report.
 
     Raises:
         ReliabitError: The store cannot be opened, the sweep to go on with is unknown or still running, or the parent
             was deleted meanwhile.
     """
-    sweep = replace(_open(config, asked=asked), judge=judge)
+    sweep = replace(_open(config, asked=asked), judge=judge, illustrate=illustrate)
     try:
         yield sweep.run
     except BaseException as error:
@@ -153,6 +165,8 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         places=[one for one in config.hydra.overrides.task if one.lstrip("+~").startswith(("tracking", "paths.root"))],
         pareto_axis=config.sweep.pareto_axis,
         then=config.sweep.then,
+        report=config.sweep.report,
+        cache=Path(config.paths.cache),
     )
 
 
@@ -201,6 +215,7 @@ def _tell(sweep: OpenSweep, *, done: int, then: str) -> None:
         f"{done} of {sweep.asked} cells finished; parent run {parent}",
         [
             ("folder", shown_path(sweep.folder)),
+            *([("report", shown_path(sweep.folder / PAGE))] if (sweep.folder / PAGE).is_file() else []),
             *((name, found) for name, found in links if found),
             *([("links", f"open after: {hint}")] if hint else []),
         ],
@@ -244,17 +259,43 @@ def _record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
     with step("recording comparisons and figures"), TemporaryDirectory() as folder:
         comparisons = _record_comparisons(sweep, done)
         _record_pareto(sweep, fronts, folder=Path(folder))
+        verdicts = sweep.judge(done)
+        reported = ReportedSweep(
+            done,
+            compared=len(runs),
+            settings=sweep.settings,
+            policy=sweep.policy,
+            fronts=list(fronts.values()),
+            comparisons=comparisons,
+            verdicts=[(verdict.text, verdict.chosen) for verdict in verdicts],
+            illustrate=sweep.illustrate if sweep.report == "full" else without_pictures,
+        )
         describe_sweep(
             sweep.tracker,
             sweep.run,
             table,
-            verdicts=sweep.judge(done),
+            verdicts=verdicts,
             folder=Path(folder),
             then=then,
+            reported=_record_report(sweep, reported, then=then),
         )
     for found in comparisons:
         sys.stdout.write("\n")
         show_differences(found, level=sweep.settings.level)
+
+
+def _record_report(sweep: OpenSweep, found: ReportedSweep, *, then: str) -> bool:
+    """Write the report and record it; what keeps it from being made is told, and spoils nothing else of the sweep."""
+    if sweep.report == "none" or not found.cells:
+        return False
+    try:
+        page = sweep_page(sweep.tracker, sweep.run.run_id, found, cache=sweep.cache, then=then)
+    except ReliabitError as error:
+        sys.stderr.write(f"there is no {PAGE}: {error}\n")
+        return False
+    write_page(page, sweep.folder / PAGE)
+    sweep.run.log_file(sweep.folder / PAGE)
+    return True
 
 
 def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]") -> "list[Comparison]":

@@ -61,6 +61,11 @@ def run_page(experiment_id: str, run_id: str) -> str:
     return f"/#/experiments/{experiment_id}/runs/{run_id}?{TRAINING}"
 
 
+def artifact_page(experiment_id: str, run_id: str, artifact: str) -> str:
+    """The page of a run that shows an artifact, relative to the UI's address."""
+    return f"/#/experiments/{experiment_id}/runs/{run_id}/artifacts/{quote(artifact)}?{TRAINING}"
+
+
 def view_page(experiment_id: str, view: str, *, charts: bool = False) -> str:
     """A saved view of an experiment's runs, as a table or as charts, relative to the UI's address."""
     mode = "&compareRunsMode=CHART" if charts else ""
