@@ -135,6 +135,17 @@ def test_the_sweep_s_page_says_which_width_holds(page, ui, sweep):
     assert "reliabit promote" in text
 
 
+def test_the_report_is_drawn_where_the_description_links_it(page, ui, runs):
+    (parent,) = (run for run in runs.values() if run.data.tags["kind"] == "sweep")
+    link = re.search(r"\[report\.html\]\((#[^)]+)\)", parent.data.tags["mlflow.note.content"])[1]
+    look(page, f"{ui}/{link}", wanted=["report.html"])
+    # MLflow lets the page's script run and nothing else; what is within its frame no other page may read.
+    page.until("document.querySelector('iframe')?.getAttribute('sandbox') === 'allow-scripts'", seconds=60)
+    keep(page, "ui_report")
+    # Nothing was forbidden to it: it drew itself.
+    assert [one for one in page.complaints() if "Content Security Policy" in one or "unsafe-eval" in one] == []
+
+
 def test_a_cell_s_page_begins_with_the_headline_numbers(page, ui, runs):
     run = runs["qwen2_vl_tiny·easy_vqa·hqq·4b·s0"]
     address = f"{ui}/#/experiments/1/runs/{run.info.run_id}?workflowType=machine_learning"
