@@ -192,6 +192,54 @@ def test_a_slice_that_is_lost_is_refused_by_name(tables, baseline):
     assert "is color, which changes by -" in text_of(decision, "slices by question_type")
 
 
+def test_the_worst_slice_is_named_with_its_rates_before_and_after(tables, baseline):
+    decision = decide(configuration("lopsided", tables["lopsided"]), None, POLICY, baseline=baseline, compared=1)
+    for rule in ("slices by question_type", "confidently wrong by slice"):
+        kept, lost = (
+            [row for row in tables[name].to_pylist() if row["split"] == "test" and row["question_type"] == "color"]
+            for name in ("none", "lopsided")
+        )
+        rates = [
+            100 * np.mean([row["conf_maxprob"] > 0.9 and row["accuracy"] < 0.5 for row in rows])
+            if rule.startswith("confidently")
+            else 100 * np.mean([row["accuracy"] for row in rows])
+            for rows in (kept, lost)
+        ]
+        assert f"points at 95 % ({rates[0]:.2f} to {rates[1]:.2f} %)" in text_of(decision, rule)
+        assert "color, which changes by " in text_of(decision, rule)
+
+
+def test_rates_without_a_limit_are_named_and_refuse_nothing(tables, baseline):
+    lopsided = configuration("lopsided", tables["lopsided"])
+    open_policy = replace(POLICY, accuracy_loss=0.99, slice_loss=0.99, minimum_coverage=0.0)
+    decision = decide(lopsided, None, open_policy, baseline=baseline, compared=1)
+    assert failed(decision) == []
+    assert text_of(decision, "confidently wrong by slice").endswith("the policy sets no limit.")
+    limited = replace(open_policy, slice_confidently_wrong=0.02)
+    decision = decide(lopsided, None, limited, baseline=baseline, compared=1)
+    assert failed(decision) == ["confidently wrong by slice"]
+    assert "it rises by more than 2 points" in text_of(decision, "confidently wrong by slice")
+
+
+def test_a_slice_that_is_no_longer_answered_is_refused_where_the_policy_says_so(tables, baseline):
+    """Answers of one kind are as right as before, and less sure."""
+    answers = tables["good"]
+    unsure = [
+        0.5 if row["split"] == "test" and row["question_type"] == "shape" else row["conf_maxprob"]
+        for row in answers.to_pylist()
+    ]
+    place = answers.column_names.index("conf_maxprob")
+    timid = configuration("timid", answers.set_column(place, "conf_maxprob", pa.array(unsure)))
+    skilled = replace(POLICY, required_risk=0.05, minimum_coverage=0.0)
+    decision = decide(timid, None, skilled, baseline=baseline, compared=1)
+    assert "answered by slice" not in failed(decision)
+    limited = replace(skilled, slice_coverage_loss=0.1)
+    decision = decide(timid, None, limited, baseline=baseline, compared=1)
+    assert "answered by slice" in failed(decision)
+    assert "question_type shape, which changes by -" in text_of(decision, "answered by slice")
+    assert "it loses more than 10 points" in text_of(decision, "answered by slice")
+
+
 def test_small_slices_are_judged_together_and_named_where_even_that_is_too_little(tables, baseline):
     lenient = replace(POLICY, accuracy_loss=0.5, minimum_coverage=0.0, slice_questions=601)
     decision = decide(configuration("lopsided", tables["lopsided"]), None, lenient, baseline=baseline, compared=1)

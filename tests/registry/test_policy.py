@@ -79,6 +79,8 @@ def test_no_seed_of_a_report_decides_what_goes_live(name):
         ("registry.incumbent.augrc_loss=2", "registry.incumbent.augrc_loss=2.0 must be a share"),
         ("registry.level=0.4", "registry.level=0.4 is no confidence"),
         ("registry.delta=0", "registry.delta=0.0 must lie between 0 and 1"),
+        ("registry.slice_confidently_wrong=1.5", "registry.slice_confidently_wrong=1.5 must be a share"),
+        ("registry.slice_coverage_loss=-0.1", "registry.slice_coverage_loss=-0.1 must be a share"),
         ("registry.slice_questions=0", "registry.slice_questions=0 must be above zero"),
     ],
 )

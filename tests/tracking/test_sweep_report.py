@@ -9,7 +9,7 @@ from evaluation.sweep_report.test_page import contents_of
 from reliabit import identity
 from reliabit.errors import ReliabitError
 from reliabit.tracking.context import COMMIT
-from reliabit.tracking.sweep import running
+from reliabit.tracking.sweep import _recording
 from reliabit.tracking.sweep.parent import start_parent
 from reliabit.tracking.sweep.report import as_measured, sweep_page
 
@@ -67,8 +67,8 @@ def test_a_report_that_cannot_be_made_spoils_nothing_else(tracker, recorded, tmp
     def too_large(*_, **__):
         raise ReliabitError("the report of this sweep takes 9.0 MB")
 
-    monkeypatch.setattr(running, "sweep_page", too_large)
-    opened = running.OpenSweep(
+    monkeypatch.setattr(_recording, "sweep_page", too_large)
+    opened = _recording.OpenSweep(
         tracker=tracker,
         tracking=None,
         run=parent,
@@ -80,7 +80,7 @@ def test_a_report_that_cannot_be_made_spoils_nothing_else(tracker, recorded, tmp
         folder=tmp_path,
         report="full",
     )
-    assert not running._record_report(opened, sweep, then="")
+    assert not _recording._record_report(opened, sweep, then="")
     assert capsys.readouterr().err == "there is no report.html: the report of this sweep takes 9.0 MB\n"
-    assert not running._record_report(replace(opened, report="none"), sweep, then="")
+    assert not _recording._record_report(replace(opened, report="none"), sweep, then="")
     assert not (tmp_path / "report.html").exists()

@@ -1,16 +1,24 @@
 """Pareto fronts from recorded cells: who belongs together, by which confidence, and what stays of a reused run."""
 
+import pyarrow as pa
 import pytest
 
 from registry.measured import configuration, costs, table
 from registry.test_policy import composed
+from reliabit.data.prepared_table import load_split, prepare, read_manifest
+from reliabit.data.sources import DataConfig
 from reliabit.evaluation.cells import STORED
-from reliabit.tracking.sweep._tables import pareto_of_sweep
+from reliabit.tracking.sweep._tables import compare_with_baselines, pareto_of_sweep
 
 
 @pytest.fixture(scope="module")
-def policy():
-    return composed("registry.resamples=50").registry
+def config():
+    return composed("registry.resamples=50", "evaluation.resamples=50")
+
+
+@pytest.fixture(scope="module")
+def policy(config):
+    return config.registry
 
 
 def cell(name, *, accuracy=0.9, bits=4, model="tiny", selector=True, metrics=None, seed=0):
@@ -49,3 +57,44 @@ def test_sets_of_cells_that_differ_in_more_are_numbered(policy):
 
 def test_a_sweep_without_costs_has_no_front(policy):
     assert pareto_of_sweep([], policy=policy, compared=1) == {}
+
+
+def pictured(folder, **lost):
+    """Cells that were asked what a prepared table asks, and are right but for the answers that are lost."""
+    asked = load_split(folder, "test").remove_columns("image").to_list()
+    sure = {"split": "test", "shift": "none", "conf_maxprob": 0.95}
+    return [
+        configuration(
+            f"tiny·{name}·s0",
+            pa.Table.from_pylist(
+                [{**row, **sure, "accuracy": 0.0 if row["answers"][0] in wrong else 1.0} for row in asked]
+            ),
+            inputs={"data/test": read_manifest(folder)["test"].sha256},
+            config={
+                "quant": {"name": name, "bits": 4},
+                "model": {"name": "tiny"},
+                "data": {"name": "scenes"},
+                "seed": 0,
+            },
+        )
+        for name, wrong in {"none": (), **lost}.items()
+    ]
+
+
+def test_slices_are_compared_and_pictures_are_sliced_where_they_are_at_hand(config, tmp_path):
+    folder = prepare(DataConfig(name="scenes", splits={"test": 60}, questions_per_image=3), root=tmp_path)
+    cells = pictured(folder, hqq=("yes", "no"))
+    settings, policy = config.evaluation, config.registry
+    found = compare_with_baselines(cells, settings=settings, policy=policy, compared=2, prepared=tmp_path)
+    [slices] = found.slices
+    hit = {(one.value, one.before, one.after) for one in slices.changes if one.metric == "accuracy/mean" and one.worse}
+    assert ("yes/no", 1.0, 0.0) in hit
+    assert {"image_brightness", "image_edges"} <= {one.column for one in slices.changes}
+    where = "tiny.scenes"
+    assert found.tables[f"slice_changes.{where}.csv"] == slices.csv()
+    assert {f"slice_changes.{where}.md", f"slices.{where}.md", f"differences.{where}.md"} <= {*found.tables}
+    assert set(found.figures) == {f"slice_changes.{where}.png", f"risk_coverage.{where}.png"}
+    elsewhere = compare_with_baselines(
+        cells, settings=settings, policy=policy, compared=2, prepared=tmp_path / "elsewhere"
+    )
+    assert {one.column for one in elsewhere.slices[0].changes} == {"all", "question_type", "answer_type"}

@@ -28,14 +28,15 @@ def report(config: Config, options: argparse.Namespace) -> None:
     found = find_sweep(tracker, options.sweep)
     check_ended(found)
     parent, then = found.info.run_id, f"reliabit promote --dry-run --sweep {found.info.run_id}"
-    illustrate = partial(pictures_of, tables=Path(config.paths.data))
+    tables = Path(config.paths.data)
     sweep = measured_sweep(
         tracker,
         parent,
         settings=config.evaluation,
         policy=config.registry,
         judge=partial(verdicts, policy=config.registry),
-        illustrate=without_pictures if options.without_pictures else illustrate,
+        illustrate=without_pictures if options.without_pictures else partial(pictures_of, tables=tables),
+        prepared=tables if config.sweep.image_slices else None,
     )
     with step("writing the report"):
         page = sweep_page(tracker, parent, sweep, cache=Path(config.paths.cache), then=then)

@@ -24,9 +24,10 @@ That the bound holds for every bounded distribution is a conjecture of Gaffke, p
 exactly on three, and `bench/gate_floor.py` by simulation.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ _NEGLIGIBLE = 1e-16
 _PRECISION = 1e-8
 _SMALLEST_STEP = 1e-3
 _BISECTIONS = 60
+_NEAR = 1e-3
+"""The saddle point need be no nearer than this share of its distance to either end: any line gives the integral."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,9 +182,23 @@ class ClusterMean:
             # Logarithms, as probabilities are all but zero far below the end.
             return float(np.log(max(self._probability(value, size=size), np.finfo(float).tiny) / tail))
 
-        if excess(self.low) >= 0:
-            return self.low
-        return float(brentq(excess, self.low, self.high, xtol=1e-10))
+        left, right = self._neighbourhood(tail, size=size)
+        if not excess(left) < 0 < excess(right):
+            left, right = self.low, self.high
+            if excess(left) >= 0:
+                return left
+        return float(brentq(excess, left, right, xtol=1e-10))
+
+    def _neighbourhood(self, tail: float, *, size: float) -> tuple[float, float]:
+        """Where the lower end is nearly always, so that the search for it is short.
+
+        It lies below the estimate by what a normal interval reaches and one more image adds; the factors are as seen.
+        """
+        residuals, questions = self.totals - self.sizes * self.estimate, self.sizes.sum()
+        normal = NormalDist().inv_cdf(1 - tail) * np.sqrt(residuals @ residuals) / questions
+        further = -np.log(tail) * size * (self.estimate - self.low) / questions
+        reach = np.hypot(normal, 0.6 * further) + 0.33 * further
+        return max(self.low, self.estimate - 1.15 * reach), self.estimate - 0.75 * reach
 
 
 def cluster_mean(
@@ -240,14 +257,11 @@ def _probability_of_loss(weights: FloatArray, counts: FloatArray) -> float:
         return 0.0
     weights = weights / -lowest
 
+    # The function to be integrated is convex on (-1, 0) and infinite at both ends.
     def slope(t: float) -> float:
         return float((counts * weights / (1 - weights * t)).sum() - 1 / t)
 
-    # The function to be integrated is convex on (-1, 0) and infinite at both ends.
-    left, right = -1.0, 0.0
-    for _ in range(_BISECTIONS):
-        saddle = (left + right) / 2
-        left, right = (saddle, right) if slope(saddle) < 0 else (left, saddle)
+    saddle = _root(slope)
     relative = weights / (1 - weights * saddle)
     scale = 1 / np.sqrt(counts @ relative**2 + 1 / saddle**2)
     height = np.exp(-counts @ np.log(1 - weights * saddle)) / -saddle
@@ -276,3 +290,14 @@ def _probability_of_loss(weights: FloatArray, counts: FloatArray) -> float:
         if abs(finer - total) <= _PRECISION * abs(finer) or step < _SMALLEST_STEP:
             return float(np.clip(height * scale * finer / np.pi, 0.0, 1.0))
         total = finer
+
+
+def _root(rising: Callable[[float], float]) -> float:
+    """Where a function that rises from minus to plus infinity on (-1, 0) is about zero."""
+    left, right = -1.0, 0.0
+    for _ in range(_BISECTIONS):
+        middle = (left + right) / 2
+        left, right = (middle, right) if rising(middle) < 0 else (left, middle)
+        if right - left <= _NEAR * min(-right, 1 + left):
+            break
+    return middle

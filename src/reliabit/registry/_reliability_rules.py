@@ -5,24 +5,28 @@ A loss has to be ruled out, not merely unproven: the lower end of the paired int
 (`reliabit.metrics.cluster_mean`); where the images are too few to rule out anything, the reason says how many it takes.
 All slices have to pass, so their number needs no correction (Berger 1982), but
 a candidate is picked among several after a look at the data, so the level is corrected for how many were compared.
+Each reason names the slice that fares worst, with its rate before and after.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.paired_reliability import ACCURACY, Reliability, label
-from reliabit.evaluation.prediction_columns import image_keys, reported_rows
+from reliabit.evaluation.prediction_columns import image_keys, reported_rows, scored_answers
 from reliabit.evaluation.resampled import Resampled
+from reliabit.evaluation.slice_comparison import rate_name, slice_rates
 from reliabit.evaluation.tables import shown, signed
 from reliabit.metrics.cluster_mean import ClusterMean, cluster_mean
+from reliabit.metrics.functional.inputs import FloatArray
 from reliabit.metrics.intervals import Interval
+from reliabit.metrics.metric import higher_is_better
+from reliabit.metrics.slice_changes import large_slices
 from reliabit.registry.decision import Reason
 from reliabit.registry.policy import Policy
-
-SMALL = "all small slices"
 
 
 def certified_coverage(candidate: Reliability, policy: Policy, *, level: float) -> Reason:
@@ -58,23 +62,49 @@ def accuracy_kept(candidate: Reliability, baseline: Reliability, policy: Policy,
     )
 
 
-def slices_kept(candidate: Cell, baseline: Cell, policy: Policy, *, level: float) -> Iterator[Reason]:
-    """Whether the same holds on every slice, one reason a column.
+def slices_kept(
+    candidate: Cell, baseline: Cell, policy: Policy, *, found: Mapping[str, Reliability], level: float
+) -> Iterator[Reason]:
+    """Whether accuracy is kept on every slice, one reason a column, and what becomes of the other rates on slices.
 
     Slices with too few questions to rule anything out are judged together; where even all of them are too few, they
     are named and left out.
+
+    Args:
+        candidate: The configuration in question.
+        baseline: The same model, unquantized.
+        policy: The columns, and how much may be lost.
+        found: What was measured of the `candidate` and the `baseline`, their certificates among it.
+        level: Of the intervals.
     """
-    split = policy.reported
-    rows, others = (reported_rows(one.answers, split) for one in (candidate, baseline))
-    gains = rows["accuracy"].to_numpy() - others["accuracy"].to_numpy()
-    images = image_keys(rows)
+    pairs = _paired_rates(candidate, baseline, policy, found=found)
+    rows = reported_rows(candidate.answers, policy.reported)
+    images, notes = image_keys(rows), {}
+    changes: dict[str, dict[tuple[str, str], _SliceChange]] = {metric: {} for metric in pairs}
     for column in policy.slices:
-        values = np.array([str(value) for value in rows[column].to_pylist()])
-        slices, left_out = _large_enough(values, smallest=policy.slice_questions)
-        found = {}
-        for name, members in slices.items():
-            found[name] = cluster_mean(gains, images, rows=members, low=-1.0)
-        yield _slices_reason(column, found, policy, level=level, left_out=left_out)
+        slices, left_out = large_slices(rows[column].to_pylist(), smallest=policy.slice_questions)
+        notes[column] = f" ({left_out} questions are in slices too small to judge)" if left_out else ""
+        for (metric, (before, after)), (value, members) in product(pairs.items(), slices.items()):
+            changes[metric][column, value] = _SliceChange(
+                name=value,
+                before=float(before[members].mean()),
+                after=float(after[members].mean()),
+                mean=cluster_mean(after - before, images, rows=members, low=-1.0),
+            )
+    accuracy = changes.pop(ACCURACY)
+    for column, note in notes.items():
+        own = [change for (sliced, _), change in accuracy.items() if sliced == column]
+        rule = f"slices by {column}"
+        if own:
+            yield _slices_reason(rule, ACCURACY, own, margin=policy.slice_loss, level=level, note=note)
+        else:
+            few = f"no slice has {policy.slice_questions} questions{note}; ask more, or slice by less."
+            yield Reason(rule, False, few)
+    for metric, of_slices in changes.items():
+        named = [replace(change, name=f"{column} {value}") for (column, value), change in of_slices.items()]
+        if named:
+            margin = policy.slice_coverage_loss if higher_is_better(metric) else policy.slice_confidently_wrong
+            yield _slices_reason(f"{rate_name(metric)} by slice", metric, named, margin=margin, level=level)
 
 
 def gain(metric: str, one: Reliability, other: Reliability, *, larger_is_better: bool) -> Resampled:
@@ -100,43 +130,69 @@ def too_few(change: ClusterMean | None, margin: float, *, level: float) -> str:
     return f", for which it takes {needed} images like these even if no answer changes, and there are {images}"
 
 
-def _large_enough(values: npt.NDArray[np.str_], *, smallest: int) -> tuple[dict[str, npt.NDArray[np.bool_]], int]:
-    """The slices to judge, as masks, and how many questions are in none of them."""
-    names, counts = np.unique(values, return_counts=True)
-    large = {str(name): values == name for name, count in zip(names, counts, strict=True) if count >= smallest}
-    rest = ~np.isin(values, list(large))
-    if rest.sum() >= smallest:
-        return {**large, SMALL: rest}, 0
-    return large, int(rest.sum())
+@dataclass(frozen=True, eq=False)
+class _SliceChange:
+    """A rate of one slice, and its change as a mean by image."""
+
+    name: str
+    before: float
+    after: float
+    mean: ClusterMean
+
+
+def _paired_rates(
+    candidate: Cell, baseline: Cell, policy: Policy, *, found: Mapping[str, Reliability]
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """By metric what each question adds to it before and after; no coverage where neither threshold is certified."""
+    thresholds = {}
+    for role in ("candidate", "baseline"):
+        certificate = found[role].certificate(policy.required_risk)
+        thresholds[role] = np.inf if certificate is None else certificate.threshold
+    certified = any(np.isfinite(list(thresholds.values())))
+    before, after = (
+        slice_rates(
+            scored_answers(reported_rows(cell.answers, policy.reported), policy.confidence),
+            thresholds[role] if certified else None,
+            risk=policy.required_risk,
+        )
+        for role, cell in (("baseline", baseline), ("candidate", candidate))
+    )
+    return {metric: (before[metric], after[metric]) for metric in before}
 
 
 def _slices_reason(
-    column: str, changes: dict[str, ClusterMean], policy: Policy, *, level: float, left_out: int
+    rule: str, metric: str, changes: Sequence[_SliceChange], *, margin: float | None, level: float, note: str = ""
 ) -> Reason:
-    rule = f"slices by {column}"
-    note = f" ({left_out} questions are in slices too small to judge)" if left_out else ""
-    if not changes:
-        return Reason(
-            rule, False, f"no slice has {policy.slice_questions} questions{note}; ask more, or slice by less."
-        )
-    found = {name: change.interval(level=level) for name, change in changes.items()}
-    worst = min(found, key=lambda name: found[name].low)
-    failed = [name for name, loss in found.items() if loss.low < -policy.slice_loss]
-    told = f"; also {', '.join(name for name in failed if name != worst)}" if len(failed) > 1 else ""
+    """What the policy says of a rate on some slices; without a margin the worst is named and nothing is refused."""
+    sign = 1.0 if higher_is_better(metric) else -1.0
+    gains = [change.mean.times(sign) for change in changes]
+    intervals = [one.interval(level=level) for one in gains]
+    place = min(range(len(changes)), key=lambda number: intervals[number].low)
+    worst = changes[place]
+    change = worst.mean.interval(level=level)
+    said = (
+        f"the worst of {len(changes)} is {worst.name}, which changes by {signed(change)} points at {_percent(level)} "
+        f"({100 * worst.before:.2f} to {100 * worst.after:.2f} %)"
+    )
+    if margin is None:
+        return Reason(rule, True, f"{said}; the policy sets no limit{note}.")
+    failed = [one.name for one, loss in zip(changes, intervals, strict=True) if loss.low < -margin]
+    told = f"; also {', '.join(name for name in failed if name != worst.name)}" if len(failed) > 1 else ""
+    what = "loss" if sign > 0 else "rise"
     return Reason(
         rule,
         not failed,
-        f"the worst of {len(found)} is {worst}, which changes by {signed(found[worst])} points at {_percent(level)}; "
-        f"{_ruled_out(found[worst], policy.slice_loss)}{too_few(changes[worst], policy.slice_loss, level=level)}{told}"
+        f"{said}; {_ruled_out(intervals[place], margin, what=what)}{too_few(gains[place], margin, level=level)}{told}"
         f"{note}.",
     )
 
 
-def _ruled_out(loss: Interval, margin: float) -> str:
-    what = f"a loss of more than {100 * margin:g} points"
+def _ruled_out(loss: Interval, margin: float, *, what: str = "loss") -> str:
+    more = f"a {what} of more than {100 * margin:g} points"
     if loss.low >= -margin:
-        return f"{what} is ruled out"
-    return f"it loses more than {100 * margin:g} points" if loss.high < -margin else f"{what} cannot be ruled out"
+        return f"{more} is ruled out"
+    verb = "loses" if what == "loss" else "rises by"
+    return f"it {verb} more than {100 * margin:g} points" if loss.high < -margin else f"{more} cannot be ruled out"
 
 
 def _percent(level: float) -> str:

@@ -100,7 +100,7 @@ def _reliable(
     candidate, baseline = roles["candidate"], roles["baseline"]
     yield certified_coverage(found["candidate"], policy, level=level)
     yield accuracy_kept(found["candidate"], found["baseline"], policy, level=level)
-    yield from slices_kept(candidate, baseline, policy, level=level)
+    yield from slices_kept(candidate, baseline, policy, found=found, level=level)
     if incumbent is None:
         return
     yield promises_kept(incumbent.terms, policy)

@@ -44,6 +44,9 @@ class Policy(ParetoSettings):
         accuracy_loss: The accuracy that the unquantized model may have more; a larger loss has to be ruled out.
         slices: Columns of the predictions table to slice by.
         slice_loss: The same for the loss on each slice.
+        slice_confidently_wrong: By how much the share of confidently wrong answers may rise on a slice; null names the
+            slice that fares worst, and refuses nothing.
+        slice_coverage_loss: The same for the loss of the share that the certified threshold answers.
         slice_questions: Slices with fewer questions are judged together.
         incumbent: What may be lost against the version that is live.
     """
@@ -56,6 +59,8 @@ class Policy(ParetoSettings):
     slices: list[str] = MISSING
     slice_loss: float = MISSING
     slice_questions: int = positive()
+    slice_confidently_wrong: float | None = None
+    slice_coverage_loss: float | None = None
     incumbent: Margins = field(default_factory=Margins)
 
     def check(self, key: str) -> None:
@@ -64,7 +69,11 @@ class Policy(ParetoSettings):
         Raises:
             ReliabitError: One is none, or the required risk is not certified.
         """
-        _check_shares(self, "minimum_coverage", "accuracy_loss", "slice_loss", "latency_tolerance", key=key)
+        optional = [
+            name for name in ("slice_confidently_wrong", "slice_coverage_loss") if getattr(self, name) is not None
+        ]
+        shares = ("minimum_coverage", "accuracy_loss", "slice_loss", "latency_tolerance")
+        _check_shares(self, *shares, *optional, key=key)
         check_probabilities(self, "delta", "level", key=key)
         if self.level <= 0.5:
             raise ReliabitError(f"{key}.level={self.level} is no confidence; it must lie above 0.5")

@@ -36,6 +36,7 @@ class SweepConfig:
         on_failure: Whether the cells after a failed one still run.
         paper: Close the sweep with the tables, figures and findings of `reliabit.evaluation.paper`.
         pareto_axis: The cost that `pareto.png` shows: stored or resident MiB, milliseconds a question, bits a weight.
+        image_slices: Slice questions also by what their pictures are like, where their prepared table is at hand.
         then: The arguments of the run to go on with, which its end names, where it is too early to choose a cell.
         report: Whether its end makes the report (`reliabit.evaluation.sweep_report`), and with the pictures that were
             asked about or without them.
@@ -47,5 +48,6 @@ class SweepConfig:
     on_failure: str = choice("continue", "stop")
     paper: bool = MISSING
     pareto_axis: str = choice("stored", "resident", "latency", "bits")
+    image_slices: bool = True
     then: str | None = None
     report: str = choice("full", "without_pictures", "none")

@@ -1,5 +1,6 @@
 """A made sweep whose report is known: three widths that answer ever less, and questions that look like markup."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -12,6 +13,7 @@ from reliabit.evaluation.comparison import compare
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import pareto_front
 from reliabit.evaluation.settings import EvaluationConfig
+from reliabit.evaluation.slice_comparison import compare_slice_rates
 from reliabit.evaluation.sweep_report import Asked, Provenance, ReportedSweep
 
 HOSTILE = "</script><img src=x onerror=\"document.title='taken'\"> & <b>which color?</b>"
@@ -78,6 +80,11 @@ def reported_sweep(*, images=None, shifts=("blur_3",), selector=True, **other):
         "policy": POLICY,
         "fronts": [pareto_front(cells, Measurements(POLICY, comparisons=len(cells)))],
         "comparisons": [compare(plain, SETTINGS, baseline=cells[0].name)],
+        "slices": [
+            compare_slice_rates(
+                plain, replace(SETTINGS, slices=["question_type"]), POLICY, baseline=cells[0].name, comparisons=3
+            )
+        ],
         "verdicts": [("tiny · made: hqq 4 holds. The policy would choose it.", cells[1].run_id)],
         "illustrate": illustrate,
     }

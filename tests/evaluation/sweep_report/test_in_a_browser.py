@@ -57,7 +57,7 @@ def text(page, selector):
 def test_it_draws_itself_without_a_complaint_and_asks_nobody(page, address):
     assert page.complaints() == []
     assert {one for one in page.requested() if not one.startswith("data:")} == {address}
-    assert page.evaluate("document.querySelectorAll('.chart svg').length") == 5
+    assert page.evaluate("document.querySelectorAll('.chart svg').length") == 6
     assert page.evaluate("[...document.images].every((one) => one.src.startsWith('data:'))")
     assert text(page, ".verdict") == "tiny · made: hqq 4 holds."
     # What a question holds is text, and ran nowhere.

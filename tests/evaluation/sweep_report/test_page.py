@@ -49,6 +49,17 @@ def test_a_page_holds_what_the_sweep_found(page, sweep):
     assert (accuracy["value"], accuracy["low"], accuracy["high"]) == (90, 88, 92)
 
 
+def test_slices_are_those_that_were_compared(page, sweep):
+    [family], [own] = contents_of(page)["families"], sweep.slices
+    assert family["slices"]["verdict"] == own.verdict
+    rows = family["slices"]["rows"]
+    assert {row["slice"] for row in rows} == {f"question_type {kind}" for kind in ("color", "shape", "size")}
+    told = {one.change.estimate for one in own.changes if one.worse and one.column != "all"}
+    shown = {row["change"] for row in rows if row["told"] == "worse"}
+    assert told
+    assert sorted(shown) == pytest.approx(sorted(round(100 * one, 2) for one in told))
+
+
 def test_a_page_asks_nobody_for_anything(page):
     markup = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert "http:" not in markup
@@ -81,7 +92,7 @@ def test_the_library_is_made_once(page, cache):
 
 
 def test_without_costs_comparisons_or_verdict_there_is_a_page_all_the_same(cache):
-    bare = reported_sweep(fronts=(), comparisons=(), verdicts=(), shifts=(), selector=False)
+    bare = reported_sweep(fronts=(), comparisons=(), slices=(), verdicts=(), shifts=(), selector=False)
     [family] = contents_of(report_page(report_contents(bare, PROVENANCE), cache=cache))["families"]
     assert family["verdict"] == ""
     assert {cell["standing"] for cell in family["cells"]} == {None}

@@ -1,7 +1,7 @@
 """What a page shows of a sweep, as one value that JSON can hold; `page.js` draws it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from reliabit.evaluation.cells import EFFECTIVE_BITS, RESIDENT, SPEED, STORED, Cell, families_of
@@ -11,6 +11,7 @@ from reliabit.evaluation.pareto import Pareto
 from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.evaluation.short_names import short_names
+from reliabit.evaluation.slice_comparison import SliceComparison, rate_name, slice_name
 from reliabit.evaluation.sweep_report.curves import (
     operating_points,
     reliability_bins,
@@ -20,6 +21,7 @@ from reliabit.evaluation.sweep_report.curves import (
 )
 from reliabit.evaluation.sweep_report.questions import SPREAD, Illustrate, shown_questions, without_pictures
 from reliabit.metrics.definitions import ACCURACY, AURC, SURE, certified_coverage_at, confidently_wrong
+from reliabit.metrics.slice_changes import ALL
 
 Json: TypeAlias = dict[str, Any]
 
@@ -62,7 +64,7 @@ class ReportedSweep:
         comparisons: Their paired differences to unquantized models.
         verdicts: What the policy says of each set of cells that differ in quantization alone, with the run that it
             chooses (None where none), in the order of `families_of`.
-        slices: Of such sets, by the name of their unquantized cell: what changes on each slice, a mapping a row.
+        slices: What each does to every slice of the data, of such sets.
         illustrate: Finds pictures.
     """
 
@@ -73,7 +75,7 @@ class ReportedSweep:
     fronts: Sequence[Pareto] = ()
     comparisons: Sequence[Comparison] = ()
     verdicts: Sequence[tuple[str, str | None]] = ()
-    slices: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    slices: Sequence[SliceComparison] = ()
     illustrate: Illustrate = without_pictures
 
 
@@ -131,7 +133,30 @@ def _family(cells: Sequence[Cell], sweep: ReportedSweep, *, verdict: str, chosen
         "spread": min(SPREAD, len(shown)),
         "flips": flips,
         "pictures": pictures,
-        "slices": [dict(row) for row in sweep.slices.get(ordered[0].name, ())],
+        "slices": next((_slices(one) for one in sweep.slices if one.baseline == ordered[0].name), None),
+    }
+
+
+def _slices(found: SliceComparison) -> Json:
+    """What is told of the slices, and each of them before and after, in per cent and points."""
+    return {
+        "verdict": found.verdict,
+        "rows": [
+            {
+                "configuration": found.short[one.configuration],
+                "slice": slice_name(one),
+                "rate": rate_name(one.metric),
+                "questions": one.n_questions,
+                "before": round(100 * one.before, 2),
+                "after": round(100 * one.after, 2),
+                "change": round(100 * one.change.estimate, 2),
+                "low": round(100 * one.change.low, 2),
+                "high": round(100 * one.change.high, 2),
+                "told": "worse" if one.worse else "better" if one.better else "",
+            }
+            for one in found.changes
+            if one.column != ALL
+        ],
     }
 
 

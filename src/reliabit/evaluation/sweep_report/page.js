@@ -284,22 +284,19 @@
   }
 
   function slicesSection() {
-    const rows = family().slices.filter((row) => row.column !== "all");
+    const { verdict, rows } = family().slices || { rows: [] };
     if (!rows.length) return null;
-    const names = [...new Set(rows.map((row) => row.configuration))], metrics = [...new Set(rows.map((row) => row.metric))];
-    const short = (whole) => (cells().find((cell) => cell.whole === whole) || { name: whole }).name;
-    const words = { "accuracy/mean": "accuracy", "calibration/confidently_wrong_90pct": "confidently wrong" };
-    const picked = { configuration: Math.max(0, names.findIndex((name) => cells().some((cell) => cell.chosen && cell.whole === name))), metric: 0 };
-    const hit = rows.filter((row) => row.told === "worse").length;
-    const found = () => rows.filter((row) => row.configuration === names[picked.configuration] && row.metric === metrics[picked.metric]).map((row) => {
-      const values = Object.fromEntries(["before", "after", "change", "low", "high"].map((name) => [name, 100 * Number(row[name])]));
-      return { ...values, slice: `${row.column}: ${row.value || "none"}`, told: row.told, questions: row.questions, text: `${signed(values.change, 1)} ${within(values, 1, signed)}, ${fixed(values.before, 1)} % before, ${fixed(values.after, 1)} % after` };
-    });
-    const title = () => `change of ${words[metrics[picked.metric]] || metrics[picked.metric].split("/")[1].replaceAll("_", " ")}, points`;
+    const names = [...new Set(rows.map((row) => row.configuration))], rates = [...new Set(rows.map((row) => row.rate))];
+    const picked = { name: Math.max(0, names.findIndex((name) => cells().some((cell) => cell.chosen && cell.name === name))), rate: 0 };
+    const pick = (key) => (at) => { picked[key] = at; redraw(); };
+    const found = () => rows.filter((row) => row.configuration === names[picked.name] && row.rate === rates[picked.rate])
+      .map((row) => ({ ...row, text: `${signed(row.change, 1)} ${within(row, 1, signed)}, ${fixed(row.before, 1)} % before, ${fixed(row.after, 1)} % after` }));
+    const title = () => `change of ${rates[picked.rate]}, points`;
     return section(
       "slices", "Whom it hits", "Slices",
-      el("p", {}, `What quantization changes for each kind of question, paired with the unquantized model, corrected for all that are compared. ${hit ? `${hit} changes for the worse are told from luck (coloured).` : "No slice's change for the worse can be told from luck."}`),
-      el("div", { class: "controls" }, chooser("Configuration", names.map(short), picked.configuration, (at) => { picked.configuration = at; redraw(); }, "slice-cell"), chooser("Change of", metrics.map((name) => words[name] || name.split("/")[1].replaceAll("_", " ")), 0, (at) => { picked.metric = at; redraw(); }, "slice-metric")),
+      el("p", { class: "verdict" }, verdict),
+      el("p", {}, "What quantization changes for each kind of question and picture, on the same questions; all intervals hold together. Coloured: worse, and more than luck explains."),
+      el("div", { class: "controls" }, chooser("Configuration", names, picked.name, pick("name"), "slice-cell"), chooser("Change of", rates, 0, pick("rate"), "slice-rate")),
       chart(() => `${title()} in each slice`, () => Charts.changes(found(), { title: title() })),
     );
   }

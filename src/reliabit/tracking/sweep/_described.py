@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from reliabit.evaluation.cells import Cell
     from reliabit.evaluation.settings import ParetoSettings
+    from reliabit.evaluation.slice_comparison import SliceComparison
 
 PARETO = "pareto.png"
 
@@ -30,6 +31,8 @@ ALONE = (
     "Certified coverage in this table holds for the best of {}. In MLflow's lists and charts each cell has the one "
     "that holds for it alone, which may be a little higher."
 )
+
+ALL_SLICES = "Each slice under each cell is in the artifacts `slice_changes`."
 
 
 class Verdict(Protocol):
@@ -65,6 +68,7 @@ def describe_sweep(
     table: SweepTable,
     *,
     verdicts: "Sequence[Verdict]",
+    slices: "Sequence[SliceComparison]" = (),
     folder: Path,
     then: str,
     reported: bool,
@@ -76,6 +80,7 @@ def describe_sweep(
         run: Its run.
         table: Its cells.
         verdicts: What the policy says of them.
+        slices: What each does to every slice of the data.
         folder: Where the figure of the Pareto front lies, if there is one.
         then: The next command.
         reported: Whether the parent holds the report.
@@ -97,6 +102,7 @@ def describe_sweep(
         f"Compare the cells: [as charts of bits, AURC, certified coverage and bytes]({charts}), [as a table]({rows}), "
         f"[key by key]({compare_page(experiment, ids)[1:]}).",
         ALONE.format(len(runs)),
+        *(f"**Slices.** {plain(found.verdict)} {ALL_SLICES}" for found in slices),
         f"Report to pass on: [{PAGE}]({artifact_page(experiment, parent, PAGE)[1:]})" if reported else "",
         *(picture(parent, name, about="Pareto front") for name in log_pictures(run, [folder / PARETO])),
         f"Next: `{then}`",

@@ -2,18 +2,24 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reliabit.data.image_statistics import image_columns, statistics_of_split
+from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell, common_confidence, families_of, is_costed, numbered
 from reliabit.evaluation.certification import carried_table
 from reliabit.evaluation.comparison import Comparison, compare, compare_slices
 from reliabit.evaluation.paired_reliability import Measurements
 from reliabit.evaluation.pareto import Pareto, pareto_front
-from reliabit.evaluation.prediction_columns import reported_rows, scored_answers
+from reliabit.evaluation.prediction_columns import image_keys, reported_rows, scored_answers
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.evaluation.short_names import short_names
+from reliabit.evaluation.slice_comparison import SliceComparison, compare_slice_rates
+from reliabit.evaluation.slice_figure import slice_figure
 from reliabit.evaluation.tables import markdown_table
 from reliabit.evaluation.trust_figures import overlay_figure
 from reliabit.metrics.definitions import ACCURACY, AURC, coverage_at, ece
@@ -131,36 +137,84 @@ def _order(run: "Run") -> tuple[str, str, str, int]:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class BaselineComparisons:
+    """Cells beside the unquantized ones, a set for each that differ in their quantization alone.
+
+    Attributes:
+        differences: By how much each cell differs.
+        slices: What each does to every slice.
+        tables: By file name, in Markdown and as CSV.
+        figures: By file name.
+    """
+
+    differences: "list[Comparison]" = field(default_factory=list)
+    slices: list[SliceComparison] = field(default_factory=list)
+    tables: dict[str, str] = field(default_factory=dict)
+    figures: "dict[str, Figure]" = field(default_factory=dict)
+
+
 def compare_with_baselines(
-    cells: Sequence[Cell], *, settings: EvaluationConfig, policy: ParetoSettings
-) -> "tuple[list[Comparison], dict[str, str], dict[str, Figure]]":
+    cells: Sequence[Cell],
+    *,
+    settings: EvaluationConfig,
+    policy: ParetoSettings,
+    compared: int,
+    prepared: Path | None = None,
+) -> BaselineComparisons:
     """Compare finished cells with the baseline of their model and data set.
 
-    Returns:
-        The differences; and by file name, tables in Markdown and figures of risk and coverage: of each set of cells
-        that differ in their quantization alone and have a baseline; several sets of one model and data set are
-        numbered.
+    Sets without a baseline are left out; several of one model and data set are numbered.
+
+    Args:
+        cells: The finished cells.
+        settings: How they are compared.
+        policy: What may choose among them.
+        compared: How many cells the sweep has, finished or not: what certificates are corrected for.
+        prepared: The folder of prepared tables, whose pictures are sliced by what they are like; not where it is None.
     """
-    comparisons: list[Comparison] = []
-    tables, figures = {}, {}
+    found = BaselineComparisons()
     places: list[str] = []
     for members in families_of(cells):
         baselines = [cell for cell in members if cell.unquantized]
         if not baselines or len(members) < 2:
             continue
         answered = {cell.name: cell.answers for cell in sorted(members, key=lambda cell: not cell.unquantized)}
-        baseline = baselines[0].name
-        where = numbered(baselines[0].place.replace(" · ", "."), places, between=".")
+        baseline = baselines[0]
+        where = numbered(baseline.place.replace(" · ", "."), places, between=".")
         places.append(where)
-        comparisons.append(compare(answered, settings, baseline=baseline))
-        tables[f"differences.{where}.md"] = comparisons[-1].markdown()
+        own = _decided_by(members, policy)
+        found.differences.append(compare(answered, settings, baseline=baseline.name))
+        found.tables[f"differences.{where}.md"] = found.differences[-1].markdown()
         if settings.slices:
-            tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline)
+            found.tables[f"slices.{where}.md"] = compare_slices(answered, settings, baseline=baseline.name)
+        images = _image_columns(baseline, settings.reported, prepared)
+        if settings.slices or images:
+            changes = compare_slice_rates(
+                answered, settings, own, baseline=baseline.name, comparisons=compared, further=images
+            )
+            found.slices.append(changes)
+            found.tables[f"slice_changes.{where}.md"] = changes.markdown()
+            found.tables[f"slice_changes.{where}.csv"] = changes.csv()
+            found.figures[f"slice_changes.{where}.png"] = slice_figure(changes, title=where)
         carried = carried_table([cell for cell in members if not cell.mixed], settings)
         if carried:
-            tables[f"carried.{where}.md"] = carried
-        figures[f"risk_coverage.{where}.png"] = _curves(answered, where, _decided_by(members, policy))
-    return comparisons, tables, figures
+            found.tables[f"carried.{where}.md"] = carried
+        found.figures[f"risk_coverage.{where}.png"] = _curves(answered, where, own)
+    return found
+
+
+def _image_columns(cell: Cell, split: str, prepared: Path | None) -> dict[str, list[str]]:
+    """What the pictures of the reported questions are like; nothing where their table is not here."""
+    asked = cell.inputs.get(f"data/{split}")
+    if prepared is None or asked is None:
+        return {}
+    # The sweep is told of all the same.
+    with suppress(ReliabitError):
+        known = statistics_of_split(prepared, split=split, sha256=asked)
+        if known is not None:
+            return image_columns(image_keys(reported_rows(cell.answers, split)), known)
+    return {}
 
 
 def _curves(answered: "Mapping[str, pa.Table]", where: str, policy: ParetoSettings) -> "Figure":

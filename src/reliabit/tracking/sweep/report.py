@@ -49,6 +49,7 @@ def measured_sweep(
     policy: ParetoSettings,
     judge: Judge,
     illustrate: Illustrate,
+    prepared: Path | None,
 ) -> ReportedSweep:
     """Read the finished cells of a recorded sweep and compare them anew, as its end did.
 
@@ -59,6 +60,7 @@ def measured_sweep(
         policy: What may choose among them.
         judge: What the policy would choose.
         illustrate: Finds pictures.
+        prepared: The folder of prepared tables; None where questions are not sliced by what their pictures are like.
 
     Raises:
         ReliabitError: A finished cell lacks what it consists of, or they cannot be compared.
@@ -69,14 +71,15 @@ def measured_sweep(
     own = as_measured(cells, settings)
     with step(f"certifying and comparing {len(cells)} cells"):
         fronts = pareto_of_sweep(cells, policy=policy, compared=len(runs))
-        comparisons, _, _ = compare_with_baselines(cells, settings=own, policy=policy)
+        comparisons = compare_with_baselines(cells, settings=own, policy=policy, compared=len(runs), prepared=prepared)
         return ReportedSweep(
             cells,
             compared=len(runs),
             settings=own,
             policy=policy,
             fronts=list(fronts.values()),
-            comparisons=comparisons,
+            comparisons=comparisons.differences,
+            slices=comparisons.slices,
             verdicts=[(one.text, one.chosen) for one in judge(cells)],
             illustrate=illustrate,
         )
