@@ -287,7 +287,8 @@
     const { verdict, rows } = family().slices || { rows: [] };
     if (!rows.length) return null;
     const names = [...new Set(rows.map((row) => row.configuration))], rates = [...new Set(rows.map((row) => row.rate))];
-    const picked = { name: Math.max(0, names.findIndex((name) => cells().some((cell) => cell.chosen && cell.name === name))), rate: 0 };
+    const chosen = names.findIndex((name) => cells().some((cell) => cell.chosen && cell.name === name));
+    const picked = { name: chosen < 0 ? names.length - 1 : chosen, rate: 0 };
     const pick = (key) => (at) => { picked[key] = at; redraw(); };
     const found = () => rows.filter((row) => row.configuration === names[picked.name] && row.rate === rates[picked.rate])
       .map((row) => ({ ...row, text: `${signed(row.change, 1)} ${within(row, 1, signed)}, ${fixed(row.before, 1)} % before, ${fixed(row.after, 1)} % after` }));
@@ -349,6 +350,7 @@
     Object.assign(state, { family: at, cell: Math.max(0, report.families[at].cells.findIndex((cell) => cell.chosen)), flip: 0, hidden: new Set() });
     // Where nothing is chosen the narrowest is looked at, as that is where reliability goes first.
     if (!report.families[at].cells.some((cell) => cell.chosen)) state.cell = report.families[at].cells.length - 1;
+    state.flip = Math.max(0, state.cell - 1);
     const points = report.families[at].cells[state.cell].by_confidence;
     const firstAnswered = Object.values(points)[0].points.findIndex((point, number) => number >= required() && point.coverage > 0);
     state.risk = firstAnswered < 0 ? required() : firstAnswered;
