@@ -2,9 +2,9 @@
 
     python bench/slurm_faults.py --times 10
 
-Runs sweeps of four cells on both nodes, brings one fault about again and again while they run, goes on with what
-failed (`sweep.resume=last`), and compares the numbers of all cells with those of an undisturbed sweep of twelve. Needs
-what `make test-slurm` installs, and root. Writes `bench/results/slurm_faults.json` after each sweep.
+Runs sweeps of twelve cells on both nodes, brings one fault about again and again while they run, goes on with what
+failed (`sweep.resume=last`), and compares the numbers of all cells with those of an undisturbed sweep. Needs what
+`make test-slurm` installs, and root. Writes `bench/results/slurm_faults.json` after each sweep.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def write(results: dict[str, Any]) -> None:
 def main() -> None:
     """Measure."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from slurm.faults import FAULTS, Place, suffer, undisturbed
+    from slurm.faults import FAULTS, SLURM, TINY, TWELVE, Place, suffer, undisturbed
     from slurm.local_cluster import LocalCluster, TrackingServer
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -54,7 +54,8 @@ def main() -> None:
                     number = len(results[name])
                     place = Place(folder / f"{name}-{number}".replace(" ", "-"), cluster, server, f"{name} {number}")
                     times, expected = asked.times - tried, results[UNDISTURBED]
-                    outcome = asdict(suffer(place, fault, times=times, every=every, expected=expected))
+                    sweep = (*TWELVE, *TINY, *SLURM)
+                    outcome = asdict(suffer(place, fault, times=times, every=every, expected=expected, sweep=sweep))
                     results[name].append(outcome)
                     sys.stdout.write(f"{name}: {outcome}\n")
                     sys.stdout.flush()

@@ -61,11 +61,13 @@ StorageLoc=slurm_acct_db
 C
 chmod 600 "$folder/slurmdbd.conf"
 
-# A node that is silent for ten seconds is down, so that tests need not wait for five minutes.
+# A node that is silent for ten seconds is down, so that tests need not wait for five minutes; and what is queued again
+# waits as long as credentials live.
 cat >"$folder/slurm.conf" <<C
 ClusterName=local
 SlurmctldHost=$host(127.0.0.1)
 AuthType=auth/munge
+AuthInfo=cred_expire=10
 CredType=cred/munge
 SlurmUser=root
 SlurmdUser=root

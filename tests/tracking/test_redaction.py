@@ -1,4 +1,5 @@
 import json
+import time
 from urllib.parse import quote
 
 import pytest
@@ -55,10 +56,25 @@ def test_an_address_never_keeps_its_user(scheme, password, before):
         ("https://h/x?page=2&X-Amz-Signature=abc#end", "https://h/x?page=2&X-Amz-Signature=[redacted]#end"),
         ("sqlite:////data/mlruns/mlflow.db", "sqlite:////data/mlruns/mlflow.db"),
         ("max_new_tokens: 8", "max_new_tokens: 8"),
+        ("a.1-git+ssh://me:pw@host b:c@d", "a.1-git+ssh://[redacted]@host b:c@d"),
+        ("s3:me:pw@host@file://x s3://a:b@c/d@e", "s3:[redacted]@host@file://x s3://[redacted]@c/d@e"),
     ],
 )
 def test_addresses(text, expected):
     assert redact(text, environ={}) == expected
+
+
+@pytest.mark.parametrize(
+    "repeated", ["a:", "a.", "a-b.c+d", "a://b:", "--token", "sk-a", "a=b:c", "http://me:pw@host/x"]
+)
+def test_ten_times_as_long_a_text_takes_no_hundred_times_as_long(repeated):
+    def took(length):
+        text = repeated * (length // len(repeated)) + " @"
+        began = time.process_time()
+        redact(text, environ={}, arguments=[text])
+        return time.process_time() - began
+
+    assert took(50_000) < 50 * max(took(5_000), 1e-3)
 
 
 def test_settings_that_are_called_like_secrets_do_not_redact_words():

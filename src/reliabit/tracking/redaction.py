@@ -56,17 +56,27 @@ SHORTEST = 4
 ANYWHERE = 8
 """A value of this length or more is redacted within words too; a shorter one where it stands by itself."""
 
-_SCHEME = r"\b[a-z][a-z0-9+.-]*:"
+_LETTERS = "[a-z0-9+.-]"
+
+
+def _scheme(excluded: str = "") -> str:
+    """From where the letters of a scheme begin, so that no letter of a long text is tried twice, to its colon."""
+    return rf"(?<!{_LETTERS})(?>{_LETTERS}*?\b{excluded}[a-z]){_LETTERS}*+:"
+
+
+_WITHOUT_SPACES = re.compile(r"\S++")
 _ADDRESSES = (
     # The part before the host, up to the last @ before a slash, as the standard has it.
-    re.compile(rf"(?P<kept>{_SCHEME}//)[^\s/?#]*@", re.IGNORECASE),
+    re.compile(rf"(?P<kept>{_scheme()}//)[^\s/?#]*@", re.IGNORECASE),
     # Addresses of databases, whose passwords may hold slashes and more unquoted.
-    re.compile(rf"(?P<kept>(?!https?:|file:|s3:){_SCHEME}//)[^\s:@/]*:\S*@", re.IGNORECASE),
+    re.compile(rf"(?P<kept>{_scheme('(?!https?:|file:|s3:)')}//)[^\s:@/]*:\S*@", re.IGNORECASE),
     # Addresses with a slash, or the scheme, forgotten.
-    re.compile(rf"(?P<kept>{_SCHEME}/?)[^\s:@/]+:[^\s@]+@", re.IGNORECASE),
-    re.compile(r"(?P<kept>=)[^\s:@/=]+:[^\s/@=][^\s@=]*@(?=\w)"),
+    re.compile(rf"(?P<kept>{_scheme()}/?)[^\s:@/]+:[^\s@]+@", re.IGNORECASE),
 )
-_PASSWORD = re.compile(r"(?:\b[a-z][a-z0-9+.-]*:/{0,2}|=|^)[^\s:@/=]*:(?!//)(?P<password>\S+)@", re.IGNORECASE)
+_USER = re.compile(r"(?P<kept>=)[^\s:@/=]+:[^\s/@=][^\s@=]*@(?=\w)")
+_PASSWORD = re.compile(
+    rf"(?:^[a-z]{_LETTERS}*+:/{{0,2}}|=|^|{_scheme()}/{{0,2}})[^\s:@/=]*:(?!//)(?P<password>\S+)@", re.IGNORECASE
+)
 _MODEL = re.compile(r"models:/[^\s:@/]+@[\w-]+")
 """MLflow's name of a version by its alias, which looks like a user with a password and is none."""
 _QUERIES = re.compile(
@@ -89,11 +99,11 @@ _ASSIGNMENTS = (
 )
 _FORMS = re.compile(
     r"\b(?:gh[opsur]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|xox[abeprs]-[\w-]{10,}"
-    r"|pypi-[\w-]{20,}|npm_\w{20,}|[rs]k_(?:live|test)_\w{16,}|dapi[0-9a-f]{32}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
+    r"|pypi-[\w-]{20,}|npm_\w{20,}|[rs]k_(?:live|test)_\w{16,}|dapi[0-9a-f]{32}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{35}|eyJ[\w-]{10,16384}\.[\w-]{10,}\.[\w-]{10,})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
 )
 """Access tokens of GitHub, GitLab, Hugging Face, OpenAI, Slack, registries of packages, Stripe, Databricks, AWS and
-Google, those of JSON, and private keys."""
+Google, those of JSON (as long as a header of HTTP may be), and private keys."""
 
 
 def redact(text: str, *, environ: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None) -> str:
@@ -115,8 +125,8 @@ def redact(text: str, *, environ: Mapping[str, str] = os.environ, arguments: Seq
     given = sys.argv if arguments is None else arguments
     pattern = _pattern(_secrets(environ, given))
     found = pattern.sub(REDACTED, text) if pattern is not None else text
-    for address in _ADDRESSES:
-        found = address.sub(rf"\g<kept>{REDACTED}@", found)
+    if "@" in found:
+        found = _USER.sub(rf"\g<kept>{REDACTED}@", _WITHOUT_SPACES.sub(_without_users, found))
     found = _QUERIES.sub(rf"\g<kept>{REDACTED}", found)
     for assignment in _ASSIGNMENTS:
         found = assignment.sub(_without_value, found)
@@ -203,6 +213,16 @@ def _redacted(key: str, value: str, *, environ: Mapping[str, str]) -> str:
     return redact(value, environ=environ)
 
 
+def _without_users(found: re.Match[str]) -> str:
+    """Addresses without their users, of what is written without spaces; what follows its last @ can be none's user."""
+    before, at, after = found[0].rpartition("@")
+    if not at:
+        return found[0]
+    for address in _ADDRESSES:
+        before = address.sub(rf"\g<kept>{REDACTED}@", f"{before}@")[:-1]
+    return f"{before}@{after}"
+
+
 def _without_value(found: re.Match[str]) -> str:
     if found["value"].strip("'\"").lower() in ORDINARY:
         return found[0]
@@ -224,11 +244,17 @@ def _secrets(environ: Mapping[str, str], arguments: Sequence[str]) -> frozenset[
 def _given(texts: Iterable[str]) -> Iterator[str]:
     """Passwords in addresses, and values of arguments that are called like secrets; short ones might be any word."""
     for text in texts:
-        for found in _PASSWORD.finditer(text) if "@" in text and not _MODEL.fullmatch(text) else ():
+        for found in _passwords(text) if "@" in text and not _MODEL.fullmatch(text) else ():
             yield from (one for one in {found["password"], unquote(found["password"])} if len(one) >= ANYWHERE)
         name, _, value = text.partition("=")
         if value and _KEY.search(name):
             yield from (one for one in {value.strip("'\"")} if len(one) >= ANYWHERE)
+
+
+def _passwords(text: str) -> Iterator[re.Match[str]]:
+    for found in _WITHOUT_SPACES.finditer(text):
+        # As far as an @, so that what begins like an address finds its end.
+        yield from _PASSWORD.finditer(text, found.start(), found.start() + found[0].rfind("@") + 1)
 
 
 def _forms_of(secret: str) -> Iterator[str]:
