@@ -96,6 +96,14 @@ def test_a_csv_is_read_as_texts_whatever_stands_between_them(pets, sep):
     assert read(next(pets.glob("questions.*"))) == WANTED
 
 
+def test_columns_without_a_name_are_read_over(pets):
+    write_csv(pets / "questions.csv", [{**row, "": "x", "answer ": ""} for row in QUESTIONS])
+    text = (pets / "questions.csv").read_text().replace("answer ", "").replace('""', "")
+    (pets / "questions.csv").write_text(text)
+    assert text.startswith("image,question,answer,,\n")
+    assert read(pets) == WANTED
+
+
 def test_json_lines_and_parquet_are_read_as_texts_too(pets):
     write_jsonl(pets / "questions.jsonl", QUESTIONS)
     assert read(pets) == WANTED

@@ -77,6 +77,8 @@ class CsvTable(TextTable):
         _, names = next(self._records(), (1, []))
         if not names:
             raise ReliabitError(f"{self.path} is empty; its first line names the columns")
+        # A spreadsheet writes every column that was ever touched.
+        names = [name or f"column {number}" for number, name in enumerate(names, start=1)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ReliabitError(f"{self.path} line 1: two columns are called {twice[0]!r}; rename one of them")
@@ -91,6 +93,8 @@ class CsvTable(TextTable):
             rows = IterableDataset.from_csv(
                 str(self.path),
                 features=Features(dict.fromkeys(names, Value("string"))),
+                names=names,
+                header=0,
                 cache_dir=cache,
                 sep=self._delimiter(),
                 encoding="utf-8-sig",
