@@ -306,6 +306,7 @@ def test_a_table_that_cannot_be_read_is_named_with_its_line(pets):
         ("image,question,answer\n".encode("utf-16"), "questions.csv is UTF-16; save it as UTF-8"),
         (b'image,question,answer\na.png,"what,x\n', "questions.csv line 2: it cannot be read (unexpected end of data)"),
         (b"image question answer\na.png what x\n", "Its columns are image question answer"),
+        (b"image,question,answer\na.png,what?,a\0\n", "line 2: it holds a byte 0; save it as UTF-8 text"),
         (b"image,image,answer\n", "line 1: two columns are called 'image'; rename one of them"),
         (b"", "questions.csv is empty; its first line names the columns"),
         (b"image,question,answer\n", "has no questions that can be used"),

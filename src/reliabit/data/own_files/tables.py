@@ -126,6 +126,8 @@ class CsvTable(TextTable):
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             try:
                 for record in reader:
+                    if any("\0" in text for text in record):
+                        raise ReliabitError(f"{self.path} line {begins}: it holds a byte 0; save it as UTF-8 text")
                     if record:
                         yield begins, record
                     begins = reader.line_num + 1
