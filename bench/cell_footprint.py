@@ -2,8 +2,8 @@
 
     python bench/cell_footprint.py
 
-Sweeps of three and of nine cells of few questions are recorded by an MLflow server on sqlite and on PostgreSQL; what the
-larger took more, divided by six, is what a cell costs, without what all cells share. Then one cell is asked all
+Sweeps of three and of nine cells of few questions are recorded by an MLflow server on sqlite and on PostgreSQL; what
+the larger took more, divided by six, is what a cell costs, without what all cells share. Then one cell is asked all
 questions. Needs PostgreSQL. Writes `bench/results/cell_footprint.json`.
 """
 

@@ -26,6 +26,7 @@ from reliabit.tracking.redaction import redact, redact_config, redact_values
 from reliabit.tracking.settings import JOURNAL, TrackingConfig
 from reliabit.tracking.store.calls import all_pages, log_all, store_errors
 from reliabit.tracking.store.opening import open_store
+from reliabit.tracking.store.outages import RESTART_SECONDS
 from reliabit.tracking.tags import (
     CELL_TAG,
     FAILURE_REASON,
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 """The artifact that holds a run's configuration."""
-
-RESTART_SECONDS = 240.0
-"""So long a cell waits for a server that does not answer when it begins, as MLflow does by itself later on."""
 
 
 @dataclass(frozen=True)

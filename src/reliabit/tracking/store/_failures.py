@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from reliabit.disk_errors import number_of
 from reliabit.errors import ReliabitError
 from reliabit.tracking.redaction import redact
+from reliabit.tracking.store.outages import SERVERS, Patience
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,7 +86,7 @@ def plainly(uri: str) -> Iterator[None]:
 
 
 def guarded(client: "MlflowClient", *, uri: str) -> "MlflowClient":
-    """The same client, with every call as `plainly` has it."""
+    """The same client, with every call as `plainly` has it; that of a server waits while it is restarted."""
     return cast("MlflowClient", _Guarded(client, uri))
 
 
@@ -94,9 +95,12 @@ class _Guarded:
 
     def __init__(self, client: "MlflowClient", uri: str) -> None:
         self._client, self._uri = client, uri
+        self._patience = Patience(uri)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
+        if callable(found) and self._uri.startswith(SERVERS):
+            found = self._patience.outlasting(found)
         if name == READING:
             # What is full is the disk that is read to; whoever reads says which.
             return found

@@ -15,6 +15,7 @@ from reliabit.tracking.redaction import redact
 from reliabit.tracking.settings import JOURNAL
 from reliabit.tracking.store._failures import deleted, guarded, sentence
 from reliabit.tracking.store.calls import store_errors
+from reliabit.tracking.store.outages import AGAIN_SECONDS, SERVERS, ask_often
 from reliabit.tracking.store.sqlite import SQLITE, SqliteClient, can_read
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ NO_REGISTRY = "tracking=offline has no registry; use tracking=sqlite or tracking
 
 ANSWER_SECONDS = 10.0
 """So long a server may take to answer at all. MLflow itself asks an address where nobody listens for minutes."""
-
-AGAIN_SECONDS = 2.0
 
 
 def check_address(uri: str) -> None:
@@ -162,8 +161,9 @@ def _check_server(uri: str, *, patience: float) -> None:
     """Find out at once whether anybody listens at a server's address; what it answers does not matter."""
     import requests
 
-    if not uri.startswith(("http://", "https://")):
+    if not uri.startswith(SERVERS):
         return
+    ask_often()
     until = time.monotonic() + patience
     while True:
         try:
