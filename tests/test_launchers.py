@@ -122,6 +122,19 @@ def test_whoever_interrupts_a_sweep_cancels_its_cells(launcher, launched):
     assert [job.cancelled for job in executor.jobs] == [True] * 3
 
 
+@pytest.mark.medium
+@pytest.mark.skipif(WITHOUT, reason="submitit is not installed: pip install 'reliabit[slurm]'")
+def test_a_cell_is_recorded_by_a_process_of_its_own(tmp_path):
+    place = Place(tmp_path)
+    done = place.run("-m", "hydra/launcher=local_pool", "quant=none", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 cells finished" in done.stdout
+    cell, sweep = place.runs("cell")[0], place.runs("sweep")[0]
+    assert cell.data.tags["heartbeat.pid"] != sweep.data.tags["heartbeat.pid"]
+    # What is sent to the cell is run by whoever reads it: nobody else may write it.
+    assert Path(place.output, ".submitit").stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(WITHOUT, reason="submitit is not installed: pip install 'reliabit[slurm]'")
 def test_a_local_pool_runs_cells_in_processes_of_their_own(tmp_path):

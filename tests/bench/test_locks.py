@@ -121,6 +121,10 @@ def test_the_lock_of_a_launcher_has_what_its_extra_asks_for(extra):
     assert {name for name in added if name in running} == ({"cloudpickle"} if extra == "ray" else set())
 
 
+def test_cells_in_processes_of_their_own_are_tested_with_the_launcher_that_is_locked():
+    assert pinned(PROJECT / "requirements-slurm.lock").items() <= pinned(locks.TESTING).items()
+
+
 def test_a_lock_names_versions_without_the_build_that_an_index_offered(installed):
     assert "+" not in "".join(locks.pins(["torch"], installed))
     assert locks.pins(["torch", "numpy"], installed)[0].startswith("numpy==")
