@@ -138,13 +138,23 @@ $(AUDIT_ENV)/bin/pip-audit:
 	$(AUDIT_ENV)/bin/python -m pip install --quiet pip-audit cyclonedx-bom
 
 audit: $(AUDIT_ENV)/bin/pip-audit  ## Look for known flaws in the locked versions (asks PyPI)
-	$(AUDIT_ENV)/bin/pip-audit --no-deps --disable-pip --requirement requirements.lock
+	$(AUDIT_ENV)/bin/python bench/audit.py $(AUDIT_ENV)/bin/pip-audit requirements.lock
 
 sbom: $(AUDIT_ENV)/bin/pip-audit  ## Write the locked packages as a list of materials, reliabit.cdx.json
-	$(AUDIT_ENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-file reliabit.cdx.json requirements.lock
+	PYTHONWARNINGS=ignore $(AUDIT_ENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-file reliabit.cdx.json requirements.lock
+	@echo "reliabit.cdx.json lists $$(grep -c '"bom-ref": "requirements' reliabit.cdx.json) locked versions."
 
-fuzz: dev  ## Give made-up inputs to everything that reads what strangers write (hours; INPUTS=100000 each)
+FUZZ_ENV ?= .venv-fuzz
+
+$(FUZZ_ENV)/bin/schemathesis: requirements-fuzz.lock
+	test -x $(FUZZ_ENV)/bin/python || python3 -m venv $(FUZZ_ENV)
+	$(FUZZ_ENV)/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+fuzz: dev $(FUZZ_ENV)/bin/schemathesis  ## Give made-up inputs to everything that reads what strangers write (an hour; INPUTS=100000 each)
 	nice -n 19 $(PYTHON) bench/fuzz.py --inputs $(or $(INPUTS),100000)
+	RELIABIT_FUZZ_ENV=$(abspath $(FUZZ_ENV)) nice -n 19 $(PYTHON) bench/fuzz_guided.py --inputs $(or $(INPUTS),100000)
+	RELIABIT_FUZZ_ENV=$(abspath $(FUZZ_ENV)) RELIABIT_FUZZ_EXAMPLES=1000 $(PYTHON) -m pytest -m slow tests/serving/test_openapi.py
 
 clean:  ## Remove what tasks wrote; recorded runs stay
 	rm -rf outputs data cache calibration checkpoints results promotion dvc_plots
