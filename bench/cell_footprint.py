@@ -132,12 +132,16 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     from tracking.servers import postgres
 
+    found = {}
     with tempfile.TemporaryDirectory(prefix="footprint") as temporary, postgres("correct-horse") as uri:
-        folder = Path(temporary)
-        database = folder / "mlflow.db"
-        found = {"sqlite": measure(f"sqlite:///{database}", rows_in_sqlite, database, folder / "sqlite")}
-        found["postgresql"] = measure(uri, rows_in_postgres, uri, folder / "postgresql")
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        database = Path(temporary) / "mlflow.db"
+        stores = {
+            "sqlite": (f"sqlite:///{database}", rows_in_sqlite, database),
+            "postgresql": (uri, rows_in_postgres, uri),
+        }
+        for name, (backend, read_rows, read_from) in stores.items():
+            found[name] = measure(backend, read_rows, read_from, Path(temporary) / name)
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 
