@@ -17,7 +17,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 
 .PHONY: help quick run setup dev test quick-test lint format typecheck unit test-slow test-slurm test-engines ui vllm-env \
-	llamacpp-env pretrained pretrain repro lock audit sbom fuzz clean
+	llamacpp-env pretrained pretrain docs docs-serve repro lock audit sbom fuzz clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -124,6 +124,15 @@ pretrained: setup  ## Assemble idefics3_smollm2 of pretrained parts (half a minu
 pretrain: setup  ## Train both reference models anew (an hour on two cores; move models/ away first)
 	$(PYTHON) src/run.py task=pretrain model=qwen2_vl_tiny trainer.threads=1
 	$(PYTHON) src/run.py task=pretrain model=idefics3_tiny trainer.threads=1
+
+# Material for MkDocs says at each build that another tool will succeed it.
+docs: dev  ## Build the documentation site, strictly: open outputs/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+DOCS_PORT ?= 8001
+
+docs-serve: dev  ## Show the site at http://127.0.0.1:8001 (or DOCS_PORT=8002), anew at each change of a page
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs serve --dev-addr 127.0.0.1:$(DOCS_PORT)
 
 repro: setup  ## Bring the versioned pipeline up to date
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/dvc repro

@@ -25,7 +25,7 @@ CLASS = re.compile(r"`((?:[A-Z][a-z0-9]+){2,})`")
 HISTORY = "docs/faults.md"
 """It names the classes that faults were in."""
 
-EXAMPLES = {"conf/confidence/tempered.yaml", "conf/quant/clipped.yaml"}
+EXAMPLES = {"clipped.py", "conf/confidence/tempered.yaml", "conf/quant/clipped.yaml", "temperature.py"}
 """Files that a reader is told to add."""
 
 NAMES = {"reliabit.lock", "reliabit.quantizers", "reliabit.families", "reliabit.sources", "reliabit.confidences"}

@@ -10,7 +10,7 @@ from reliabit.code_graph import module_digests
 PACKAGE, TESTS = Path(reliabit.__file__).parent, Path(__file__).parent
 PROJECT = TESTS.parent
 
-OF_THE_WHOLE = {"bench", "functional", "pipeline", "slurm"}
+OF_THE_WHOLE = {"bench", "docs", "functional", "pipeline", "slurm"}
 """Folders whose tests run the product as a user does, or what lies beside the package."""
 
 

