@@ -24,8 +24,6 @@ SHOWN_AS = {
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "bench/README.md": "project/benchmarks.md",
-    "bench/full_size_found.md": "project/full_size_found.md",
-    "bench/mbq_found.md": "project/mbq_found.md",
     "bench/peers_found.md": "project/peers_found.md",
 }
 """Files beside the folder of pages, and the pages that they are shown as."""
