@@ -7,6 +7,7 @@ link leads to the page that the file is shown as, and is plain text where it is 
 import posixpath
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ MADE = {
 WRITTEN_BESIDE = {"fairness.md", "report.md", "scaling.md"}
 """Pages that the navigation names before they are there."""
 
+_NAME = re.compile(r"[\w./]+\.md")
 _LINK = re.compile(r"(?P<sign>!?)\[(?P<text>[^\]\n]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[\w-]*)?\)")
 
 
@@ -73,16 +75,22 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return relinked(markdown, origin=shown.get(place, f"docs/{place}"), place=place)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the dialog of the search, which the theme leaves without a name for who cannot see it."""
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"')
+
+
 def relinked(markdown: str, *, origin: str, place: str) -> str:
-    """A page with its links as they hold on the site.
+    """A page with its links as they hold on the site, called by what they lead to.
 
     Args:
         markdown: The page.
         origin: Where it lies in the repository; links are relative to that.
         place: Where it lies on the site.
 
-    >>> relinked("[a](../CONTRIBUTING.md#terms), [b](../LICENSE), [c](use.md)", origin="docs/x.md", place="x.md")
-    '[a](project/contributing.md#terms), b, [c](use.md)'
+    >>> relinked("[a](../CONTRIBUTING.md#terms), [b](../LICENSE), [ui.md](ui.md)", origin="docs/x.md", place="x.md")
+    '[a](project/contributing.md#terms), b, [Choosing in the MLflow UI](ui.md)'
     >>> relinked("[d](docs/use.md)", origin="CONTRIBUTING.md", place="project/contributing.md")
     '[d](../use.md)'
     """
@@ -96,9 +104,21 @@ def relinked(markdown: str, *, origin: str, place: str) -> str:
         if site is None:
             return link["text"]
         target = posixpath.relpath(site, posixpath.dirname(place) or ".")
-        return f"{link['sign']}[{link['text']}]({target}{link['anchor'] or ''})"
+        text = title_of(named) if _NAME.fullmatch(link["text"]) else link["text"]
+        return f"{link['sign']}[{text}]({target}{link['anchor'] or ''})"
 
     return _LINK.sub(replaced, markdown)
+
+
+@cache
+def title_of(name: str) -> str:
+    """What a page is headed by, in place of the name of its file.
+
+    >>> title_of("docs/own_data.md")
+    'Your own data'
+    """
+    first = (PROJECT / name).read_text(encoding="utf-8").split("\n", 1)[0]
+    return first.removeprefix("# ").strip()
 
 
 def named_in(nav: Any) -> Iterator[str]:

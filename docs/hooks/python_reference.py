@@ -34,12 +34,17 @@ def exported(package: Path) -> dict[str, str]:
         package: The stub or the `__init__.py` of the package, below a folder `src`.
     """
     dotted = ".".join(package.parent.parts[package.parts.index("src") + 1 :])
+    tree = ast.parse(package.read_text(encoding="utf-8"))
     found = {}
-    for node in ast.walk(ast.parse(package.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("reliabit")):
             home = ".".join(filter(None, (dotted if node.level else "", node.module)))
             found |= {alias.asname or alias.name: f"{home}.{alias.name}" for alias in node.names}
-    return found
+    listed = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "__all__"
+    ]
+    # A stub gives out all that it imports.
+    return {name: found[name] for name in (ast.literal_eval(listed[0]) if listed else found)}
 
 
 def python_page(project: Path) -> str:

@@ -136,3 +136,22 @@ def test_a_reader_without_a_network_finds_something(site, tmp_path, width, schem
         page.until("document.querySelectorAll('.md-search-result__item').length > 2")
         assert page.complaints() == []
         assert {url.partition(":")[0] for url in page.requested()} <= {"file", "data", "about"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path(BINARY).exists(), reason="chromium is missing")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(site, tmp_path, scheme):
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is missing")
+    script = (Path(axe.__path__[0]) / "axe.min.js").read_text(encoding="utf-8")
+    serious = "r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => v.id)"
+    found = {}
+    with chromium(tmp_path / "profile") as page:
+        page.send("Emulation.setDeviceMetricsOverride", width=1400, height=900, deviceScaleFactor=1, mobile=False)
+        page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        for name in ("index", "concepts", "own_quantizer", "peers", "reference/settings"):
+            page.open((site / f"{name}.html").as_uri())
+            page.until("document.getAnimations().every(one => one.playState !== 'running')")
+            page.evaluate(f"{script}; 0")
+            found[name] = page.evaluate(f"axe.run().then(r => {serious})")
+    assert {name: rules for name, rules in found.items() if rules} == {}
