@@ -8,3 +8,6 @@ NO_SPACE = "has no space left"
 
 LEADS_OUT = "leads out of"
 """A name would be a path outside of the folder that it is joined to."""
+
+CANNOT_BE_OPENED = "cannot be opened"
+"""A tracking store does not answer, or lets nobody in."""

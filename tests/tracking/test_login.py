@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from messages import CANNOT_BE_OPENED
 from reliabit.errors import ReliabitError
 from reliabit.tracking.tracker import Tracker
 from tracking.servers import started
@@ -93,7 +94,7 @@ def test_without_a_password_nothing_is_read_or_written(server, path, body):
 @pytest.mark.parametrize(("name", "password"), [("ann", "wrong"), ("nobody", "correct-horse-ann")])
 def test_a_wrong_password_is_told_in_one_sentence(server, act_as, name, password):
     act_as(name, password)
-    with pytest.raises(ReliabitError, match="cannot be opened") as told:
+    with pytest.raises(ReliabitError, match=CANNOT_BE_OPENED) as told:
         Tracker(uri=server, artifacts="", experiment="x")
     assert "401" in str(told.value)
     assert "\n" not in str(told.value)

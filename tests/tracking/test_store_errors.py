@@ -215,7 +215,7 @@ def test_an_address_where_no_server_listens_is_refused_at_once_without_its_passw
 def test_a_database_that_cannot_be_reached_is_told_without_its_password(monkeypatch):
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
     uri = "postgresql://me:hunter2@127.0.0.1:1/runs"
-    with pytest.raises(ReliabitError, match="cannot be opened") as refused:
+    with pytest.raises(ReliabitError, match=CANNOT_BE_OPENED) as refused:
         open_store(**{**store_at(Path("unused")), "uri": uri})
     assert "hunter2" not in str(refused.value)
 

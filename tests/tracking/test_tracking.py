@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hydra_plugins.reliabit_sweeper import with_baselines
+from messages import CANNOT_BE_OPENED
 from reliabit.errors import ReliabitError
 from reliabit.tracking.parameters import flatten
 from reliabit.tracking.store.opening import open_store
@@ -118,7 +119,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db").write_text("this is not a database, and long enough to be read as one" * 20)
-    with pytest.raises(ReliabitError, match="cannot be opened"):
+    with pytest.raises(ReliabitError, match=CANNOT_BE_OPENED):
         open_store(**store_at(tmp_path))
 
 
