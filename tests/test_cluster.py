@@ -31,6 +31,7 @@ def slurm(tmp_path, monkeypatch):
     for name in cluster.COMMANDS:
         says(name)
     says("sinfo", f"n1 {HERE}\\nn2 other\\n")
+    says("scontrol", "MaxArraySize            = 1001\\nMaxJobCount             = 10000\\n")
     return says
 
 
@@ -108,6 +109,14 @@ def test_missing_accounts_are_refused_as_a_sweep_would_wait_for_ever(slurm, inst
     with pytest.raises(
         ReliabitError, match=r"does not answer \(Slurm accounting storage is disabled\), and without it"
     ):
+        cluster.check_launcher(config(tmp_path))
+
+
+@pytest.mark.parametrize("says", ["MaxArraySize = 0\\n", "MaxJobCount = 10000\\n"])
+def test_a_slurm_without_arrays_is_refused(says, slurm, installed, tmp_path):
+    assert cluster.largest_array() == 1001
+    slurm("scontrol", says)
+    with pytest.raises(ReliabitError, match="Slurm takes no arrays of jobs .+; choose hydra/launcher=local_pool"):
         cluster.check_launcher(config(tmp_path))
 
 

@@ -52,6 +52,7 @@ class Executor:
 
     def __init__(self, outcomes):
         self.outcomes, self.jobs, self.at_once = list(outcomes), [], []
+        self.arrays, self.parameters = [], {}
 
     def submit(self, worker, overrides, *_):
         self.jobs.append(Job(len(self.jobs), self.outcomes[len(self.jobs)]))
@@ -59,7 +60,11 @@ class Executor:
         return self.jobs[-1]
 
     def map_array(self, worker, overrides, *_):
+        self.arrays.append(len(overrides))
         return [self.submit(worker, one) for one in overrides]
+
+    def update_parameters(self, **parameters):
+        self.parameters |= parameters
 
 
 @pytest.fixture
@@ -73,6 +78,7 @@ def launched(monkeypatch):
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("hydra_plugins.reliabit_launchers.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("reliabit.cluster.largest_array", lambda: 3)
 
     def launch(launcher, outcomes):
         executor = Executor(outcomes)
@@ -98,6 +104,18 @@ def test_so_many_cells_run_at_once(launched):
     launch, executor = launched(pool(2), [done() for _ in range(5)])
     assert [one.status for one in launch()] == [JobStatus.COMPLETED] * 5
     assert max(executor.at_once) == 2
+
+
+@pytest.mark.parametrize(
+    ("cells", "at_once", "arrays", "each"), [(3, 8, [3], 8), (7, 8, [3, 3, 1], 2), (7, 2, [3, 3, 1], 1)]
+)
+def test_more_cells_than_an_array_takes_are_several_that_share_what_may_run_at_once(
+    cells, at_once, arrays, each, launched
+):
+    launcher = SlurmCells(submitit_folder="x/%j", max_num_timeout=3, array_parallelism=at_once)
+    launch, executor = launched(launcher, [done() for _ in range(cells)])
+    assert len(launch()) == cells
+    assert (executor.arrays, executor.parameters) == (arrays, {"slurm_array_parallelism": each})
 
 
 @pytest.mark.parametrize("launcher", [pool(2), slurm()], ids=["local_pool", "slurm"])

@@ -81,9 +81,22 @@ class SubmittedCells(Launcher):
 
 
 class SlurmCells(SubmittedCells):
-    """Every cell a job of a Slurm array."""
+    """Every cell a job of a Slurm array, or of several at once where one does not take so many."""
 
     cluster = "slurm"
+
+    def _started(
+        self, executor: "AutoExecutor", worker: Any, cells: Sequence[tuple[Any, ...]]
+    ) -> "Iterator[Job[JobReturn]]":
+        from reliabit.cluster import largest_array
+
+        arrays = -(-len(cells) // largest_array())
+        size = -(-len(cells) // arrays)
+        at_once = self._options.get("array_parallelism")
+        if at_once is not None:
+            executor.update_parameters(slurm_array_parallelism=max(1, at_once // arrays))
+        for start in range(0, len(cells), size):
+            yield from super()._started(executor, worker, cells[start : start + size])
 
 
 class LocalPool(SubmittedCells):

@@ -6,6 +6,7 @@ themselves.
 """
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -35,7 +36,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
 
 PLUGINS: Mapping[str, str] = MappingProxyType({"slurm": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"})
 
-COMMANDS = ("sbatch", "srun", "sinfo", "sacct", "squeue")
+COMMANDS = ("sbatch", "srun", "sinfo", "sacct", "squeue", "scontrol")
 ANSWER_SECONDS = 20.0
 CLOCK_SECONDS = 60.0
 """So far may a clock be off: a tenth of the silence by which a process of another machine counts as dead."""
@@ -66,6 +67,7 @@ def check_launcher(config: "DictConfig") -> None:
     if target == SLURM:
         machines = slurm_machines(launcher.get("partition"))
         check_accounting()
+        largest_array()
         check_store_reach(str(config.tracking.uri), machines=machines, here=_here())
     elif _is_spread(launcher):
         check_store_reach(str(config.tracking.uri), machines={"head": "", "others": ""}, here=_here())
@@ -122,6 +124,22 @@ def slurm_machines(partition: str | None) -> dict[str, str]:
         where = "Slurm has no nodes" if partition is None else f"the partition {partition} of Slurm has no nodes"
         raise ReliabitError(f"{where}; set hydra.launcher.partition to one that sinfo lists")
     return nodes
+
+
+def largest_array() -> int:
+    """How many jobs an array of this Slurm may have.
+
+    Raises:
+        ReliabitError: It does not say, or takes no arrays.
+    """
+    told, _ = _ask("scontrol", "show", "config")
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", told, re.MULTILINE)
+    if found is None or found[1] == "0":
+        raise ReliabitError(
+            "Slurm takes no arrays of jobs (scontrol show config names no MaxArraySize above 0); choose "
+            "hydra/launcher=local_pool, or ask whoever runs the cluster"
+        )
+    return int(found[1])
 
 
 def check_accounting() -> None:

@@ -61,6 +61,7 @@ StorageLoc=slurm_acct_db
 C
 chmod 600 "$folder/slurmdbd.conf"
 
+# A sweep of twelve cells takes two arrays.
 # A node that is silent for ten seconds is down, so that tests need not wait for five minutes; and what is queued again
 # waits as long as credentials live.
 cat >"$folder/slurm.conf" <<C
@@ -78,6 +79,7 @@ SlurmdPidFile=$folder/run/slurmd.%n.pid
 SlurmctldLogFile=$folder/log/slurmctld.log
 SlurmdLogFile=$folder/log/slurmd.%n.log
 SlurmdTimeout=10
+MaxArraySize=8
 KillWait=5
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
