@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from reliabit.code_graph import PACKAGE, module_digests
-from reliabit.data.prepared_table import MANIFEST, read_manifest
+from reliabit.data.prepared_table import MANIFEST, columns_digest, read_manifest
 from reliabit.errors import DamagedError, ReliabitError
 from reliabit.files import read_sealed, replacing, sealed, sha256
 
@@ -146,7 +146,7 @@ def checkpoint_inputs(folder: Path, *, cache: DigestCache, name: str = "model") 
 
 
 def table_inputs(folder: Path, *, cache: DigestCache, name: str) -> dict[str, str]:
-    """The contents of a prepared table, split by split, checked against its manifest.
+    """The contents of a prepared table, split by split, and of columns beside it, checked against its manifest.
 
     Raises:
         ReliabitError: The folder is no prepared table, or a split is missing or not the one that was written.
@@ -159,7 +159,8 @@ def table_inputs(folder: Path, *, cache: DigestCache, name: str) -> dict[str, st
                 f"{path} is missing or differs from its hash in {MANIFEST}; delete {folder} and run task=prepare again"
             )
         found[f"{name}/{split}"] = record.sha256
-    return found
+    columns = columns_digest(folder)
+    return found if columns is None else {**found, f"{name}/columns": columns}
 
 
 def code_digests(entries: Sequence[str], *, by_value: Sequence[str] = (), package: Path = PACKAGE) -> dict[str, str]:

@@ -65,6 +65,7 @@ UNUSED = {
         "models/",
         "quant/",
         "tasks/_asked_questions.py",
+        "tasks/_sliced_columns.py",
     ),
     # Predictions come from a file, not from a run.
     "evaluate": ("confidence/", "data/", "inference/", "tracking/"),

@@ -107,3 +107,13 @@ def test_one_command_evaluates_twenty_pictures(shapes):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((folder.parent / "out" / "metrics.json").read_text())["accuracy/questions"] == 20
+
+
+def test_a_column_of_one_s_own_is_sliced_by(shapes):
+    folder = shapes(pictures=40)
+    lines = (folder / "questions.csv").read_text().splitlines()
+    told = [f"{line},{'region' if row == 0 else ('north', 'south')[row % 2]}" for row, line in enumerate(lines)]
+    (folder / "questions.csv").write_text("\n".join(told))
+    found = measured(config_of(folder, "quant=none", "confidence=maxprob", "evaluation.slices=[region]"))
+    assert set(found.selected.predictions["region"].to_pylist()) == {"north", "south"}
+    assert {(one.value, one.n_questions) for one in found.report.slices.values} == {("north", 20), ("south", 20)}

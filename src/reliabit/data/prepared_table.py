@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reliabit.data.bad_samples import summary, tell
+from reliabit.data.further_columns import FURTHER
 from reliabit.data.preview import preview
 from reliabit.data.sources import SOURCES, DataConfig, FileState, find_source
 from reliabit.errors import ReliabitError
@@ -134,11 +135,24 @@ def skipped_samples(folder: Path) -> dict[str, int]:
     return _read(folder).skipped
 
 
+def columns_digest(folder: Path) -> str | None:
+    """The digest of the columns that are kept beside a prepared table, see `reliabit.data.further_columns`.
+
+    Raises:
+        ReliabitError: The folder is no prepared table, or the file is not the one that was written.
+    """
+    expected, path = _read(folder).columns, folder / FURTHER
+    if expected is not None and not (path.is_file() and sha256(path) == expected):
+        raise ReliabitError(f"{path} is missing or differs from its hash; delete {folder} and run task=prepare again")
+    return expected
+
+
 @dataclass(frozen=True)
 class _Manifest:
     """What a manifest says, see `_write_table`."""
 
     splits: dict[str, SplitRecord]
+    columns: str | None
     skipped: dict[str, int]
     files: dict[str, FileState | None]
     told: list[str]
@@ -155,6 +169,7 @@ def _read(folder: Path) -> _Manifest:
             inside(folder, split)
         return _Manifest(
             splits={name: SplitRecord(**split) for name, split in record["splits"].items()},
+            columns=record.get("columns"),
             skipped={problem: int(count) for problem, count in skipped.items()},
             files={name: state and FileState(**state) for name, state in files.items()},
             told=[str(line) for line in record.get("told", [])],
@@ -192,7 +207,9 @@ def _write_table(data: DataConfig, folder: Path, *, bad_samples: Path) -> None:
         for name, split in written.splits.items()
     }
     record = {"version": TABLE_VERSION, "spec": data.identity(), "splits": {n: asdict(r) for n, r in records.items()}}
+    columns = folder / FURTHER
     further = {
+        "columns": sha256(columns) if columns.is_file() else None,
         "files": {name: state and asdict(state) for name, state in written.files.items()},
         "skipped": written.skipped,
         "told": list(written.told),

@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from reliabit.data.bad_samples import BadSamples
 _SCHEMA = """
 CREATE TABLE questions (
     number INTEGER PRIMARY KEY, question_id TEXT UNIQUE NOT NULL, image_id TEXT NOT NULL, image_file TEXT NOT NULL,
-    question TEXT NOT NULL, answers TEXT, question_type TEXT, answer_type TEXT
+    question TEXT NOT NULL, answers TEXT, question_type TEXT, answer_type TEXT, further TEXT
 );
 CREATE TABLE images (
     image_id TEXT PRIMARY KEY, split TEXT, place INTEGER, position INTEGER, length INTEGER, sha256 BLOB
@@ -35,12 +35,21 @@ FROM images JOIN questions USING (image_id) WHERE split = ? AND length IS NOT NU
 
 @dataclass(frozen=True)
 class Question:
-    """A question as its source lists it; `image_file` is where its image lies below the set's folder, if in a file."""
+    """A question as its source lists it.
+
+    Attributes:
+        question_id: What it is known by.
+        image_id: Its image.
+        image_file: Where that lies below the set's folder, if in a file.
+        text: What is asked.
+        further: What else the source says of it, by column.
+    """
 
     question_id: str
     image_id: str
     image_file: str
     text: str
+    further: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,14 @@ class QuestionIndex:
             return False
         try:
             self._rows.execute(
-                "INSERT INTO questions (question_id, image_id, image_file, question) VALUES (?, ?, ?, ?)",
-                (question.question_id, question.image_id, question.image_file, question.text),
+                "INSERT INTO questions (question_id, image_id, image_file, question, further) VALUES (?, ?, ?, ?, ?)",
+                (
+                    question.question_id,
+                    question.image_id,
+                    question.image_file,
+                    question.text,
+                    json.dumps(question.further) if question.further else None,
+                ),
             )
         except sqlite3.IntegrityError:
             self.bad.add("the question id comes twice", **ids)
@@ -165,6 +180,14 @@ class QuestionIndex:
         for values in found:
             row = dict(zip(columns, values, strict=True))
             yield row | {"answers": json.loads(row["answers"])}
+
+    def further(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """What else the source says of the questions that are kept, in its order, where it says more."""
+        found = self._rows.execute(
+            "SELECT question_id, further FROM questions JOIN images USING (image_id) "
+            "WHERE further IS NOT NULL AND length IS NOT NULL ORDER BY number"
+        )
+        return ((question_id, json.loads(text)) for question_id, text in found)
 
     def _drop(self, which: str, values: tuple[str, ...], *, problem: str, detail: str) -> None:
         # `which` is one of the conditions above, never a text from outside.

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from reliabit.data._hub_parquet import HubParquet
 from reliabit.data.bad_samples import judged
+from reliabit.data.further_columns import write_further
 from reliabit.data.image_decoding import decode_image
 from reliabit.data.question_files import FoundImage, QuestionReader
 from reliabit.data.question_index import QuestionIndex, open_index
@@ -74,6 +75,7 @@ class StreamedSource(Source):
             index.place(splits)
             keep_images(reader, index, splits={name: len(images) for name, images in splits.items()}, folder=folder)
             written = {name: self._write_rows(index, name, folder=folder) for name in splits}
+            write_further(index.further(), folder)
             told = self._told()
         states |= file_states([*reader.read_images(), *sorted(bad.files)])
         return WrittenTable(splits=written, skipped=bad.by_problem(), files=states, told=told)

@@ -24,6 +24,7 @@ from reliabit.inference.predictions import NO_SHIFT
 from reliabit.metrics import one_per_image
 from reliabit.models.admission import Admission, RefusedQuestion, Size
 from reliabit.models.loading import load_admission
+from reliabit.tasks._sliced_columns import check_sliced
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -73,6 +74,7 @@ def load_questions(config: Config, *, training: bool) -> "Dataset":
     from datasets import concatenate_datasets
 
     check_asked(config, training=training)
+    check_sliced(config)
     return concatenate_datasets(list(_tables(config, training=training)))
 
 

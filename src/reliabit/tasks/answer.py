@@ -19,6 +19,7 @@ from reliabit.tasks._cell import TimedPredictions, cell_record
 from reliabit.tasks._model import QuantizedCheckpoint, check_fits, load_quantized
 from reliabit.tasks._results import next_command, number_facts
 from reliabit.tasks._served import ServedCheckpoint, remarks, served_checkpoint, served_store
+from reliabit.tasks._sliced_columns import with_sliced_columns
 from reliabit.tasks.runtime import set_up
 from reliabit.terminal import show_result
 
@@ -113,7 +114,8 @@ def _ask_all(
             touch(found.folder for found in stored)
             asked.advance(len(chunk.questions))
     with step("gathering the answers", shown=shown):
-        return gather(stored).replace_schema_metadata({ANSWERED_BY: store.identity}), stored
+        answered = with_sliced_columns(config, gather(stored))
+        return answered.replace_schema_metadata({ANSWERED_BY: store.identity}), stored
 
 
 def answer_questions(

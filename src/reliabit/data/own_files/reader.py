@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from reliabit.data.bad_samples import SHOWN, BadSamples, summary
+from reliabit.data.further_columns import further_values
 from reliabit.data.own_files.column_names import ColumnNames, FoundColumns, find_columns
 from reliabit.data.own_files.folders import find_tables, has_nested_metadata, meant_split, split_names
 from reliabit.data.own_files.rows import (
@@ -233,7 +234,9 @@ class FolderReader(QuestionReader):
         if columns.split is not None or table.split is not None:
             self._note_split(picture, table.split if columns.split is None else row.get(columns.split))
         file = "" if picture.file is None else str(picture.file)
-        index.add(Question(question_id=question_id, image_id=picture.image_id, image_file=file, text=text))
+        used = [name for name in (columns.image, columns.question, columns.id, columns.split, columns.type) if name]
+        further = further_values(row, read=[*used, *columns.answers])
+        index.add(Question(question_id, picture.image_id, image_file=file, text=text, further=further))
         self._answers[len(answers)] += 1
         common, _ = Counter(answers).most_common(1)[0]
         index.annotate(
