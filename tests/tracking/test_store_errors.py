@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from disks import mounted
-from messages import NO_SPACE
+from messages import CANNOT_BE_OPENED, NO_SPACE
 from reliabit.errors import ReliabitError
 from reliabit.tracking.store.opening import open_store
 from tracking.stores import runs_of, store_at, tracker_at
