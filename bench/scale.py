@@ -4,8 +4,8 @@
 
 Cells share nothing but the questions that a first sweep prepared and encoded, and take one thread. Both numbers of
 nodes have their turn in every round. Others may use the machine, so what the cells and what all other processes took of
-the processors stands beside each time. Needs what `make test-slurm` installs, and root. Writes
-`bench/results/scale.json` after each sweep.
+the processors stands beside each time; `--nice -15` has cells go first. Needs what `make test-slurm` installs, and
+root. Writes `bench/results/scale.json` after each sweep.
 """
 
 import argparse
@@ -49,42 +49,46 @@ def busy_seconds() -> float:
     return (user + nice + system) / CLOCK
 
 
-def cell_seconds(known: dict[int, float]) -> None:
-    """Note what each process of a job has taken by now, its children that ended included."""
+def cell_seconds(known: dict[int, float], *, nice: int) -> None:
+    """Note what each process of a job has taken by now, its children that ended included; prefer those that are new."""
     from slurm.local_cluster import is_cell, processes
 
     for pid in processes():
         if is_cell(pid):
             try:
+                if nice and pid not in known:
+                    # By process, and by session, as Linux groups them.
+                    os.setpriority(os.PRIO_PROCESS, pid, nice)
+                    Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
                 fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
             except OSError:
                 continue
             known[pid] = sum(map(int, fields[11:15])) / CLOCK
 
 
-def timed(place: "Place", *, cells: int, nodes: int) -> dict[str, Any]:
+def timed(place: "Place", *, cells: int, nodes: int, nice: int) -> dict[str, Any]:
     """Run a sweep on one node or on both, and say how long it took from its first job to its last."""
     from slurm.faults import SLURM, TINY
 
     where = [] if nodes == 2 else ["hydra.launcher.exclude=n2"]
     process = place.start("-m", *cells_of(cells), *TINY, *SLURM, *where)
-    while process.poll() is None and not place.cluster.jobs():
-        time.sleep(0.2)
-    began, busy, known = time.monotonic(), busy_seconds(), {}
-    while place.cluster.jobs() or place.cluster.jobs(state="PENDING"):
-        cell_seconds(known)
-        time.sleep(0.5)
-    took, busy = time.monotonic() - began, busy_seconds() - busy
+    moments: list[tuple[float, float]] = []
+    known: dict[int, float] = {}
+    while process.poll() is None:
+        if place.cluster.jobs():
+            moments.append((time.monotonic(), busy_seconds()))
+        cell_seconds(known, nice=nice)
+        time.sleep(0.3)
     told = process.communicate(timeout=300)[0]
     if process.returncode != 0 or len(place.runs("cell")) != cells:
         raise SystemExit(told)
-    own = sum(known.values())
+    own, (first, before), (last, after) = sum(known.values()), moments[0], moments[-1]
     return {
         "cells": cells,
         "nodes": nodes,
-        "seconds": round(took, 1),
+        "seconds": round(last - first, 1),
         "cpu_seconds_of_cells": round(own, 1),
-        "cpu_seconds_of_others": round(busy - own, 1),
+        "cpu_seconds_of_others": round(after - before - own, 1),
         "load": float(Path("/proc/loadavg").read_text(encoding="ascii").split()[0]),
     }
 
@@ -119,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, action="append", choices=(2, 4, 8), help="so many in a sweep")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nice", type=int, default=0, help="the priority of cells; below 0 before all others")
     asked = parser.parse_args()
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="scale") as temporary:
@@ -141,7 +146,8 @@ def main() -> None:
                         name = f"round-{number}-{cells}-{nodes}"
                         for part in ("data", "cache/encoded"):
                             shutil.copytree(first.folder / part, folder / name / part)
-                        found.append(timed(Place(folder / name, cluster, server, name), cells=cells, nodes=nodes))
+                        place = Place(folder / name, cluster, server, name)
+                        found.append(timed(place, cells=cells, nodes=nodes, nice=asked.nice))
                         sys.stdout.write(f"{found[-1]}\n")
                         sys.stdout.flush()
                         machine = {"cpus": os.cpu_count(), "platform": platform.platform()}
