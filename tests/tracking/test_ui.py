@@ -214,7 +214,7 @@ def test_a_sweep_is_named_after_what_it_varies(tracker):
     assert json.loads(found.data.tags["overrides.json"]) == told, "what it is gone on with"
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_real_server_gives_the_same_to_its_ui(tmp_path):
     from reliabit.tracking.tracker import Tracker
 

@@ -99,8 +99,7 @@ def test_choices_redraw_what_they_are_of(page):
     assert [one.partition(" (")[0] for one in page.evaluate(options)] == ["tiny·hqq·4b", "tiny·hqq·2b"]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", [DESKTOP, PHONE])
+@pytest.mark.parametrize(("screen", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
 def test_everybody_can_read_it(browser, address, screen, scheme):
     page = opened(browser, address, screen=screen, scheme=scheme)
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
