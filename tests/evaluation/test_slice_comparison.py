@@ -13,8 +13,9 @@ from registry.measured import SETTINGS, table
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.figure_style import write_figures
 from reliabit.evaluation.settings import EvaluationConfig
-from reliabit.evaluation.slice_comparison import HEADINGS, binned, compare_slice_rates
+from reliabit.evaluation.slice_comparison import HEADINGS, compare_slice_rates
 from reliabit.evaluation.slice_figure import slice_figure
+from reliabit.evaluation.slice_rates import binned
 
 MEASURED = EvaluationConfig(
     risks=[0.05],

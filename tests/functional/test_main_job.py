@@ -166,6 +166,10 @@ def test_differences_to_the_baseline_stand_on_the_parent(sweep):
     assert sum(line.startswith("| qwen2_vl_tiny·easy_vqa·hqq") for line in text.splitlines()) == 4
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"pareto.png", "pareto.md", "pareto.csv", "risk_coverage.qwen2_vl_tiny.easy_vqa.png"} <= files
+    assert {f"slice_changes.qwen2_vl_tiny.easy_vqa.{kind}" for kind in ("md", "csv", "png")} <= files
+    changes = Path(client.download_artifacts(parent.info.run_id, "slice_changes.qwen2_vl_tiny.easy_vqa.csv"))
+    assert {"question_type", "image_brightness"} <= {line.split(",")[2] for line in changes.read_text().splitlines()}
+    assert "**Slices.**" in client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
     path = client.download_artifacts(parent.info.run_id, "slices.qwen2_vl_tiny.easy_vqa.md")
     assert "| qwen2_vl_tiny·easy_vqa·hqq·2b·s0 | question_type | accuracy/mean |" in Path(path).read_text()
 

@@ -16,7 +16,7 @@ class EvaluationConfig:
         n_bins: Bin counts of the calibration errors.
         certified_risks: Risks to certify a threshold for.
         delta: The probability with which a certificate may fail.
-        slices: Columns of the predictions table to slice by.
+        slices: Columns to slice by: of the predictions table, or further ones of a table of one's own.
         reported: The split that reports.
         mixtures: Mixtures of the questions as they are with those of some shifts, by name.
         resamples: Resamples of the bootstrap by image.

@@ -9,11 +9,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reliabit.data.image_statistics import thirds
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.certification import certificates_of
 from reliabit.evaluation.prediction_columns import (
-    ScoredAnswers,
     check_not_fitted_on,
     check_same_questions,
     image_keys,
@@ -22,16 +20,14 @@ from reliabit.evaluation.prediction_columns import (
 )
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.evaluation.short_names import short_names
+from reliabit.evaluation.slice_rates import binned, is_coverage, rate_name, slice_rates
 from reliabit.evaluation.tables import csv_table, ends, markdown_table, signed
-from reliabit.metrics.definitions import ACCURACY, SURE, certified_coverage_at, confidently_wrong
-from reliabit.metrics.functional.calibration import confidently_wrong_parts
-from reliabit.metrics.metric import metric_named
+from reliabit.metrics.definitions import SURE
 from reliabit.metrics.slice_changes import ALL, SliceChange, slice_changes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from reliabit.metrics.functional.inputs import FloatArray
 
 HEADINGS = (
     "configuration",
@@ -55,9 +51,6 @@ HEADINGS = (
     "told",
 )
 """Of the CSV: fractions; `told` is `worse`, `better` or nothing."""
-
-MANY_VALUES = 20
-"""A column of more numbers than this is cut into thirds."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +146,7 @@ class SliceComparison:
     @property
     def _told_of_coverage(self) -> str:
         by = f"Answered is what the threshold that is certified for {100 * self.risk:g} % risk ({self.confidence}) "
-        if not any(_is_coverage(metric) for metric in self.metrics):
+        if not any(is_coverage(metric) for metric in self.metrics):
             return f"No threshold is certified for {100 * self.risk:g} % risk, so coverage is not compared."
         names = ", ".join(self.short[name] for name in self.uncertified)
         without = f"; none is for {names}" if names else ""
@@ -269,37 +262,6 @@ def compare_slice_rates(
     )
 
 
-def binned(values: Sequence[Hashable]) -> Sequence[Hashable]:
-    """A column as it is, or the thirds of one that holds many numbers; what is no number stays apart.
-
-    >>> binned(["yes", "no", "yes"])
-    ['yes', 'no', 'yes']
-    >>> binned([str(age) for age in range(30)])[:11]
-    ['low (to 9.67)', 'low (to 9.67)', 'low (to 9.67)', 'low (to 9.67)', 'low (to 9.67)', 'low (to 9.67)', \
-'low (to 9.67)', 'low (to 9.67)', 'low (to 9.67)', 'low (to 9.67)', 'medium']
-    """
-    import numpy as np
-
-    distinct = set(values)
-    if len(distinct) <= MANY_VALUES:
-        return values
-    numbers = {value: found for value in distinct if (found := _number(value)) is not None}
-    if len(numbers) < len(distinct - {"", None}):
-        return values
-    known = [numbers[value] for value in values if value in numbers]
-    low, high = np.quantile(known, [1 / 3, 2 / 3])
-    names = iter(thirds(known, (f"low (to {low:.3g})", "medium", f"high (above {high:.3g})")))
-    return [next(names) if value in numbers else "none" for value in values]
-
-
-def _number(value: Hashable) -> float | None:
-    try:
-        found = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
-
-
 def _threshold(table: "pa.Table", policy: ParetoSettings, *, comparisons: int, split: str) -> float | None:
     """The certified threshold; None where the splits that it takes were not asked, infinite where none is certified."""
     check_not_fitted_on(table, policy.confidence, split=split)
@@ -312,38 +274,6 @@ def _threshold(table: "pa.Table", policy: ParetoSettings, *, comparisons: int, s
         comparisons=comparisons,
     )
     return found[0].threshold if found else None
-
-
-def slice_rates(answers: ScoredAnswers, threshold: float | None, *, risk: float) -> "dict[str, FloatArray]":
-    """What each question adds to each rate, by metric.
-
-    Args:
-        answers: The answers, with the confidence that abstains.
-        threshold: Answers from here on are given; None leaves coverage out.
-        risk: What the threshold is certified for.
-    """
-    found = {
-        ACCURACY.name: answers.accuracy,
-        confidently_wrong(SURE).name: confidently_wrong_parts(answers.confidence, answers.accuracy, SURE),
-    }
-    if threshold is not None:
-        found[certified_coverage_at(risk).name] = (answers.confidence >= threshold).astype(float)
-    return found
-
-
-def _is_coverage(metric: str) -> bool:
-    return metric_named(metric).certified
-
-
-def rate_name(metric: str) -> str:
-    """What a rate is called in tables, figures and sentences.
-
-    >>> [rate_name(one) for one in ("accuracy/mean", "certified/coverage_at_5pct_risk")]
-    ['accuracy', 'answered']
-    """
-    if _is_coverage(metric):
-        return "answered"
-    return "confidently wrong" if metric == confidently_wrong(SURE).name else metric_named(metric).phrase
 
 
 def slice_name(one: SliceChange) -> str:

@@ -15,7 +15,8 @@ from reliabit.evaluation.figure_style import (
     styled,
     wrapped,
 )
-from reliabit.evaluation.slice_comparison import SliceComparison, rate_name, slice_name
+from reliabit.evaluation.slice_comparison import SliceComparison, slice_name
+from reliabit.evaluation.slice_rates import rate_name
 from reliabit.metrics.slice_changes import ALL, SliceChange
 
 if TYPE_CHECKING:

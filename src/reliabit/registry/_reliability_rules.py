@@ -18,7 +18,7 @@ from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.paired_reliability import ACCURACY, Reliability, label
 from reliabit.evaluation.prediction_columns import image_keys, reported_rows, scored_answers
 from reliabit.evaluation.resampled import Resampled
-from reliabit.evaluation.slice_comparison import rate_name, slice_rates
+from reliabit.evaluation.slice_rates import rate_name, slice_rates
 from reliabit.evaluation.tables import shown, signed
 from reliabit.metrics.cluster_mean import ClusterMean, cluster_mean
 from reliabit.metrics.functional.inputs import FloatArray
