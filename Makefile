@@ -161,7 +161,7 @@ $(FUZZ_ENV)/bin/schemathesis: requirements-fuzz.lock
 	touch $@
 
 fuzz: dev $(FUZZ_ENV)/bin/schemathesis  ## Give made-up inputs to everything that reads what strangers write (an hour; INPUTS=100000 each)
-	nice -n 19 $(PYTHON) bench/fuzz.py --inputs $(or $(INPUTS),100000)
+	nice -n 19 $(PYTHON) bench/fuzz.py --anew --inputs $(or $(INPUTS),100000)
 	RELIABIT_FUZZ_ENV=$(abspath $(FUZZ_ENV)) nice -n 19 $(PYTHON) bench/fuzz_guided.py --inputs $(or $(INPUTS),100000)
 	RELIABIT_FUZZ_ENV=$(abspath $(FUZZ_ENV)) RELIABIT_FUZZ_EXAMPLES=1000 $(PYTHON) -m pytest -m slow tests/serving/test_openapi.py
 

@@ -296,11 +296,13 @@ def fuzz(surface: str, *, inputs: int, start: int, until: float = float("inf")) 
 def main() -> None:
     """Fuzz all surfaces in turn, some thousand inputs each, and write what was counted after each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--inputs", type=int, default=100_000, help="of each surface")
+    parser.add_argument("--inputs", type=int, default=100_000, help="of each surface, those of earlier runs included")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no round begins")
+    parser.add_argument("--anew", action="store_true", help="count from zero, and not from what was written")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
-    found = {surface: Counted() for surface in SURFACES}
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() and not options.anew else {}
+    found = {surface: Counted(**known.get("made_up", {}).get(surface, {})) for surface in SURFACES}
     while time.monotonic() < until and min(one.inputs for one in found.values()) < options.inputs:
         for surface, total in found.items():
             wanted = min(ROUND, options.inputs - total.inputs)

@@ -43,7 +43,7 @@ class LocalCluster:
     def mend(self) -> None:
         """Start the daemons that are gone."""
         for name in ("slurmdbd", "slurmctld", "slurmd.n1", "slurmd.n2"):
-            if not Path(f"/proc/{(self.folder / 'run' / f'{name}.pid').read_text().strip()}").is_dir():
+            if not is_alive(int((self.folder / "run" / f"{name}.pid").read_text())):
                 self.start_daemon(name)
 
     def stop(self) -> None:
@@ -172,6 +172,13 @@ def variable(pid: int, name: str) -> str | None:
 
 def is_cell(pid: int) -> bool:
     return "submitit.core._submit" in title(pid) and "srun" not in title(pid) and "/bin/bash" not in title(pid)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended may be listed for long, where whoever inherits it is busy."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def kill(pid: int) -> None:

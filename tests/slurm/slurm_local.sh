@@ -12,7 +12,8 @@ stop() {
     for name in slurmd.n1 slurmd.n2 slurmctld slurmdbd mariadb munged; do
         pid=$(cat "$folder/run/$name.pid" 2>/dev/null) || continue
         kill "$pid" 2>/dev/null || continue
-        for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+        # One that ended may be listed for long, where whoever inherits it is busy.
+        for _ in $(seq 100); do grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$pid/status" || break; sleep 0.1; done
         kill -9 "$pid" 2>/dev/null || true
     done
 }
