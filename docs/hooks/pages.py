@@ -45,7 +45,7 @@ MADE = {
 }
 """Pages that no file holds, and what writes them."""
 
-WRITTEN_BESIDE = {"fairness.md", "report.md", "scaling.md"}
+WRITTEN_BESIDE = {"fairness.md", "scaling.md"}
 """Pages that the navigation names before they are there."""
 
 _NAME = re.compile(r"[\w./]+\.md")
