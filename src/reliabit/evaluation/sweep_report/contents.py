@@ -11,7 +11,8 @@ from reliabit.evaluation.pareto import Pareto
 from reliabit.evaluation.prediction_columns import MAXPROB, reported_rows, scored_answers
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
 from reliabit.evaluation.short_names import short_names
-from reliabit.evaluation.slice_comparison import SliceComparison, rate_name, slice_name
+from reliabit.evaluation.slice_comparison import SliceComparison, slice_name
+from reliabit.evaluation.slice_rates import rate_name
 from reliabit.evaluation.sweep_report.curves import (
     operating_points,
     reliability_bins,
