@@ -48,6 +48,9 @@ MADE = {
 WRITTEN_BESIDE = {"fairness.md", "scaling.md"}
 """Pages that the navigation names before they are there."""
 
+NUMBERS = "paper/"
+"""Pages of numbers alone, which would come before all that explains them when somebody searches."""
+
 _NAME = re.compile(r"[\w./]+\.md")
 _LINK = re.compile(r"(?P<sign>!?)\[(?P<text>[^\]\n]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[\w-]*)?\)")
 
@@ -71,6 +74,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Let links lead where the site shows what they name."""
     place = page.file.src_uri
+    if place.startswith(NUMBERS):
+        page.meta["search"] = {"exclude": True}
     shown = {site: name for name, site in SHOWN_AS.items()}
     return relinked(markdown, origin=shown.get(place, f"docs/{place}"), place=place)
 
