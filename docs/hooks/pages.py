@@ -45,21 +45,11 @@ MADE = {
 }
 """Pages that no file holds, and what writes them."""
 
-WRITTEN_BESIDE = {"fairness.md", "scaling.md"}
-"""Pages that the navigation names before they are there."""
-
 NUMBERS = "paper/"
 """Pages of numbers alone, which would come before all that explains them when somebody searches."""
 
 _NAME = re.compile(r"[\w./]+\.md")
 _LINK = re.compile(r"(?P<sign>!?)\[(?P<text>[^\]\n]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[\w-]*)?\)")
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out of the navigation what is not written yet."""
-    missing = {name for name in WRITTEN_BESIDE if not Path(config.docs_dir, name).exists()}
-    config.nav = _without(config.nav, missing)
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -137,15 +127,3 @@ def named_in(nav: Any) -> Iterator[str]:
         return
     for entry in nav.values() if isinstance(nav, dict) else nav:
         yield from named_in(entry)
-
-
-def _without(nav: Any, missing: set[str]) -> Any:
-    if isinstance(nav, dict):
-        return {title: _without(entry, missing) for title, entry in nav.items()}
-    if isinstance(nav, list):
-        return [
-            _without(entry, missing)
-            for entry in nav
-            if not (set(named_in(entry)) & missing and len([*named_in(entry)]) == 1)
-        ]
-    return nav

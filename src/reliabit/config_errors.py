@@ -15,9 +15,9 @@ from reliabit.settings import listed
 _PLAIN = re.compile(r"(?P<key>[a-z]\w*(?:[./][a-z]\w*)*)=(?P<value>\w+)", re.ASCII)
 _TABLE = re.compile(r"(?P<key>task\.predictions)=(?P<value>[\w/-]*[./][\w./-]*)", re.ASCII)
 OUR_PLUGINS = {"reliabit_launchers", "reliabit_sweeper"}
-LAUNCHERS = {"hydra_joblib_launcher", "hydra_ray_launcher", "hydra_submitit_launcher"}
-"""Plugins of Hydra that add options of `hydra/launcher` alone, which are left to Hydra."""
 """The plug-ins of Hydra's that add no options."""
+LAUNCHERS = {"hydra_joblib_launcher", "hydra_ray_launcher", "hydra_submitit_launcher"}
+"""Those that add options of `hydra/launcher` alone, which are left to Hydra."""
 
 _NO_OPTION = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<option>[^']+)'")
 _NO_KEY = re.compile(r"Could not override '(?P<key>[\w.@/]+)'")
@@ -151,7 +151,9 @@ PLUGINS = {"joblib": "hydra-joblib-launcher", "submitit": "hydra-submitit-launch
 def options_are_added() -> bool:
     """Whether options may lie elsewhere than in the configuration's folder."""
     plugins = {found.name for found in iter_modules([str(Path(place, "hydra_plugins")) for place in sys.path])}
-    return plugins - LAUNCHERS != OUR_PLUGINS or "searchpath" in (conf_folder() / "config.yaml").read_text(encoding="utf-8")
+    return plugins - LAUNCHERS != OUR_PLUGINS or "searchpath" in (conf_folder() / "config.yaml").read_text(
+        encoding="utf-8"
+    )
 
 
 def _plainly_wrong(key: str, value: str) -> str | None:
