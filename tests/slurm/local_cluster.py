@@ -43,7 +43,7 @@ class LocalCluster:
     def mend(self) -> None:
         """Start the daemons that are gone."""
         for name in ("slurmdbd", "slurmctld", "slurmd.n1", "slurmd.n2"):
-            if not is_alive(int((self.folder / "run" / f"{name}.pid").read_text())):
+            if not self._is_alive(name):
                 self.start_daemon(name)
 
     def stop(self) -> None:
@@ -85,11 +85,21 @@ class LocalCluster:
         kill(int((self.folder / "run" / f"{name}.pid").read_text()))
 
     def start_daemon(self, name: str) -> None:
+        """Start one that is gone, and wait until it answers; a controller without its accounts would end at once."""
         program, _, node = name.partition(".")
         subprocess.run([program, *(["-N", node] if node else [])], env=self.environment, check=True, timeout=60)
-        if program == "slurmctld":
-            while "UP" not in self.ask("scontrol", "ping"):
-                time.sleep(0.2)
+        answers = {
+            "slurmdbd": lambda: "local" in self.ask("sacctmgr", "-n", "list", "cluster"),
+            "slurmctld": lambda: "UP" in self.ask("scontrol", "ping"),
+        }.get(program, lambda: True)
+        until = time.monotonic() + 60
+        while not (self._is_alive(name) and answers()):
+            assert time.monotonic() < until, (self.folder / "log" / f"{name}.log").read_text()[-2000:]
+            time.sleep(0.2)
+
+    def _is_alive(self, name: str) -> bool:
+        file = self.folder / "run" / f"{name}.pid"
+        return file.is_file() and bool(text := file.read_text().strip()) and is_alive(int(text))
 
     def _script(self, command: str) -> None:
         done = subprocess.run(
