@@ -119,7 +119,7 @@ def test_the_list_of_runs_shows_what_a_choice_takes(page, ui):
 def test_the_sweep_s_page_says_which_width_holds(page, ui, sweep):
     _, printed = sweep
     link = there(ui, printed_link(printed, "run"))
-    text = look(page, link, wanted=["holds", "best accuracy percent", "Show more"])
+    text = look(page, link, wanted=["deploy", "best accuracy percent", "Show more"])
     assert "The policy smallest would choose it" in text
     page.send("Emulation.setDeviceMetricsOverride", **{**SCREEN, "height": 2 * HEIGHT})
     # It folds itself once more when the list of child runs arrives.

@@ -480,7 +480,7 @@ def test_a_verdict_names_the_width_that_holds_and_asks_for_a_commit_apart(config
     finished = [one for one in configurations if one.finished and one.name != "dirty"]
     [found] = verdicts(finished, POLICY)
     assert found.chosen == next(one.run_id for one in finished if one.name == "4 bits")
-    assert "hqq 4 holds. The policy test would choose it" in found.text
+    assert "deploy hqq at 4 bits. The policy test would choose it" in found.text
     assert "it takes the least memory" in found.text
     assert "committed" not in found.text
     [dirty] = verdicts([replace(one, dirty=("git.dirty is true",)) for one in finished], POLICY)
@@ -492,7 +492,7 @@ def test_a_verdict_says_what_speaks_against_the_nearest(configurations):
     finished = [one for one in configurations if one.finished]
     [found] = verdicts(finished, replace(POLICY, minimum_coverage=0.99, required_risk=0.05))
     assert found.chosen is None
-    assert f"no width holds yet: the policy test lets none of {len(finished)} configurations pass" in found.text
+    assert f"deploy none of these yet. The policy test lets none of {len(finished)} configurations pass" in found.text
     assert "Nearest is " in found.text
     assert "Nearest is none" not in found.text
 

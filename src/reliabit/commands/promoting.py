@@ -1,12 +1,14 @@
 """`reliabit promote`: which configuration goes live, and why."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reliabit.config import Config
 from reliabit.errors import ReliabitError
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.paired_reliability import Measurements
+from reliabit.evaluation.short_names import short_names
 from reliabit.progress import step
 from reliabit.registry import promotion
 from reliabit.registry.choosing import baseline_of, choose
@@ -104,7 +106,7 @@ def find_candidate(tracker: Tracker, policy: Policy, *, sweep: str, run: str | N
         tracker: Where the sweep is recorded.
         policy: The policy.
         sweep: The parent run, or `last`.
-        run: A cell of it; the best by the policy where it is `None`.
+        run: A cell of it, see `cell_named`; the best by the policy where it is `None`.
 
     Raises:
         ReliabitError: There is no such sweep or cell, the sweep is still running, or the cell's model has no
@@ -115,14 +117,13 @@ def find_candidate(tracker: Tracker, policy: Policy, *, sweep: str, run: str | N
     parent = found.info.run_id
     with step("reading the cells of the sweep"):
         cells = cells_of_sweep(tracker, parent)
+    named = None if run is None else cell_named(cells, run, sweep=parent)
     with step(f"certifying and comparing {len(cells)} cells"):
         choice = choose(cells, policy)
     show_markdown(f"sweep {parent}: {choice.markdown()}\n")
     candidate, baseline = choice.candidate, choice.baseline
-    if run is not None:
-        candidate = next((one for one in cells if one.run_id == run), None)
-        if candidate is None:
-            raise ReliabitError(f"the sweep {parent} has no cell {run}; name its sweep with --sweep")
+    if named is not None:
+        candidate = named
         if not candidate.finished:
             raise ReliabitError(f"{candidate.name} is {candidate.status}, and only finished cells are promoted")
         baseline = baseline_of(candidate, cells)
@@ -140,6 +141,28 @@ def find_candidate(tracker: Tracker, policy: Policy, *, sweep: str, run: str | N
         policy=policy,
         tracker=tracker,
         read={cell.run_id: cell for cell in cells},
+    )
+
+
+def cell_named(cells: Sequence[Cell], wanted: str, *, sweep: str) -> Cell:
+    """A cell of a sweep by its run, its name, or its name without what all of them share.
+
+    Args:
+        cells: Those of the sweep.
+        wanted: What it is called.
+        sweep: The sweep's run.
+
+    Raises:
+        ReliabitError: There is none, or several.
+    """
+    short = short_names([cell.name for cell in cells])
+    found = [cell for cell, name in zip(cells, short, strict=True) if wanted in (cell.run_id, cell.name, name.strip())]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(name.strip() for name in short)
+    raise ReliabitError(
+        f"the sweep {sweep} has {'several cells' if found else 'no cell'} {wanted}; it has {known} (or a run's id); "
+        "name another sweep with --sweep"
     )
 
 

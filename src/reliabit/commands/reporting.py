@@ -1,17 +1,20 @@
 """`reliabit report`: one page of a sweep, for readers who have neither the project nor its store."""
 
 import argparse
+import shlex
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reliabit.config import Config
-from reliabit.evaluation.sweep_report import PAGE
+from reliabit.evaluation.prediction_columns import MAXPROB
+from reliabit.evaluation.sweep_report import PAGE, ReportedSweep
 from reliabit.evaluation.sweep_report.questions import without_pictures
 from reliabit.progress import step
 from reliabit.registry.verdict import verdicts
 from reliabit.tasks._pictures import pictures_of
 from reliabit.terminal import show_result, shown_path
+from reliabit.tracking.redaction import redact
 from reliabit.tracking.sweep.parent import check_ended, find_sweep
 from reliabit.tracking.sweep.report import measured_sweep, sweep_page, write_page
 from reliabit.tracking.tracker import TrackedRun, open_tracker
@@ -27,7 +30,7 @@ def report(config: Config, options: argparse.Namespace) -> None:
         tracker = open_tracker(config.tracking)
     found = find_sweep(tracker, options.sweep)
     check_ended(found)
-    parent, then = found.info.run_id, f"reliabit promote --dry-run --sweep {found.info.run_id}"
+    parent = found.info.run_id
     tables = Path(config.paths.data)
     sweep = measured_sweep(
         tracker,
@@ -38,6 +41,7 @@ def report(config: Config, options: argparse.Namespace) -> None:
         illustrate=without_pictures if options.without_pictures else partial(pictures_of, tables=tables),
         prepared=tables if config.sweep.image_slices else None,
     )
+    then = _next(options, sweep, parent=parent)
     with step("writing the report"):
         page = sweep_page(tracker, parent, sweep, cache=Path(config.paths.cache), then=then)
         write_page(page, options.file)
@@ -48,3 +52,12 @@ def report(config: Config, options: argparse.Namespace) -> None:
     show_result(
         f"the report of {len(sweep.cells)} configurations", [("file", f"{shown_path(options.file)}, {size}")], then=then
     )
+
+
+def _next(options: argparse.Namespace, sweep: ReportedSweep, *, parent: str) -> str:
+    """The gate, by a confidence that all cells have, at the place and by the policy of this command."""
+    wanted = sweep.policy.confidence
+    everywhere = all(wanted in cell.confidences for cell in sweep.cells)
+    confidence = [] if everywhere else [f"registry.confidence={MAXPROB}"]
+    kept = [one for one in options.overrides if everywhere or not one.startswith("registry.confidence=")]
+    return redact(shlex.join(["reliabit", "promote", "--dry-run", "--sweep", parent, *confidence, *kept]))

@@ -66,9 +66,16 @@ def _chosen(choice: Choice, policy: Policy) -> str:
         raise TypeError("there is a candidate to tell of")
     passing = sum(decision.accepted for decision in choice.decisions)
     return (
-        f"{candidate.quantization} holds. The policy {policy.name} would choose it: of the {passing} of "
+        f"deploy {_spoken(candidate)}. The policy {policy.name} would choose it: of the {passing} of "
         f"{len(choice.decisions)} configurations that pass every rule, it takes {OBJECTIVES[policy.objective]}."
     )
+
+
+def _spoken(cell: Cell) -> str:
+    """A configuration as people say it, such as `hqq at 4 bits`."""
+    if cell.unquantized:
+        return "the unquantized model"
+    return cell.quantizer if cell.mixed else f"{cell.quantizer} at {cell.bits} bits"
 
 
 def _none(choice: Choice, policy: Policy) -> str:
@@ -81,6 +88,6 @@ def _none(choice: Choice, policy: Policy) -> str:
     others = [one for one in choice.decisions if one.candidate != one.baseline] or list(choice.decisions)
     nearest = min(others, key=lambda decision: len(failed(decision)))
     return (
-        f"no width holds yet: the policy {policy.name} lets none of {len(choice.decisions)} configurations pass. "
+        f"deploy none of these yet. The policy {policy.name} lets none of {len(choice.decisions)} configurations pass. "
         f"Nearest is {nearest.candidate}: {failed(nearest)[0]}"
     )

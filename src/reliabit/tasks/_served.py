@@ -141,20 +141,18 @@ def served_checkpoint(config: Config) -> Iterator[ServedCheckpoint]:
     )
     with opened(config.engine, config.model) as engine:
         found = probed(engine, asking, [*candidates.values()])
-        yield ServedCheckpoint(found, stored_bytes=_stored_bytes(config, found))
+        yield ServedCheckpoint(found, stored_bytes=_stored_bytes(config))
 
 
-def _stored_bytes(config: Config, found: ProbedEngine) -> int | None:
+def _stored_bytes(config: Config) -> int | None:
+    """What the weights take, where that is known: llama.cpp tells it of the decoder alone, without the vision tower."""
     if config.engine.stored_mib is not None:
         return round(config.engine.stored_mib * MIB)
     if config.engine.loads_checkpoint:
         from reliabit.quant.checkpoint_io import checkpoint_bytes
 
         return checkpoint_bytes(config.model.folder)
-    # llama.cpp tells it among what it says of a model.
-    told = found.model.facts.get("meta")
-    size = told.get("size") if isinstance(told, dict) else None
-    return size if isinstance(size, int) and size > 0 else None
+    return None
 
 
 def served_inputs(config: Config) -> dict[str, str]:

@@ -85,7 +85,7 @@ def reported_sweep(*, images=None, shifts=("blur_3",), selector=True, **other):
                 plain, replace(SETTINGS, slices=["question_type"]), POLICY, baseline=cells[0].name, comparisons=3
             )
         ],
-        "verdicts": [("tiny · made: hqq 4 holds. The policy would choose it.", cells[1].run_id)],
+        "verdicts": [("tiny · made: deploy hqq at 4 bits. The policy would choose it.", cells[1].run_id)],
         "illustrate": illustrate,
     }
     return ReportedSweep(cells, **(fields | other))

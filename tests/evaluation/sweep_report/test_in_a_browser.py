@@ -59,7 +59,7 @@ def test_it_draws_itself_without_a_complaint_and_asks_nobody(page, address):
     assert {one for one in page.requested() if not one.startswith("data:")} == {address}
     assert page.evaluate("document.querySelectorAll('.chart svg').length") == 6
     assert page.evaluate("[...document.images].every((one) => one.src.startsWith('data:'))")
-    assert text(page, ".verdict") == "tiny · made: hqq 4 holds."
+    assert text(page, ".verdict") == "tiny · made: deploy hqq at 4 bits."
     # What a question holds is text, and ran nowhere.
     assert page.evaluate("document.title").startswith("Reliabit report")
     assert page.evaluate("document.querySelectorAll('.card b, .card i, .card u').length") == 0

@@ -61,6 +61,20 @@ def test_examples_are_spread_over_the_confidences_and_images(tables):
     assert len(spread(tables[0].slice(0, 3), count=SPREAD)) == 3
 
 
+def test_examples_reach_the_least_sure_where_images_have_many_questions():
+    many = reported_rows(answers(0.6, images={"test": 240, "val": 5, "cal": 5}), "test")
+    # Twelve questions an image, the first of which is always sure.
+    table = many.set_column(
+        many.column_names.index("image_id"), "image_id", [[str(row // 12) for row in range(many.num_rows)]]
+    )
+    sure = np.where(np.arange(many.num_rows) % 12 == 0, 0.999, np.linspace(0.1, 0.9, many.num_rows))
+    table = table.set_column(table.column_names.index("conf_maxprob"), "conf_maxprob", [sure])
+    shown = np.sort(sure[spread(table, count=6)])
+    assert shown[0] < np.quantile(sure, 0.2)
+    assert shown[-1] > np.quantile(sure, 0.9)
+    assert np.abs(np.searchsorted(np.sort(sure), shown) / len(sure) - np.linspace(0, 1, 6)).max() < 0.2
+
+
 def test_each_question_has_what_every_configuration_said():
     cells = reported_sweep().cells
     questions, flips, pictures = shown_questions(

@@ -74,7 +74,7 @@
     const size = base.costs["stored MiB"] && one.costs["stored MiB"] ? `takes ${fixed(100 * one.costs["stored MiB"] / base.costs["stored MiB"], 0)} % of the bytes` : "was compared";
     const said = Object.entries(one.paired).map(([name, found]) => {
       const real = found.low > 0 || found.high < 0;
-      return `${name} ${signed(found.value, 1)} points ${within(found, 1, signed)}${real ? "" : " (which may be luck)"}`;
+      return `${name} ${signed(found.value, 2)} points ${within(found, 2, signed)}, ${found.higher ? "higher" : "lower"} is better${real ? "" : " (may be luck)"}`;
     });
     return `${one.name} ${size} of the unquantized model. Against it, on the same questions: ${said.join("; ")}.`;
   }
@@ -85,7 +85,7 @@
     const accuracy = (cell) => (of(cell).numbers["accuracy %"] ? share(of(cell).numbers["accuracy %"].value) : "–");
     const compared = base.unquantized && one !== base;
     return [
-      el("li", {}, one.chosen ? "the policy's choice" : "the smallest", el("strong", {}, one.name)),
+      el("li", {}, one.chosen ? "the policy's choice" : family().verdict ? "the smallest (not approved)" : "the smallest", el("strong", {}, one.name)),
       item("stored", one.costs["stored MiB"] ? `${one.costs["stored MiB"]} MiB` : "–", compared && base.costs["stored MiB"] ? `${base.costs["stored MiB"]} MiB` : ""),
       item("accuracy", accuracy(one), compared ? accuracy(base) : ""),
       item(CERTIFIED(), share(number(one, CERTIFIED()).value), compared ? share(number(base, CERTIFIED()).value) : ""),

@@ -1,7 +1,7 @@
 """Which questions the page shows with their pictures, and what each configuration said to them."""
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -84,14 +84,27 @@ def flipped(before: "pa.Table", after: "pa.Table") -> Rows:
 
 
 def spread(rows: "pa.Table", *, count: int) -> Rows:
-    """Rows at equal steps from the surest answer to the least sure, one an image where there are enough images."""
+    """Rows at equal steps from the surest answer to the least sure, each of another image where there are enough.
+
+    A step that falls on an image that is shown already goes to the nearest row of another one.
+    """
     order = np.argsort(-scored_answers(rows, MAXPROB).confidence, kind="stable")
     images = image_keys(rows)
-    first: dict[str, int] = {}
-    for row in order.tolist():
-        first.setdefault(images[row], row)
-    found = np.array(list(first.values()), dtype=np.int64) if len(first) >= count else order
-    return found[np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(np.int64))]
+    steps = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.int64))
+    shown: set[str] = set()
+    taken = set()
+    for step in steps.tolist():
+        place = next((at for at in _outward(step, len(order)) if images[order[at]] not in shown), step)
+        shown.add(images[order[place]])
+        taken.add(place)
+    return np.asarray(order[sorted(taken)], dtype=np.int64)
+
+
+def _outward(start: int, end: int) -> Iterator[int]:
+    """Every position from 0 up to an end, the nearest to a start first."""
+    for distance in range(end):
+        near = {start - distance, start + distance}
+        yield from sorted(at for at in near if 0 <= at < end)
 
 
 def shown_questions(
