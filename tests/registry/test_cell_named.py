@@ -21,7 +21,8 @@ def test_a_name_in_full_or_short_or_a_run_will_do(cells, wanted):
 
 
 def test_what_is_not_there_is_told_with_what_is(cells):
-    with pytest.raises(ReliabitError, match="sweep abc has no cell hqq4; it has none, hqq·4b, hqq·2b .or a run's id.; name another sweep with --sweep"):
+    told = "sweep abc has no cell hqq4; it has none, hqq·4b, hqq·2b .or a run's id.; name another sweep with --sweep"
+    with pytest.raises(ReliabitError, match=told):
         cell_named(cells, "hqq4", sweep="abc")
 
 

@@ -53,6 +53,9 @@ def server(started):
 @pytest.fixture(scope="module")
 def expected(running, started, tmp_path_factory):
     """The numbers of a sweep of twelve cells to which nothing happens, over both nodes."""
+    # What a test starts ends with it, daemons that it mended among them.
+    running.mend()
+    started.mend()
     place = Place(tmp_path_factory.mktemp("undisturbed"), running, started, "undisturbed")
     found = undisturbed(place)
     assert place.nodes() == {"n1", "n2"}
@@ -115,7 +118,9 @@ def test_a_sweep_survives(name, cluster, server, expected, tmp_path):
 def test_cells_that_start_at_once_calibrate_once(cluster, server, tmp_path):
     """Two nodes ask for one calibration at once: the lock of the shared cache lets one of them measure."""
     place = Place(tmp_path, cluster, server, "calibration")
-    process = place.start("-m", "quant=mbq", "quant.bits=3,4", "sweep.baseline=false", *TINY, *SLURM)
+    process = place.start(
+        "-m", "quant=mbq", "quant.bits=3,4", "quant.calibration.images=12", "sweep.baseline=false", *TINY, *SLURM
+    )
     told = process.communicate(timeout=600)[0]
     assert process.returncode == 0, told
     made = [path for path in (tmp_path / "cache" / "calibration").iterdir() if not path.name.startswith(".")]
