@@ -9,6 +9,11 @@ Both do the same things from nothing, each in a process of one thread, side by s
 and as often as `--rounds` says (a sweep takes minutes: once). What counts are processor seconds. What both wrote is
 compared: answers, the largest differences of log-probability, confidence and metrics. Writes
 `bench/results/against.json` a measurement at a time; `--only` measures some anew.
+
+    python bench/against.py --goals
+
+puts every goal of speed and memory beside what was measured, here and by `bench/kernels.py`, `bench/small_things.py`,
+`bench/many_cells.py`, `bench/evaluate.py` and `bench/sweep.py`, prints them, and writes them to the same file.
 """
 
 import argparse
@@ -17,8 +22,10 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -108,6 +115,85 @@ def measure(name: str, before: Path, *, rounds: int) -> dict[str, Any]:
     return {**found, "goal": BOUNDS[name]} if name in BOUNDS else found
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What was to be reached, and what was measured.
+
+    Attributes:
+        what: Of what, against what.
+        goal: The share or factor that was to be reached.
+        measured: What was; `None` where nothing is.
+        source: The file of results.
+        at_least: Whether more is better.
+    """
+
+    what: str
+    goal: float
+    measured: float | None
+    source: str
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether it was reached."""
+        if self.measured is None:
+            return False
+        return self.measured >= self.goal if self.at_least else self.measured <= self.goal
+
+
+def goals() -> list[Goal]:
+    """Every goal with what the committed results say of it."""
+
+    def read(name: str) -> Any:
+        return json.loads((RESULTS.parent / f"{name}.json").read_text())
+
+    things, kernels, small, many = read("against")["things"], read("kernels"), read("small_things"), read("many_cells")
+    found = [Goal(f"{name}, processor seconds", BOUNDS[name], things[name]["ratio"], "against") for name in BOUNDS]
+    found.append(
+        Goal(
+            "nine cells, of the nine alone", 0.35, read("sweep")["confidence=selector"]["share"]["cpu_seconds"], "sweep"
+        )
+    )
+    for row in kernels["memory"]:
+        found.append(Goal(f"memory of {row['bits']} bits, of its packed size", 1.06, round(row["rss"], 3), "kernels"))
+    for row in kernels["products, 1"]["rows"]:
+        if row["batch"] in (32, 128, 512):
+            for width, times in row["times_bf16"].items():
+                what = f"{row['batch']} rows at {width}, times bf16"
+                found.append(Goal(what, 1.0, times, "kernels", at_least=True))
+    for row in kernels["solver, 2"]["rows"]:
+        goal = {2048: 10.0, 3584: 14.0}[row["size"]]
+        what = f"HQQ of {row['size']} squared, two threads, times the library"
+        found.append(Goal(what, goal, row["times_library"], "kernels", at_least=True))
+    for name in ("reliabit history", "reliabit reap", "reliabit doctor", "run.py: a sweep of finished cells"):
+        found.append(Goal(f"{name}, processor seconds", 0.2, _against(small["things"][name]), "small_things"))
+    refused = [_against(thing) for name, thing in small["things"].items() if "refused" in name or "no such" in name]
+    found.append(Goal("refusals, processor seconds, the slowest", 0.2, max(refused), "small_things"))
+    found.append(Goal("refusals, processor seconds, the median", 0.2, statistics.median(refused), "small_things"))
+    for name, thing in many["commands"].items():
+        found.append(Goal(f"{name}, at 9 999 cells over 99", 2.0, thing["ratio"], "many_cells"))
+    found.append(
+        Goal("evaluating 10^3 to 10^6 predictions, slope in logarithms", 1.1, read("evaluate")["slope"], "evaluate")
+    )
+    return found
+
+
+def _against(thing: Mapping[str, Any]) -> float:
+    return float(next(iter(thing["ratio_to"].values())))
+
+
+def goals_table(found: Sequence[Goal]) -> str:
+    """The goals in Markdown."""
+    lines = ["| | goal | measured | met | from |", "| --- | --- | --- | --- | --- |"]
+    for one in found:
+        sign = "≥" if one.at_least else "≤"
+        told = "not measured" if one.measured is None else f"{one.measured:g}"
+        lines.append(
+            f"| {one.what} | {sign} {one.goal:g} | {told} | {'yes' if one.met else 'no'} | `{one.source}.json` |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def commit_of(checkout: Path) -> str:
     """The short name of a checkout's commit."""
     asked = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
@@ -118,11 +204,23 @@ def commit_of(checkout: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--before", type=Path, required=True, help="the other checkout")
+    parser.add_argument("--before", type=Path, help="the other checkout")
+    parser.add_argument(
+        "--goals", action="store_true", help="put every goal beside what was measured, and measure nothing"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=THINGS, default=list(THINGS))
     options = parser.parse_args(arguments)
     results: Mapping[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.goals:
+        found = goals()
+        sys.stdout.write(goals_table(found))
+        RESULTS.write_text(
+            json.dumps({**results, "goals": [asdict(one) | {"met": one.met} for one in found]}, indent=1) + "\n"
+        )
+        return
+    if options.before is None:
+        parser.error("--before names the checkout to compare with")
     for name in options.only:
         measured = measure(name, options.before.resolve(), rounds=options.rounds if name == "one cell" else 1)
         results = {
