@@ -89,8 +89,8 @@ def test_an_ordinary_path_is_shown_as_it_must_be_typed(argument, shown):
         (
             "hydra/launcher=joblib",
             "error: hydra/launcher=joblib is not installed; install it with pip install hydra-joblib-launcher, or "
-            "choose one of: basic; after pip install 'reliabit[ray]' also ray; after pip install 'reliabit[slurm]' "
-            "also local_pool, slurm_cpu, slurm_gpu, slurm_node\n",
+            # Then those that are installed here, and what brings the others.
+            "choose one of: basic",
         ),
         ("hydra/sweeper=magic", "error: hydra/sweeper=magic is not installed; install the package that brings it, or"),
         (

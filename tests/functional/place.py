@@ -9,10 +9,11 @@ from launching import run_job
 
 
 class Place:
-    """A folder of its own for everything that a run writes."""
+    """A folder of its own for everything that a run writes; a sweep ends with a report where that is looked at."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, report: str = "none") -> None:
         self.folder = folder
+        self.report = report
         self.output = folder / "unused"
         self._placed = 0
         self.uri = f"sqlite:///{folder}/mlruns/mlflow.db"
@@ -28,6 +29,7 @@ class Place:
             f"paths.cache={self.folder}/cache",
             f"tracking.uri={self.uri}",
             f"tracking.artifacts={self.folder}/mlruns/artifacts",
+            f"sweep.report={self.report}",
             "trainer.progress_bar=false",
         ]
 

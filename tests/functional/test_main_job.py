@@ -21,7 +21,7 @@ SMALL = ["data.ask={dev: 40, val: 10, cal: 100, test: 40}", "evaluation.resample
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    place = Place(tmp_path_factory.mktemp("sweep"))
+    place = Place(tmp_path_factory.mktemp("sweep"), report="full")
     done = place.run("-m", "quant.bits=2,3,4,8", *SMALL)
     assert done.returncode == 0, done.stderr
     return place, done

@@ -14,7 +14,7 @@ SMALL = ["quant=none", "confidence=maxprob", *ASKED, "evaluation.resamples=20", 
 
 
 def test_no_secret_that_a_sweep_is_given_is_in_anything_it_writes(tmp_path):
-    place = Place(tmp_path)
+    place = Place(tmp_path, report="full")
     given = [
         f"tracking.uri=journal://{tmp_path}/mlruns/journal",
         f"tracking.artifacts='s3://me:{SECRET}-artifacts@bucket/runs?token={SECRET}-query'",

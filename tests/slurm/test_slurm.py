@@ -10,7 +10,8 @@ from reliabit.errors import ReliabitError
 from slurm.faults import FAULTS, SLURM, TINY, Place, suffer, undisturbed
 from slurm.local_cluster import LocalCluster, TrackingServer, lacking
 
-pytestmark = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
+# Daemons that take the machine for themselves: `make test-slurm`. `tests/test_launchers.py` launches a cell without.
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from reliabit import identity
 from reliabit.errors import ReliabitError
 from reliabit.tracking.context import COMMIT
 from reliabit.tracking.sweep import _recording
-from reliabit.tracking.sweep.parent import start_parent
+from reliabit.tracking.sweep.parent import OVERRIDES, start_parent
 from reliabit.tracking.sweep.report import as_measured, sweep_page
 
 SECRET = "s3cretpassword"
@@ -46,6 +46,13 @@ def test_a_page_tells_where_it_comes_from_and_no_secret(tracker, recorded, tmp_p
     assert "hydra-core" not in told["facts"]
     assert [one["run"] for one in told["runs"].values()] == [cell.run_id for cell in sweep.cells]
     assert "model:" in told["config"]
+
+
+def test_overrides_that_are_no_list_without_their_secrets_are_told_as_they_are(tracker, recorded, tmp_path):
+    parent, sweep = recorded
+    tracker.client.set_tag(parent.run_id, OVERRIDES, '["a=1", [redacted]]')
+    told = contents_of(sweep_page(tracker, parent.run_id, sweep, cache=tmp_path, then=""))["provenance"]
+    assert told["facts"]["command"].endswith('-m ["a=1", [redacted]]')
 
 
 def test_a_sweep_without_a_finished_cell_has_no_report(tracker, recorded):

@@ -127,7 +127,7 @@ def provenance_of(tracker: Tracker, parent: "Run", cells: Sequence[Cell], *, the
     facts = {
         "parent run": parent.info.run_id,
         "begun": f"{began:%Y-%m-%d %H:%M} UTC",
-        "command": shlex.join([*shlex.split(run_command()), "-m", *json.loads(parent.data.tags.get(OVERRIDES, "[]"))]),
+        "command": f"{run_command()} -m {_overrides(parent)}",
         "commit": _commits(runs),
         "seed": str(first.config.get("seed", "")),
         "inputs (SHA-256)": ", ".join(f"{name} {digest}" for name, digest in inputs.items()),
@@ -141,6 +141,15 @@ def provenance_of(tracker: Tracker, parent: "Run", cells: Sequence[Cell], *, the
         config=redact(yaml.safe_dump(redact_config(first.config), sort_keys=False)),
         next=redact(then),
     )
+
+
+def _overrides(parent: "Run") -> str:
+    """What a sweep was started with, for a shell; without secrets it may be no list any more, and is told as it is."""
+    text: str = parent.data.tags.get(OVERRIDES, "[]")
+    try:
+        return shlex.join(json.loads(text))
+    except ValueError:
+        return text
 
 
 def _commits(runs: "Sequence[Run]") -> str:
