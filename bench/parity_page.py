@@ -27,8 +27,8 @@ NOTES = (
     "symmetric by default since). llama.cpp shows an Idefics3 model every picture twice, as a tile and as an overview, "
     "after two line breaks: another prompt than it was trained on, which is more than rounding. Its answers are then "
     "those of another model: certify on the answers of the engine that serves. What is neither here nor named below "
-    "was not measured, among it vLLM's server with idefics3_tiny, and idefics3_smollm2 at 2 bits, where rounding leaves "
-    "none of its answers.",
+    "was not measured, among it vLLM's server with idefics3_tiny, and idefics3_smollm2 at 2 bits, of whose answers "
+    "rounding leaves none.",
 )
 
 
