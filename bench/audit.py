@@ -29,7 +29,7 @@ def verdict(told: Mapping[str, Any]) -> tuple[int, str]:
     if unknown and len(unknown) == len(packages):
         return 2, (
             f"None of the {len(packages)} locked versions could be looked up: the index that pip uses has no "
-            "advisories (a mirror rarely does); run it where https://pypi.org answers."
+            "advisories (a mirror rarely does); run it where the index that publishes them answers."
         )
     if unknown:
         return 2, (
