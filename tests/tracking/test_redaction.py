@@ -103,3 +103,11 @@ def test_a_version_by_its_alias_is_no_credential():
 def test_the_environment_of_the_process_counts(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct horse")
     assert redact_values({"a": "say correct horse", "b": "fine"}) == {"a": "say [redacted]", "b": "fine"}
+
+
+def test_what_is_redacted_already_stays_as_it_is_and_json_stays_json():
+    told = [redact("tracking.artifacts='s3://bucket/runs?token=hunter2-query'", environ={}, arguments=[]), "a=1"]
+    text = json.dumps(told)
+    assert redact(text, environ={}, arguments=[]) == text
+    # What goes on after the word is a secret all the same.
+    assert redact("x?token=[redacted]and-more", environ={}, arguments=[]) == "x?token=[redacted]"

@@ -65,6 +65,16 @@ def test_a_sweep_whose_store_had_a_password_is_gone_on_with_by_the_store_that_it
     assert overrides_of(find_sweep(tracker, run.run_id)) == ["quant.bits=2,3", "tracking.experiment=x"]
 
 
+def test_a_secret_within_the_query_of_an_address_leaves_the_overrides_a_list(tmp_path):
+    tracker = tracker_at(tmp_path)
+    run = start_parent(tracker, overrides=[f"tracking.artifacts='s3://bucket/runs?token={SECRET}'", "quant.bits=2,3"])
+    assert overrides_of(find_sweep(tracker, run.run_id)) == ["quant.bits=2,3"]
+    # As it was recorded before, without the quote and the comma after the secret.
+    tracker.client.set_tag(run.run_id, "overrides.json", """["tracking.artifacts='s3://b/?token=[redacted] "a=1"]""")
+    with pytest.raises(ReliabitError, match="secrets are not recorded; say all of its arguments again"):
+        overrides_of(find_sweep(tracker, run.run_id))
+
+
 def test_a_sweep_that_was_given_another_secret_says_what_to_say_again(tmp_path):
     tracker = tracker_at(tmp_path)
     run = start_parent(tracker, overrides=[f"model.path=https://me:{SECRET}@hub/model"])

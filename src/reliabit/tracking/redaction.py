@@ -80,7 +80,9 @@ _PASSWORD = re.compile(
 _MODEL = re.compile(r"models:/[^\s:@/]+@[\w-]+")
 """MLflow's name of a version by its alias, which looks like a user with a password and is none."""
 _QUERIES = re.compile(
-    r"(?P<kept>[?&](?:access_?token|token|password|secret|sig|signature|api_?key|x-(?:amz|goog)-[a-z-]+)=)[^&\s#]+",
+    r"(?P<kept>[?&](?:access_?token|token|password|secret|sig|signature|api_?key|x-(?:amz|goog)-[a-z-]+)=)"
+    # What is redacted already stays as it is, and so does what stands after it, such as a quote that JSON needs.
+    r"(?!\[redacted\](?![^&\s#'\"]))[^&\s#]+",
     re.IGNORECASE,
 )
 _VALUE = r"(?!['\"]?\[redacted\])(?P<value>'[^']*'|\"[^\"]*\"|['\"]?[^\s,;&'\"\]})]+)"

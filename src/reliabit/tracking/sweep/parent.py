@@ -165,6 +165,15 @@ def reopen(tracker: Tracker, sweep: "Run") -> TrackedRun:
     return run
 
 
+def recorded_overrides(sweep: "Run") -> list[str] | None:
+    """The overrides that a sweep was started with, without secrets; None where a quote was taken out with one."""
+    try:
+        found: list[str] = json.loads(sweep.data.tags.get(OVERRIDES, "[]"))
+    except ValueError:
+        return None
+    return found
+
+
 def overrides_of(sweep: "Run") -> list[str]:
     """The overrides that a sweep was started with, but for the address of the store, if that held a password.
 
@@ -173,7 +182,9 @@ def overrides_of(sweep: "Run") -> list[str]:
     Raises:
         ReliabitError: Another one held a secret, without which the sweep cannot be gone on with.
     """
-    found: list[str] = json.loads(sweep.data.tags[OVERRIDES])
+    found = recorded_overrides(sweep)
+    if found is None:
+        found = [sweep.data.tags[OVERRIDES]]
     lacking = [override for override in found if REDACTED in override]
     others = [override for override in lacking if not override.startswith(STORE)]
     if others:
