@@ -105,6 +105,14 @@ finally:
 
 
 @pytest.mark.medium
+def test_a_report_is_refused_where_a_folder_stands_before_a_store_is_opened(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--file", str(tmp_path), f"tracking.uri=sqlite:///{tmp_path}/never.db"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: --file={tmp_path} is a folder; name a file in it\n"
+    assert not (tmp_path / "never.db").exists()
+
+
 def test_what_keeps_a_service_from_starting_is_told_before_a_model_is_looked_for(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

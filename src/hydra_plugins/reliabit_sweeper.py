@@ -42,7 +42,6 @@ class BaselineSweeper(BasicSweeper):
         from reliabit.cluster import share_folders
         from reliabit.jobs import SWEEP_FOLDER, claim_hydra_folder
         from reliabit.registry.verdict import verdicts
-        from reliabit.tasks._pictures import pictures_of
         from reliabit.tracking.redaction import write_redacted
         from reliabit.tracking.sweep.running import sweep_parent
 
@@ -52,8 +51,7 @@ class BaselineSweeper(BasicSweeper):
             share_folders(swept)
             write_redacted(swept, folder / "multirun.yaml")
             judge = partial(verdicts, policy=OmegaConf.to_object(swept.registry))
-            illustrate = partial(pictures_of, tables=Path(swept.paths.data))
-            with sweep_parent(swept, asked=asked, judge=judge, illustrate=illustrate):
+            with sweep_parent(swept, asked=asked, judge=judge):
                 return self._launch(cells)
 
     def _cells(self, arguments: Sequence[str]) -> list[list[str]]:

@@ -41,6 +41,22 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 as a file, whole or not at all; folders above it are made."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def check_no_folder(path: Path, *, option: str) -> None:
+    """Check, before anything is computed, that a file may be written where an option says.
+
+    Raises:
+        ReliabitError: There is a folder.
+    """
+    if path.is_dir():
+        raise ReliabitError(f"{option}={path} is a folder; name a file in it")
+
+
 @contextmanager
 def staged_folder(folder: Path) -> Iterator[Path]:
     """The same for a folder: it takes the place of `folder` when the block ends well, and vanishes otherwise.

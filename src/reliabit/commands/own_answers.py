@@ -101,8 +101,10 @@ def _measured(options: argparse.Namespace) -> "AnswerReport":
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Refuse what could not be written before anything is computed."""
-    if options.output is not None and options.output.is_dir():
-        raise ReliabitError(f"--output={options.output} is a folder; name a file in it")
+    if options.output is not None:
+        from reliabit.files import check_no_folder
+
+        check_no_folder(options.output, option="--output")
     if options.output is not None and options.output.resolve() == options.file.resolve():
         raise ReliabitError(f"--output={options.output} is the file that is read; name another")
     if options.figures is not None and options.figures.exists() and not options.figures.is_dir():

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reliabit.data.image_decoding import decode_image, image_size
-from reliabit.data.prepared_table import MANIFEST, load_split, read_manifest
+from reliabit.data.prepared_table import find_table, load_split
 from reliabit.data.splits import image_key
-from reliabit.errors import ReliabitError
-from reliabit.files import replacing
+from reliabit.files import write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -120,7 +119,7 @@ def statistics_of_split(root: Path, *, split: str, sha256: str) -> dict[str, Ima
     Raises:
         ReliabitError: An image does not decode, or the split is not the one that was written.
     """
-    folder = _folder_of(root, split=split, sha256=sha256)
+    folder = find_table(root, split=split, sha256=sha256)
     if folder is None:
         return None
     kept = folder.with_name(f"{folder.name}.{split}.image_statistics.json")
@@ -138,9 +137,8 @@ def statistics_of_split(root: Path, *, split: str, sha256: str) -> dict[str, Ima
     for key, row in zip(first_rows, images, strict=True):
         known[key] = statistics_of(row["image"], item=f"image {key}")
     # Whoever may not write there computes them anew.
-    with suppress(OSError), replacing(kept) as unfinished:
-        text = json.dumps({"of": identity, "images": {key: astuple(one) for key, one in known.items()}})
-        unfinished.write_text(text, encoding="utf-8")
+    with suppress(OSError):
+        write_text(kept, json.dumps({"of": identity, "images": {key: astuple(one) for key, one in known.items()}}))
     return known
 
 
@@ -180,13 +178,3 @@ def thirds(values: Sequence[float], names: tuple[str, str, str]) -> list[str]:
     """
     cuts = np.quantile(values, [1 / 3, 2 / 3])
     return [names[int(np.searchsorted(cuts, value))] for value in values]
-
-
-def _folder_of(root: Path, *, split: str, sha256: str) -> Path | None:
-    """The prepared table that holds a split with this digest."""
-    for manifest in sorted(root.glob(f"*/{MANIFEST}")):
-        with suppress(ReliabitError):
-            record = read_manifest(manifest.parent).get(split)
-            if record is not None and record.sha256 == sha256:
-                return manifest.parent
-    return None

@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,19 @@ def table_folder(data: DataConfig, *, root: Path) -> Path:
 def is_prepared(data: DataConfig, *, root: Path) -> bool:
     """Whether the table of a source is there, so that the source's files are no longer needed."""
     return (table_folder(data, root=root) / MANIFEST).is_file()
+
+
+def find_table(root: Path, *, split: str, sha256: str) -> Path | None:
+    """The folder of the prepared table that holds a split with this digest, which a run has among its inputs.
+
+    So the questions of a run are found whatever its settings were called then.
+    """
+    for manifest in sorted(root.glob(f"*/{MANIFEST}")):
+        with suppress(ReliabitError):
+            record = read_manifest(manifest.parent).get(split)
+            if record is not None and record.sha256 == sha256:
+                return manifest.parent
+    return None
 
 
 def prepare(data: DataConfig, *, root: Path) -> Path:

@@ -9,17 +9,15 @@ from PIL import Image
 
 from evaluation.sweep_report.made import HOSTILE, answers, illustrate, reported_sweep
 from reliabit.evaluation.prediction_columns import image_keys, reported_rows
+from reliabit.evaluation.sweep_report.pictures import SIDE, thumbnail, without_pictures
 from reliabit.evaluation.sweep_report.questions import (
     FLIPS,
-    SIDE,
     SPREAD,
     TEXT,
     flipped,
     question_keys,
     shown_questions,
     spread,
-    thumbnail,
-    without_pictures,
 )
 
 

@@ -2,7 +2,7 @@
 
 from reliabit.evaluation.sweep_report.contents import Provenance, ReportedSweep, report_contents
 from reliabit.evaluation.sweep_report.page import LIMIT, PAGE, report_page
-from reliabit.evaluation.sweep_report.questions import Asked, Illustrate
+from reliabit.evaluation.sweep_report.pictures import Asked, Illustrate, pictures_of, without_pictures
 
 __all__ = [
     "LIMIT",
@@ -11,6 +11,8 @@ __all__ = [
     "Illustrate",
     "Provenance",
     "ReportedSweep",
+    "pictures_of",
     "report_contents",
     "report_page",
+    "without_pictures",
 ]

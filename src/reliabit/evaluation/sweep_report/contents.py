@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
 
 from reliabit.evaluation.cells import EFFECTIVE_BITS, RESIDENT, SPEED, STORED, Cell, families_of
 from reliabit.evaluation.comparison import Comparison
@@ -14,17 +13,17 @@ from reliabit.evaluation.short_names import short_names
 from reliabit.evaluation.slice_comparison import SliceComparison, slice_name
 from reliabit.evaluation.slice_rates import rate_name
 from reliabit.evaluation.sweep_report.curves import (
+    Json,
     operating_points,
     reliability_bins,
     risk_coverage,
     risk_targets,
     shifted_sets,
 )
-from reliabit.evaluation.sweep_report.questions import SPREAD, Illustrate, shown_questions, without_pictures
+from reliabit.evaluation.sweep_report.pictures import Illustrate, without_pictures
+from reliabit.evaluation.sweep_report.questions import SPREAD, shown_questions
 from reliabit.metrics.definitions import ACCURACY, AURC, SURE, certified_coverage_at, confidently_wrong
 from reliabit.metrics.slice_changes import ALL
-
-Json: TypeAlias = dict[str, Any]
 
 QUESTIONS = 60
 """Questions that are shown at most of one model and data set."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from reliabit.errors import ReliabitError
-from reliabit.evaluation.sweep_report.contents import QUESTIONS, Json
-from reliabit.files import replacing
+from reliabit.evaluation.sweep_report.contents import QUESTIONS
+from reliabit.evaluation.sweep_report.curves import Json
+from reliabit.files import write_text
 
 PAGE = "report.html"
 """The name of the page among what a sweep's parent run holds."""
@@ -102,9 +103,7 @@ def drawing_library(cache: Path | None = None) -> str:
     if "</script" in script.lower():
         raise TypeError("the drawing library would end its own script element")
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(kept) as unfinished:
-            unfinished.write_text(script, encoding="utf-8")
+        write_text(kept, script)
     return script
 
 

@@ -1,14 +1,10 @@
 """Which questions the page shows with their pictures, and what each configuration said to them."""
 
-from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from reliabit.data.image_decoding import decode_image
 from reliabit.evaluation.cells import Cell
 from reliabit.evaluation.prediction_columns import (
     CONFIDENCE_PREFIX,
@@ -17,6 +13,8 @@ from reliabit.evaluation.prediction_columns import (
     reported_rows,
     scored_answers,
 )
+from reliabit.evaluation.sweep_report.curves import Json
+from reliabit.evaluation.sweep_report.pictures import Illustrate, question_key, thumbnail
 from reliabit.metrics.definitions import SURE
 from reliabit.metrics.functional.calibration import confidently_wrong_parts
 
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Rows: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
-Json: TypeAlias = dict[str, Any]
 
 RIGHT = 0.5
 """The soft accuracy from which on an answer counts as right, as in `reliabit.metrics.functional.confidently_wrong`."""
@@ -35,39 +32,13 @@ FLIPS = 6
 SPREAD = 24
 """Questions beside those, equally spaced from the surest answer to the least sure."""
 
-SIDE = 176
-"""Pixels of the longer side of a picture."""
-
 TEXT = 300
 """Characters of a question or an answer that are shown."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the page shows of a question beside what models said.
-
-    Attributes:
-        image: The encoded image file.
-        references: The reference answers.
-    """
-
-    image: bytes
-    references: Sequence[str]
-
-
-Illustrate: TypeAlias = Callable[[Cell, Sequence[str]], Mapping[str, Asked]]
-"""Finds questions of the reported split by their keys (`question_keys`); those that are not at hand are left out."""
-
-
-def without_pictures(_cell: Cell, _keys: Sequence[str]) -> Mapping[str, Asked]:
-    """No picture of anything."""
-    return {}
-
-
 def question_keys(rows: "pa.Table") -> list[str]:
-    """What each row asks, as `source/question_id`."""
-    asked = zip(rows["source"].to_pylist(), rows["question_id"].to_pylist(), strict=True)
-    return [f"{source}/{question}" for source, question in asked]
+    """What each row asks, see `question_key`."""
+    return list(map(question_key, rows["source"].to_pylist(), rows["question_id"].to_pylist()))
 
 
 def flipped(before: "pa.Table", after: "pa.Table") -> Rows:
@@ -149,20 +120,6 @@ def shown_questions(
         {"count": len(rows), "shown": [place[row] for row in rows.tolist()[:FLIPS] if row in place]} for rows in flips
     ]
     return questions, galleries, pictures
-
-
-def thumbnail(image: bytes, *, item: str) -> str:
-    """A small copy of a picture, as an address of data.
-
-    Args:
-        image: The encoded image file.
-        item: What a message calls it.
-    """
-    small = decode_image(image, item=item)
-    small.thumbnail((SIDE, SIDE))
-    content = BytesIO()
-    small.save(content, format="WEBP", quality=72, method=4)
-    return f"data:image/webp;base64,{b64encode(content.getvalue()).decode('ascii')}"
 
 
 def _chosen(ranked: Rows, flips: Iterable[Rows], *, most: int) -> list[int]:

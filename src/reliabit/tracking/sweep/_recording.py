@@ -14,9 +14,8 @@ from reliabit.evaluation.paper import paper_report
 from reliabit.evaluation.pareto_figures import write_pareto
 from reliabit.evaluation.pareto_report import pareto_csv, pareto_markdown
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
-from reliabit.evaluation.sweep_report import PAGE, Illustrate, ReportedSweep
-from reliabit.evaluation.sweep_report.questions import without_pictures
-from reliabit.files import replacing
+from reliabit.evaluation.sweep_report import PAGE, Illustrate, ReportedSweep, without_pictures
+from reliabit.files import write_text
 from reliabit.progress import step
 from reliabit.terminal import shown_path
 from reliabit.tracking.recorded_cells import cells_of
@@ -25,13 +24,12 @@ from reliabit.tracking.sweep._described import Judge, describe_sweep, without_ve
 from reliabit.tracking.sweep._shown import SweepTable, show_differences
 from reliabit.tracking.sweep._tables import (
     BaselineComparisons,
-    Summary,
     compare_with_baselines,
     in_order,
     pareto_of_sweep,
     summarize,
 )
-from reliabit.tracking.sweep.report import sweep_page, write_page
+from reliabit.tracking.sweep.report import sweep_page
 from reliabit.tracking.tracker import TrackedRun, Tracker
 from reliabit.tracking.ui.columns import best_certified
 
@@ -86,6 +84,16 @@ class OpenSweep:
 
 
 def record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
+    """Record what the cells of a sweep come to on its parent run, print its table, and write its files.
+
+    Args:
+        sweep: The sweep, whose parent run is still open.
+        runs: Its cells, finished or not.
+        then: The next command.
+
+    Raises:
+        ReliabitError: A finished cell lacks what it consists of, or they cannot be compared; there is a table even so.
+    """
     fronts: dict[str, Pareto] = {}
     try:
         with step(f"reading {len(runs)} cells"):
@@ -107,7 +115,9 @@ def record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
             runs, parent=sweep.run.run_id, policy=sweep.policy, level=sweep.settings.level, certified=certified
         )
         sys.stdout.write("\n")
-        table.show(whole=shown_path(_write_summary(summary, sweep.folder)))
+        # For whoever reads on without MLflow.
+        write_text(sweep.folder / "summary.csv", summary.csv())
+        table.show(whole=shown_path(sweep.folder / "summary.csv"))
     with step("recording comparisons and figures"), TemporaryDirectory() as folder:
         comparisons = _record_comparisons(sweep, done, compared=len(runs))
         _record_pareto(sweep, fronts, folder=Path(folder))
@@ -121,7 +131,7 @@ def record(sweep: OpenSweep, *, runs: "Sequence[Run]", then: str) -> None:
             comparisons=comparisons.differences,
             slices=comparisons.slices,
             verdicts=[(verdict.text, verdict.chosen) for verdict in verdicts],
-            illustrate=sweep.illustrate if sweep.report == "full" else without_pictures,
+            illustrate=sweep.illustrate,
         )
         describe_sweep(
             sweep.tracker,
@@ -149,7 +159,7 @@ def _record_report(sweep: OpenSweep, found: ReportedSweep, *, then: str) -> bool
     except ReliabitError as error:
         sys.stderr.write(f"there is no {PAGE}: {error}\n")
         return False
-    write_page(page, sweep.folder / PAGE)
+    write_text(sweep.folder / PAGE, page)
     sweep.run.log_file(sweep.folder / PAGE)
     return True
 
@@ -161,7 +171,7 @@ def _record_comparisons(sweep: OpenSweep, cells: "Sequence[Cell]", *, compared: 
     for name, table in found.tables.items():
         sweep.run.log_text(table, name)
     with TemporaryDirectory() as folder:
-        for path in write_figures(found.figures, Path(folder)):
+        for path in write_figures({name: draw() for name, draw in found.figures.items()}, Path(folder)):
             sweep.run.log_file(path)
     if sweep.paper and cells:
         with TemporaryDirectory() as folder:
@@ -177,11 +187,3 @@ def _record_pareto(sweep: OpenSweep, fronts: "Mapping[str, Pareto]", *, folder: 
         sweep.run.log_text(pareto_csv(fronts), "pareto.csv")
         for path in write_pareto(fronts, folder, axis=sweep.pareto_axis):
             sweep.run.log_file(path)
-
-
-def _write_summary(summary: Summary, folder: Path) -> Path:
-    """Write the table as a file of the sweep's folder, for whoever reads on without MLflow."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "summary.csv") as unfinished:
-        unfinished.write_text(summary.csv(), encoding="utf-8")
-    return folder / "summary.csv"

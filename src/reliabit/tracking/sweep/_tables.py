@@ -1,9 +1,10 @@
 """What the cells of a sweep come to side by side: its table, what quantization costs, and its Pareto fronts."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,13 +146,13 @@ class BaselineComparisons:
         differences: By how much each cell differs.
         slices: What each does to every slice.
         tables: By file name, in Markdown and as CSV.
-        figures: By file name.
+        figures: By file name, what draws each.
     """
 
     differences: "list[Comparison]" = field(default_factory=list)
     slices: list[SliceComparison] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)
-    figures: "dict[str, Figure]" = field(default_factory=dict)
+    figures: "dict[str, Callable[[], Figure]]" = field(default_factory=dict)
 
 
 def compare_with_baselines(
@@ -196,11 +197,11 @@ def compare_with_baselines(
             found.slices.append(changes)
             found.tables[f"slice_changes.{where}.md"] = changes.markdown()
             found.tables[f"slice_changes.{where}.csv"] = changes.csv()
-            found.figures[f"slice_changes.{where}.png"] = slice_figure(changes, title=where)
+            found.figures[f"slice_changes.{where}.png"] = partial(slice_figure, changes, title=where)
         carried = carried_table([cell for cell in members if not cell.mixed], settings)
         if carried:
             found.tables[f"carried.{where}.md"] = carried
-        found.figures[f"risk_coverage.{where}.png"] = _curves(answered, where, own)
+        found.figures[f"risk_coverage.{where}.png"] = partial(_curves, answered, where, own)
     return found
 
 

@@ -22,7 +22,6 @@ from reliabit.evaluation.sweep_report import (
     report_contents,
     report_page,
 )
-from reliabit.files import replacing
 from reliabit.identity import FINGERPRINT
 from reliabit.paths import run_command
 from reliabit.progress import step
@@ -31,7 +30,7 @@ from reliabit.tracking.recorded_cells import cells_of, uncommitted
 from reliabit.tracking.redaction import redact, redact_config
 from reliabit.tracking.sweep._described import Judge
 from reliabit.tracking.sweep._tables import compare_with_baselines, in_order, pareto_of_sweep
-from reliabit.tracking.sweep.parent import OVERRIDES
+from reliabit.tracking.sweep.parent import OVERRIDES, recorded_overrides
 from reliabit.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -112,13 +111,6 @@ def sweep_page(tracker: Tracker, parent: str, sweep: ReportedSweep, *, cache: Pa
     return report_page(report_contents(sweep, provenance), cache=cache)
 
 
-def write_page(page: str, path: Path) -> None:
-    """Write a page as a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
-
-
 def provenance_of(tracker: Tracker, parent: "Run", cells: Sequence[Cell], *, then: str) -> Provenance:
     """Where the numbers of a sweep come from; nothing of it holds a password."""
     first, runs = cells[0], [tracker.client.get_run(cell.run_id) for cell in cells]
@@ -145,11 +137,8 @@ def provenance_of(tracker: Tracker, parent: "Run", cells: Sequence[Cell], *, the
 
 def _overrides(parent: "Run") -> str:
     """What a sweep was started with, for a shell; without secrets it may be no list any more, and is told as it is."""
-    text: str = parent.data.tags.get(OVERRIDES, "[]")
-    try:
-        return shlex.join(json.loads(text))
-    except ValueError:
-        return text
+    found = recorded_overrides(parent)
+    return str(parent.data.tags[OVERRIDES]) if found is None else shlex.join(found)
 
 
 def _commits(runs: "Sequence[Run]") -> str:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,7 @@ from reliabit.evaluation.cells import FINISHED
 from reliabit.evaluation.headline import judging
 from reliabit.evaluation.prediction_columns import MAXPROB
 from reliabit.evaluation.settings import EvaluationConfig, ParetoSettings
-from reliabit.evaluation.sweep_report import PAGE, Illustrate
-from reliabit.evaluation.sweep_report.questions import without_pictures
+from reliabit.evaluation.sweep_report import PAGE, pictures_of, without_pictures
 from reliabit.paths import run_command
 from reliabit.progress import step
 from reliabit.terminal import show_result, shown_path
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def sweep_parent(
-    config: DictConfig, *, asked: int, judge: Judge = without_verdict, illustrate: Illustrate = without_pictures
-) -> Iterator[TrackedRun]:
+def sweep_parent(config: DictConfig, *, asked: int, judge: Judge = without_verdict) -> Iterator[TrackedRun]:
     """Make a sweep one parent run, whatever launches its cells in the block.
 
     The store is created here, in the launching process, before any worker starts. A sweep that is cut short is closed
@@ -55,13 +53,12 @@ def sweep_parent(
         config: The sweep's configuration, Hydra's own included.
         asked: How many different cells it is to have.
         judge: Says what a policy would choose among them, for the parent's description.
-        illustrate: Finds the pictures of the report.
 
     Raises:
         ReliabitError: The store cannot be opened, the sweep to go on with is unknown or still running, or the parent
             was deleted meanwhile.
     """
-    sweep = replace(_open(config, asked=asked), judge=judge, illustrate=illustrate)
+    sweep = replace(_open(config, asked=asked), judge=judge)
     try:
         yield sweep.run
     except BaseException as error:
@@ -111,6 +108,9 @@ def _open(config: DictConfig, *, asked: int) -> OpenSweep:
         prepared=Path(config.paths.data) if config.sweep.image_slices else None,
         then=config.sweep.then,
         report=config.sweep.report,
+        illustrate=partial(pictures_of, tables=Path(config.paths.data))
+        if config.sweep.report == "full"
+        else without_pictures,
         cache=Path(config.paths.cache),
     )
 
