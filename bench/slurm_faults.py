@@ -10,7 +10,6 @@ failed (`sweep.resume=last`), and compares the numbers of all cells with those o
 import argparse
 import json
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,39 +29,30 @@ def main() -> None:
     """Measure."""
     sys.path.insert(0, str(ROOT / "tests"))
     from slurm.faults import FAULTS, SLURM, TINY, TWELVE, Place, suffer, undisturbed
-    from slurm.local_cluster import LocalCluster, TrackingServer
+    from slurm.local_cluster import cluster_and_server
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=10, help="how often each fault is brought about")
     parser.add_argument("--fault", choices=sorted(FAULTS), action="append", help="only these")
     asked = parser.parse_args()
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    with tempfile.TemporaryDirectory(prefix="slurm_faults") as temporary:
-        folder = Path(temporary)
-        folder.chmod(0o755)
-        cluster, server = LocalCluster(folder / "slurm"), TrackingServer(folder / "server")
-        try:
-            cluster.start()
-            server.start()
-            if UNDISTURBED not in results:
-                results[UNDISTURBED] = undisturbed(Place(folder / UNDISTURBED, cluster, server, UNDISTURBED))
+    with cluster_and_server("slurm_faults") as (folder, cluster, server):
+        if UNDISTURBED not in results:
+            results[UNDISTURBED] = undisturbed(Place(folder / UNDISTURBED, cluster, server, UNDISTURBED))
+            write(results)
+        for name in asked.fault or FAULTS:
+            fault, every = FAULTS[name]
+            results[name] = []
+            while (tried := sum(one["tried"] for one in results[name])) < asked.times:
+                number = len(results[name])
+                place = Place(folder / f"{name}-{number}".replace(" ", "-"), cluster, server, f"{name} {number}")
+                times, expected = asked.times - tried, results[UNDISTURBED]
+                sweep = (*TWELVE, *TINY, *SLURM)
+                outcome = asdict(suffer(place, fault, times=times, every=every, expected=expected, sweep=sweep))
+                results[name].append(outcome)
+                sys.stdout.write(f"{name}: {outcome}\n")
+                sys.stdout.flush()
                 write(results)
-            for name in asked.fault or FAULTS:
-                fault, every = FAULTS[name]
-                results[name] = []
-                while (tried := sum(one["tried"] for one in results[name])) < asked.times:
-                    number = len(results[name])
-                    place = Place(folder / f"{name}-{number}".replace(" ", "-"), cluster, server, f"{name} {number}")
-                    times, expected = asked.times - tried, results[UNDISTURBED]
-                    sweep = (*TWELVE, *TINY, *SLURM)
-                    outcome = asdict(suffer(place, fault, times=times, every=every, expected=expected, sweep=sweep))
-                    results[name].append(outcome)
-                    sys.stdout.write(f"{name}: {outcome}\n")
-                    sys.stdout.flush()
-                    write(results)
-        finally:
-            server.kill()
-            cluster.stop()
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import which
 
@@ -189,6 +191,23 @@ def is_alive(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
+
+
+@contextmanager
+def cluster_and_server(prefix: str) -> Iterator[tuple[Path, LocalCluster, TrackingServer]]:
+    """A cluster and a tracking server that run in a temporary folder, which others may read, and end with it."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as temporary:
+        folder = Path(temporary)
+        # The database has a user of its own.
+        folder.chmod(0o755)
+        cluster, server = LocalCluster(folder / "slurm"), TrackingServer(folder / "server")
+        try:
+            cluster.start()
+            server.start()
+            yield folder, cluster, server
+        finally:
+            server.kill()
+            cluster.stop()
 
 
 def kill(pid: int) -> None:
